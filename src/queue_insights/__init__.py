@@ -1,0 +1,37 @@
+"""See, explain and repair a Postgres-backed work queue from notebooks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from queue_insights.queue import Queue
+
+__all__ = ["connect"]
+
+
+def connect(pipeline: str | Path = "karaoke") -> Queue:
+    """The queue that the environment names, read through *pipeline* (a shipped name or a file).
+
+    The database is QUEUE_INSIGHTS_URL (reads) and QUEUE_INSIGHTS_WRITE_URL (actions; default the
+    same), or what libpq's PGSERVICE and PG* variables say; with none of these, the embedded demo.
+    Connects on the first read. Raises InputError for a bad pipeline file or URL.
+
+    >>> queue = connect()
+    >>> queue.backlog()
+    """
+    from queue_insights import database
+    from queue_insights import pipeline as pipelines
+    from queue_insights.queue import Queue
+
+    loaded = pipelines.load(pipeline)
+    urls = database.environment()
+    if urls is None:
+        from queue_insights import demo
+
+        note = f"no database named ({database.READ_URL} or PG*): using the embedded DEMO database"
+        print(f"queue-insights: {note}", file=sys.stderr)
+        urls = demo.default_url(), demo.default_url()
+    return Queue(database.Database(*urls), loaded)

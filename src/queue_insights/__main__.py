@@ -1,0 +1,3 @@
+from queue_insights.cli import main
+
+main()

@@ -1,0 +1,234 @@
+"""Connections: where they come from, how a read is kept read-only, and what errors mean."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+
+import psycopg
+import psycopg.conninfo
+import sqlalchemy as sa
+from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
+
+from queue_insights.errors import DatabaseError, InputError
+from queue_insights.pipeline import parse_duration
+
+READ_URL = "QUEUE_INSIGHTS_URL"
+WRITE_URL = "QUEUE_INSIGHTS_WRITE_URL"
+TIMEOUT = "QUEUE_INSIGHTS_STATEMENT_TIMEOUT"
+LIBPQ = ("PGSERVICE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER")
+
+_URL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://(?:[^@/?#\s]*@)?[^@\s]*")
+
+# A server, role or PGOPTIONS that allows less keeps its say.
+_BEGIN = sa.text("""
+    SELECT set_config('statement_timeout', CASE
+             WHEN current_setting('statement_timeout')::interval
+                  BETWEEN interval '1 millisecond' AND make_interval(secs => :seconds)
+             THEN current_setting('statement_timeout')
+             ELSE (:seconds * 1000)::bigint::text END, true),
+           set_config('idle_in_transaction_session_timeout', '15min', true),
+           now() AS as_of,
+           CASE WHEN NOT pg_is_in_recovery() THEN NULL
+                WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+                ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
+           END::float8 AS replay_lag_seconds
+""")
+
+
+class _Timestamp(TimestamptzLoader):
+    """Reads ``infinity``, which Python has no date for, as None."""
+
+    def load(self, data: Any) -> Any:
+        return None if b"infinity" in bytes(data) else super().load(data)
+
+
+class _BinaryTimestamp(TimestamptzBinaryLoader):
+    def load(self, data: Any) -> Any:
+        extreme = bytes(data) in (b"\x7f" + b"\xff" * 7, b"\x80" + b"\x00" * 7)
+        return None if extreme else super().load(data)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One read transaction: its connection, its ``now()`` (UTC), and a standby's lag."""
+
+    connection: sa.Connection
+    as_of: datetime
+    replay_lag_seconds: float | None
+
+
+def environment() -> tuple[str, str] | None:
+    """The conninfo for reads and for writes that the environment names, or None.
+
+    ``QUEUE_INSIGHTS_URL`` and ``QUEUE_INSIGHTS_WRITE_URL``, else libpq's own variables.
+    """
+    read, write = os.environ.get(READ_URL), os.environ.get(WRITE_URL)
+    if read or write:
+        read = check_url(read or write or "", READ_URL if read else WRITE_URL)
+        return read, check_url(write, WRITE_URL) if write else read
+    return ("", "") if any(os.environ.get(name) for name in LIBPQ) else None
+
+
+def check_url(url: str, source: str) -> str:
+    """*url* as libpq takes it. Raises InputError, which does not repeat it, for a malformed one."""
+    if _URL.fullmatch(url):
+        url = re.sub(r"^postgres(ql)?\+psycopg:", "postgresql:", url)
+        with contextlib.suppress(psycopg.ProgrammingError):
+            psycopg.conninfo.conninfo_to_dict(url)
+            return url
+    raise InputError(
+        f"{source} is not a usable URL: expected postgresql://user@host:5432/database, "
+        "with @ : / ? # % in a user name or password percent-encoded"
+    )
+
+
+class Database:
+    """A queue's server: read-only transactions on *url*, writing ones on *write_url*.
+
+    Both are conninfo strings for libpq. Nothing is kept open between transactions.
+    """
+
+    def __init__(self, url: str, write_url: str | None = None):
+        self._url = url
+        self._write_url = url if write_url is None else write_url
+        self._engine = _engine(self._url)
+        self._write_engine = _engine(self._write_url)
+        try:
+            self._timeout = parse_duration(os.environ.get(TIMEOUT, "60s"))
+        except ValueError as error:
+            raise InputError(f"{TIMEOUT}: {error}") from None
+
+    @property
+    def name(self) -> str:
+        """``database on host``, without user or password, for titles and messages."""
+        return describe(self._url)
+
+    @property
+    def write_name(self) -> str:
+        """As ``name``, of the server that actions write to."""
+        return describe(self._write_url)
+
+    @contextlib.contextmanager
+    def read(self, *, primary: bool = False) -> Iterator[Moment]:
+        """One REPEATABLE READ, READ ONLY transaction; *primary* reads where actions write.
+
+        Raises DatabaseError, in one line, for whatever the server or the network refuses.
+        """
+        engine = self._write_engine if primary else self._engine
+        url = self._write_url if primary else self._url
+        with translated(url, self._timeout), engine.connect() as connection:
+            connection = connection.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+            begun = connection.execute(_BEGIN, {"seconds": self._timeout.total_seconds()}).one()
+            yield Moment(connection, begun.as_of, begun.replay_lag_seconds)
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One READ COMMITTED transaction that may write: for actions, trigger and views only."""
+        with translated(self._write_url, self._timeout), self._write_engine.begin() as connection:
+            yield connection
+
+
+def _engine(url: str) -> sa.Engine:
+    def connect() -> psycopg.Connection[Any]:
+        connection = psycopg.connect(
+            url,
+            application_name="queue-insights",
+            connect_timeout=_connect_timeout(url),  # type: ignore[arg-type]
+            # Statements prepared on one server connection are unknown on a pooler's next one.
+            prepare_threshold=None,
+        )
+        connection.adapters.register_loader("timestamptz", _Timestamp)
+        connection.adapters.register_loader("timestamptz", _BinaryTimestamp)
+        return connection
+
+    return sa.create_engine("postgresql+psycopg://", creator=connect, poolclass=sa.NullPool)
+
+
+def _settings(url: str) -> Mapping[str, Any]:
+    return psycopg.conninfo.conninfo_to_dict(url)
+
+
+def _connect_timeout(url: str) -> object:
+    return _settings(url).get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or 10
+
+
+def describe(url: str) -> str:
+    """``database on host``: what a conninfo names, without user or password."""
+    settings = _settings(url)
+
+    def setting(key: str, variable: str, default: str) -> str:
+        return str(settings.get(key) or os.environ.get(variable) or default)
+
+    service = settings.get("service") or os.environ.get("PGSERVICE")
+    if service and not settings.get("host"):
+        return f"service {service}"
+    host = setting("host", "PGHOST", "") or setting("hostaddr", "PGHOSTADDR", "local socket")
+    port = setting("port", "PGPORT", "5432")
+    user = setting("user", "PGUSER", "its default database")
+    where = "local socket" if host.startswith(("/", "@")) else host
+    return (
+        f"{setting('dbname', 'PGDATABASE', user)} on {where}{'' if port == '5432' else ':' + port}"
+    )
+
+
+def _secrets(url: str) -> list[str]:
+    settings = _settings(url)
+    found = [settings.get("password"), settings.get("sslpassword"), os.environ.get("PGPASSWORD")]
+    return sorted((str(secret) for secret in found if secret), key=len, reverse=True)
+
+
+@contextlib.contextmanager
+def translated(url: str, timeout: timedelta | None = None) -> Iterator[None]:
+    """Turn what psycopg and SQLAlchemy raise into a DatabaseError of one line."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        _raise(error.orig if isinstance(error.orig, psycopg.Error) else error, url, timeout)
+    except psycopg.Error as error:
+        _raise(error, url, timeout)
+
+
+def _raise(error: BaseException, url: str, timeout: timedelta | None) -> NoReturn:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        text = error.diag.message_primary
+    for secret in _secrets(url):
+        text = text.replace(secret, "***")
+    state = getattr(error, "sqlstate", None) or ""
+    lost = isinstance(error, psycopg.OperationalError) and not state
+    translation = DatabaseError(f"{describe(url)}: {text}{_advice(state, text, lost, timeout)}")
+    translation.sqlstate = state
+    translation.lost = lost or state.startswith(("08", "57P", "25P03"))
+    raise translation from error
+
+
+def _advice(state: str, text: str, lost: bool, timeout: timedelta | None) -> str:
+    if lost and "authentication failed" not in text and "does not exist" not in text:
+        return f"; check that the server runs and that {READ_URL} (or PGHOST, PGPORT) names it"
+    if state == "57014" and "statement timeout" in text:
+        limit = f" (at most {timeout.total_seconds():g} s)" if timeout else ""
+        return f"{limit}; set {TIMEOUT}=5min, or see `queue-insights doctor` for missing indexes"
+    advice = {
+        "28": "; check the user and password in the URL, PGPASSWORD or ~/.pgpass",
+        "3D": f"; check the database name in {READ_URL} or PGDATABASE",
+        "42501": "; ask the owner for SELECT on it (`queue-insights doctor` lists what is missing)",
+        "42P01": "; check the table names in the pipeline file, and the search_path",
+        "42703": "; the table has changed: run the command again",
+        "25006": f"; set {WRITE_URL} to the primary",
+        "53300": "; wait for other sessions to end, or connect through a pooler",
+        "55P03": "; somebody holds a lock on it: run again when their transaction has ended",
+        "57P": "; the server is restarting: run the command again",
+        "40001": "; run the command again",
+    }
+    if "authentication failed" in text or "no password supplied" in text:
+        return advice["28"]
+    if "does not exist" in text and lost:
+        return advice["3D"]
+    return next((hint for prefix, hint in advice.items() if state.startswith(prefix)), "")

@@ -1,0 +1,338 @@
+"""The pipeline file: which tables hold the queue, and at which stage which task is due."""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from queue_insights import resources
+from queue_insights.errors import InputError
+
+DEFAULT = "karaoke"
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)\s*", re.IGNORECASE)
+_TABLE = re.compile(r'(?:(?P<schema>"(?:[^"]|"")+"|[^".]+)\.)?(?P<name>"(?:[^"]|"")+"|[^".]+)')
+
+
+def parse_duration(value: object) -> timedelta:
+    """A positive duration from text: ``30m``, ``1h30m``, ``7D``, ``90s``, ``2w``.
+
+    Raises ValueError for anything else, bare numbers included: their unit would be a guess.
+    """
+    if isinstance(value, timedelta):
+        return value
+    text = value if isinstance(value, str) else ""
+    parts = _DURATION.findall(text)
+    if not parts or _DURATION.sub("", text).strip():
+        raise ValueError("expected a duration such as 90s, 30m, 1h30m or 7d")
+    try:
+        total = sum(
+            (timedelta(**{_UNITS[unit[0].lower()]: float(number)}) for number, unit in parts),
+            timedelta(),
+        )
+    except OverflowError:
+        total = timedelta()
+    if not timedelta() < total <= timedelta(days=36_500):
+        raise ValueError("expected a duration above zero and below a hundred years")
+    return total
+
+
+def nearest(value: object, names: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the nearest of *names*, or nothing where none is near."""
+    close = difflib.get_close_matches(str(value), list(names), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def split_table(name: str) -> tuple[str | None, str]:
+    """``schema.table`` or ``table``; a part with a dot in it is written in double quotes."""
+    match = _TABLE.fullmatch(name)
+    if match is None:
+        raise ValueError("expected table or schema.table")
+
+    def plain(part: str) -> str:
+        return part[1:-1].replace('""', '"') if part.startswith('"') else part
+
+    schema = match["schema"]
+    return (plain(schema) if schema else None), plain(match["name"])
+
+
+def _table(value: str) -> str:
+    split_table(value)
+    return value
+
+
+def _name(value: str) -> str:
+    if not value.strip() or "\x00" in value:
+        raise ValueError("expected a name")
+    return value
+
+
+Name = Annotated[str, Field(strict=True), AfterValidator(_name)]
+TableName = Annotated[Name, AfterValidator(_table)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Attempts = Annotated[int, Field(strict=True, ge=1, le=1000)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrackColumns(_Model):
+    """The table of tracks, and the columns that play a role; a role's default is its own name."""
+
+    table: TableName
+    id: Name
+    title: Name = "title"
+    stage: Name = "stage"
+    updated_at: Name = "updated_at"
+
+
+class TaskColumns(_Model):
+    """The table of task rows, and the columns that play a role, named as TrackColumns does."""
+
+    table: TableName
+    id: Name = "id"
+    track_id: Name
+    task_type: Name = "task_type"
+    status: Name = "status"
+    attempts: Name = "attempts"
+    max_attempts: Name = "max_attempts"
+    last_attempt_at: Name = "last_attempt_at"
+    next_retry_at: Name = "next_retry_at"
+    error_message: Name = "error_message"
+    processing_duration_ms: Name = "processing_duration_ms"
+    created_at: Name = "created_at"
+    updated_at: Name = "updated_at"
+    completed_at: Name = "completed_at"
+    subject_type: Name = "subject_type"
+    subject_id: Name = "subject_id"
+    subject: Name = "track"
+
+
+class Dashboards(_Model):
+    """Views of the application that dashboards read; a view that does not exist is left out."""
+
+    task_summary: TableName = "task_summary"
+    audio_progress: TableName = "audio_progress"
+
+
+class Step(_Model):
+    """One task, due while a track stands at ``stage``."""
+
+    stage: Name
+    task: Name
+    stuck_after: Duration
+    max_attempts: Attempts
+
+
+class Pipeline(_Model):
+    """A validated pipeline file; ``steps`` are in pipeline order."""
+
+    name: Name
+    tracks: TrackColumns
+    tasks: TaskColumns
+    dashboards: Dashboards = Dashboards()
+    stages: tuple[Name, ...]
+    terminal: tuple[Name, ...]
+    stuck_after: Duration = timedelta(minutes=30)
+    max_attempts: Attempts = 3
+    steps: tuple[Step, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_inherit(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("steps"), Sequence):
+            return data
+        defaults = {
+            key: data.get(key, cls.model_fields[key].default)
+            for key in ("stuck_after", "max_attempts")
+        }
+        steps = [{**defaults, **s} if isinstance(s, dict) else s for s in data["steps"]]
+        return {**data, "steps": steps}
+
+    @field_validator("stages")
+    @classmethod
+    def _stages_once(cls, stages: tuple[str, ...]) -> tuple[str, ...]:
+        for stage in stages:
+            if stages.count(stage) > 1:
+                raise ValueError(f"found {stage!r} twice, expected each stage once")
+        return stages
+
+    @model_validator(mode="after")
+    def _steps_fit_stages(self) -> "Pipeline":
+        problems = [] if self.steps else ["steps: found none, expected at least one"]
+        for where, stage in [(f"terminal[{i}]", s) for i, s in enumerate(self.terminal)] + [
+            (f"steps[{i}].stage", s.stage) for i, s in enumerate(self.steps)
+        ]:
+            if stage not in self.stages:
+                hint = nearest(stage, self.stages)
+                problems.append(f"{where}: found {stage!r}, expected one of `stages`{hint}")
+        first: dict[str, int] = {}
+        for i, step in enumerate(self.steps):
+            if step.task in first:
+                problems.append(
+                    f"steps[{i}].task: found {step.task!r} again after steps[{first[step.task]}], "
+                    "expected each task once"
+                )
+            first.setdefault(step.task, i)
+            if step.stage in self.terminal:
+                problems.append(
+                    f"steps[{i}].stage: found the terminal stage {step.stage!r}, "
+                    "expected a stage at which work is due"
+                )
+        if problems:
+            raise ValueError("\n".join(problems))
+        order = {stage: i for i, stage in enumerate(self.stages)}
+        steps = tuple(sorted(self.steps, key=lambda s: order[s.stage]))
+        object.__setattr__(self, "steps", steps)
+        return self
+
+    @property
+    def tasks_due(self) -> tuple[str, ...]:
+        """The task types, in pipeline order."""
+        return tuple(step.task for step in self.steps)
+
+    def select(self, tasks: str | Iterable[str] | None = None) -> tuple[Step, ...]:
+        """The steps of *tasks* (one, several, or all for None), in pipeline order.
+
+        Raises InputError for a task that the pipeline does not have.
+        """
+        if tasks is None:
+            return self.steps
+        wanted = [tasks] if isinstance(tasks, str) else list(tasks)
+        for task in wanted:
+            if task not in self.tasks_due:
+                raise InputError(
+                    f"unknown task {task!r}: pipeline {self.name!r} has "
+                    f"{', '.join(self.tasks_due)}{nearest(task, self.tasks_due)}"
+                )
+        return tuple(step for step in self.steps if step.task in wanted)
+
+    def previous(self, step: Step) -> tuple[str, ...]:
+        """The tasks whose completion leads to *step*'s stage (empty for the first)."""
+        earlier = [
+            s.stage
+            for s in self.steps
+            if self.stages.index(s.stage) < self.stages.index(step.stage)
+        ]
+        return tuple(s.task for s in self.steps if earlier and s.stage == earlier[-1])
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change with anything in the file that has a meaning."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice instead of taking the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"found the key {key_node.value!r} twice", key_node.start_mark
+                )
+            if isinstance(key_node, yaml.ScalarNode):
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises InputError (one line) if there is none to be had."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{path}{where}: not valid YAML: {what}") from error
+    if not isinstance(data, dict):
+        raise InputError(
+            f"{path}: found {type(data).__name__}, expected a mapping of keys to values"
+        )
+    return data
+
+
+def load(pipeline: str | Path = DEFAULT) -> Pipeline:
+    """Read and validate a pipeline file: a path, or the name of one that is shipped.
+
+    Raises InputError with a line per problem: file, key, what was found, what was expected.
+
+    >>> load("karaoke").tasks_due[:2]
+    ('download', 'align')
+    """
+    shipped = resources.folder("params") / "pipelines"
+    path = Path(pipeline)
+    if not path.suffix and path.name == str(pipeline):
+        path = shipped / f"{pipeline}.yaml"
+        if not path.is_file():
+            names = sorted(file.stem for file in shipped.glob("*.yaml"))
+            raise InputError(
+                f"unknown pipeline {str(pipeline)!r}: shipped are {', '.join(names)}; "
+                f"a file is named by its path, such as ./{pipeline}.yaml{nearest(pipeline, names)}"
+            )
+    data = read_yaml(path)
+    try:
+        return Pipeline.model_validate(data)
+    except ValidationError as error:
+        problems = "\n".join(f"{path}: {line}" for line in _problems(error, data))
+        raise InputError(problems) from error
+
+
+def _problems(error: ValidationError, data: dict[str, Any]) -> Iterable[str]:
+    for problem in error.errors():
+        match problem["loc"]:
+            case ("steps", int(i), str(key)) if key in data and key not in data["steps"][i]:
+                continue  # inherited: reported once, where it stands in the file
+        where = ""
+        for part in problem["loc"]:
+            where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
+        model = _model_at(problem["loc"][:-1])
+        context = problem.get("ctx", {}).get("error")
+        if problem["type"] == "extra_forbidden":
+            names = ", ".join(model.model_fields)
+            hint = nearest(problem["loc"][-1], model.model_fields)
+            yield f"{where}: found an unknown key, expected one of {names}{hint}"
+        elif problem["type"] == "missing":
+            yield f"{where}: found nothing, expected a value"
+        elif context is not None and not where:
+            yield from str(context).splitlines()
+        elif context is not None:
+            found = "" if str(context).startswith("found") else f"found {problem['input']!r}, "
+            yield f"{where}: {found}{context}"
+        else:
+            expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            yield f"{where}: found {problem['input']!r}, expected {expected}"
+
+
+def _model_at(location: Sequence[int | str]) -> type[BaseModel]:
+    models: dict[object, type[BaseModel]] = {
+        "tracks": TrackColumns,
+        "tasks": TaskColumns,
+        "dashboards": Dashboards,
+        "steps": Step,
+    }
+    return models.get(location[0], Pipeline) if location else Pipeline

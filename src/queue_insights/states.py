@@ -1,0 +1,157 @@
+"""The one definition of the state of a (track, step) pair; everything else is built on it.
+
+``standing`` is the relation behind every read: the tracks at a step's stage, each with its task
+row (if any), its state, and its arrival. DESIGN section 3 is the source of each condition.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from queue_insights.pipeline import Step
+from queue_insights.schema import Schema
+
+STATES = (
+    "missing",
+    "pending",
+    "retryable",
+    "backing_off",
+    "running",
+    "stuck",
+    "exhausted",
+    "drifted",
+    "skipped",
+    "other",
+)
+ELIGIBLE = ("missing", "pending", "retryable")
+WAITING = (*ELIGIBLE, "backing_off")
+
+OPEN = ("pending", "failed")  # statuses that a worker may still select
+
+# The columns of a task row that state and arrival depend on.
+_NEEDED = (
+    "id",
+    "status",
+    "attempts",
+    "max_attempts",
+    "last_attempt_at",
+    "next_retry_at",
+    "created_at",
+)
+
+
+def interval(length: timedelta) -> sa.ColumnElement[timedelta]:
+    """*length* as an SQL interval, printable as a literal in views and ``--sql``."""
+    whole: sa.ColumnElement[int] = sa.literal_column("0, 0, 0, 0, 0, 0")
+    return sa.func.make_interval(whole, length.total_seconds(), type_=sa.Interval())
+
+
+def state(row: sa.FromClause, step: Step) -> sa.ColumnElement[str]:
+    """The state of a track at *step*'s stage, whose task row (all null for none) is *row*."""
+    now = sa.func.now()
+    is_open = row.c.status.in_(OPEN)
+    # A null attempts or max_attempts makes this null, and the row exhausted: no worker selects it.
+    attempts_left = row.c.attempts < row.c.max_attempts
+    due = sa.or_(row.c.next_retry_at.is_(None), row.c.next_retry_at <= now)
+    recent = row.c.last_attempt_at >= now - interval(step.stuck_after)
+    return sa.case(
+        (row.c.id.is_(None), "missing"),
+        (sa.and_(is_open, attempts_left, sa.not_(due)), "backing_off"),
+        (sa.and_(is_open, attempts_left, row.c.status == "pending"), "pending"),
+        (sa.and_(is_open, attempts_left), "retryable"),
+        (is_open, "exhausted"),
+        (sa.and_(row.c.status == "running", recent), "running"),
+        (row.c.status == "running", "stuck"),
+        (row.c.status == "completed", "drifted"),
+        (row.c.status == "skipped", "skipped"),
+        else_="other",
+    )
+
+
+def _task_row(
+    schema: Schema, tracks: sa.FromClause, step: Step, keys: Iterable[str]
+) -> sa.FromClause:
+    """The at most one task row of *step* for the track at hand.
+
+    OFFSET 0 keeps it a probe of the unique key for each track, so that the cost follows the
+    backlog; flattened, the planner may scan the whole history instead.
+    """
+    tasks = schema.tasks.alias("task")
+    return (
+        sa.select(*(tasks.c[key] for key in dict.fromkeys((*_NEEDED, *keys))))
+        .where(schema.of_track(tasks, tracks), tasks.c.task_type == step.task)
+        .offset(sa.literal_column("0"))
+        .lateral("task_row")
+    )
+
+
+def arrival(
+    schema: Schema, tracks: sa.FromClause, row: sa.FromClause, step: Step
+) -> sa.ColumnElement[object]:
+    """When the track came to *step*: the previous step's completion, else the row's creation,
+    else the track's last update."""
+    fallback = sa.func.coalesce(row.c.created_at, tracks.c.updated_at)
+    previous = schema.pipeline.previous(step)
+    if not previous:
+        return fallback
+    before = schema.tasks.alias("before")
+    completed = (
+        sa.select(sa.func.max(before.c.completed_at))
+        .where(schema.of_track(before, tracks), before.c.task_type.in_(previous))
+        .scalar_subquery()
+    )
+    return sa.func.coalesce(completed, fallback)
+
+
+def standing(
+    schema: Schema, step: Step, row_keys: Iterable[str] = ()
+) -> sa.Select[tuple[object, ...]]:
+    """The tracks at *step*'s stage: track_id, title, stage, task_type, state, arrived_at, and
+    those of the task row's columns that *row_keys* names, each as ``row_KEY``."""
+    tracks = schema.tracks.alias("track")
+    row = _task_row(schema, tracks, step, row_keys)
+    return (
+        sa.select(
+            tracks.c.id.label("track_id"),
+            tracks.c.title.label("title"),
+            tracks.c.stage.label("stage"),
+            sa.literal(step.task).label("task_type"),
+            state(row, step).label("state"),
+            arrival(schema, tracks, row, step).label("arrived_at"),
+            *(row.c[key].label(f"row_{key}") for key in row_keys),
+        )
+        .select_from(tracks.join(row, sa.true(), isouter=True))
+        .where(tracks.c.stage == step.stage)
+    )
+
+
+def is_orphan(
+    schema: Schema, row: sa.FromClause, step: Step, stage: sa.ColumnElement[str]
+) -> sa.ColumnElement[bool]:
+    """True for a pending or failed row of *step* whose track stands at another *stage*, or none."""
+    return sa.and_(
+        schema.ours(row),
+        row.c.task_type == step.task,
+        row.c.status.in_(OPEN),
+        stage.is_distinct_from(step.stage),
+    )
+
+
+def orphaned(
+    schema: Schema, step: Step, row_keys: Iterable[str] = ()
+) -> sa.Select[tuple[object, ...]]:
+    """The orphans of *step*, with the columns of ``standing`` but for state."""
+    row, tracks = schema.tasks.alias("task"), schema.tracks.alias("track")
+    return (
+        sa.select(
+            row.c.track_id.label("track_id"),
+            tracks.c.title.label("title"),
+            tracks.c.stage.label("stage"),
+            sa.literal(step.task).label("task_type"),
+            arrival(schema, tracks, row, step).label("arrived_at"),
+            *(row.c[key].label(f"row_{key}") for key in row_keys),
+        )
+        .select_from(row.outerjoin(tracks, schema.of_track(row, tracks)))
+        .where(is_orphan(schema, row, step, tracks.c.stage))
+    )

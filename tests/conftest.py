@@ -1,0 +1,132 @@
+"""Real databases for tests: fresh ones, cloned from a template of each variant.
+
+The server is the embedded one, or the one that QUEUE_INSIGHTS_TEST_URL names (a superuser there).
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from hypothesis import settings
+from psycopg import sql
+
+from queue_insights import demo, pipeline
+from queue_insights.database import LIBPQ, READ_URL, WRITE_URL, Database
+from queue_insights.queue import Queue
+
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.load_profile("default")
+
+Url = Callable[[str], str]
+
+
+@dataclass
+class Bench:
+    """One fresh database of a variant: its URL, an autocommit superuser connection, its queue."""
+
+    url: str
+    variant: str
+    connection: psycopg.Connection[Any]
+    queue: Queue
+
+    def sql(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        cursor = self.connection.execute(query, parameters or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def track(self, id: str, stage: str, title: str | None = None) -> str:
+        self.sql(
+            "INSERT INTO tracks (spotify_track_id, title, artists, stage) VALUES (%s, %s, '[]', %s)",
+            id,
+            title or f"Song {id}",
+            stage,
+        )
+        return id
+
+    def task(self, track: str, task_type: str, status: str = "pending", **columns: Any) -> int:
+        """Insert a row about a track; values may be ``sql.SQL`` expressions."""
+        values: dict[str, Any] = {"spotify_track_id": track, "task_type": task_type}
+        if self.variant == "b":
+            values |= {"subject_type": "track", "subject_id": track}
+        values |= {"status": status, **columns}
+        statement = sql.SQL("INSERT INTO audio_tasks ({}) VALUES ({}) RETURNING id").format(
+            sql.SQL(", ").join(map(sql.Identifier, values)),
+            sql.SQL(", ").join(
+                v if isinstance(v, sql.Composable) else sql.Literal(v) for v in values.values()
+            ),
+        )
+        row = self.connection.execute(statement).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+@pytest.fixture(autouse=True)
+def _no_database_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (READ_URL, WRITE_URL, "PGPASSWORD", *LIBPQ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Url]:
+    """From the name of a database to its URL, on a server that tests may do anything to."""
+    if given := os.environ.get("QUEUE_INSIGHTS_TEST_URL"):
+        parts = urlsplit(given)
+        yield lambda name: urlunsplit(parts._replace(path=f"/{name}"))
+        return
+    folder = tempfile.mkdtemp(prefix="queue-insights-test-", dir="/var/tmp")
+    try:
+        with demo.EmbeddedServer(folder) as embedded:
+            yield embedded.url
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def templates(server: Url) -> Iterator[dict[str, str]]:
+    """A database with the empty tables of each variant, to clone from."""
+    names = {variant: f"template_{variant}_{uuid.uuid4().hex[:8]}" for variant in "ab"}
+    with psycopg.connect(server("postgres"), autocommit=True) as admin:
+        for variant, name in names.items():
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            with psycopg.connect(server(name)) as connection:
+                demo.create_schema(connection, variant)
+        yield names
+        for name in names.values():
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def fresh(server: Url, templates: dict[str, str]) -> Iterator[Callable[[str], Bench]]:
+    """Make a Bench of a variant; its database is dropped afterwards."""
+    made: list[tuple[str, Bench]] = []
+
+    def make(variant: str) -> Bench:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(server("postgres"), autocommit=True) as admin:
+            clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+            admin.execute(clone.format(sql.Identifier(name), sql.Identifier(templates[variant])))
+        url = server(name)
+        connection = psycopg.connect(url, autocommit=True)
+        bench = Bench(url, variant, connection, Queue(Database(url), pipeline.load()))
+        made.append((name, bench))
+        return bench
+
+    yield make
+    with psycopg.connect(server("postgres"), autocommit=True) as admin:
+        for name, bench in made:
+            bench.connection.close()
+            admin.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+
+
+@pytest.fixture(params=["a", "b"])
+def bench(request: pytest.FixtureRequest, fresh: Callable[[str], Bench]) -> Bench:
+    """A fresh database; the test runs once on each variant."""
+    return fresh(request.param)
