@@ -1,11 +1,11 @@
 """The process that stays with one embedded Postgres: starts it, waits, stops it.
 
 Run by `server.py` as a plain script (``python -I -S keeper.py CONFIG``), so it imports the standard
-library only. CONFIG is JSON: ``command`` (postgres and its arguments), ``identity`` (user, group
-for Popen), ``clients`` (lock file that every client holds shared), ``socket_dir`` (removed at the
-end if it lies outside the folder, else null), and two inherited descriptors with locks on them:
-``keeper``, held until this process ends, and ``running``, handed on to Postgres and its children,
-so that it is free exactly when the last of them has gone, however they went.
+library only. CONFIG is JSON: ``command`` (postgres and its arguments), ``identity`` (user and group
+for Popen), ``clients`` (lock file that every client holds shared), ``outside`` (socket folder to
+remove at the end if it is not in ours, else null), and two inherited descriptors with locks on
+them: ``keeper``, held until this process ends, and ``running``, handed on to Postgres and its
+children, so that it is free exactly when the last of them has gone, however they went.
 """
 
 import contextlib
@@ -51,9 +51,9 @@ def main(config: dict[str, Any]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _stop(postgres)
-    if config["socket_dir"]:
+    if config["outside"]:
         with contextlib.suppress(OSError):
-            os.rmdir(config["socket_dir"])
+            os.rmdir(config["outside"])
 
 
 def _start(command: list[str], identity: dict[str, Any], running: int) -> "subprocess.Popen[bytes]":

@@ -50,9 +50,9 @@ SETTINGS = {
     "shared_buffers": "256MB",
     "max_wal_size": "4GB",
     "jit": "off",
-    # The demo's data can be made again, so none of it is worth waiting for the disk.
+    # The demo's data can be made again, so none of it is worth waiting for the disk. What was
+    # committed still survives a SIGKILL of every process, as it has been handed to the kernel.
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
@@ -66,6 +66,7 @@ _holding: "weakref.WeakSet[EmbeddedServer]" = weakref.WeakSet()
 class EmbeddedServer:
     """Postgres in a folder, shared by all processes of one user that name the same folder.
 
+    It runs from ``start()`` until every process that started it has called ``stop()`` or ended.
     ``folder``: default as the module says; created if absent, refused if it is somebody else's, a
     symbolic link, or holds anything that is not ours. ``settings``: postgresql.conf settings on top
     of SETTINGS; they apply if this client is the one that starts Postgres.
@@ -139,8 +140,8 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Let go of the server; if nobody else holds it, return once it is down."""
-        self._release()
-        if self.folder.is_dir():
+        if self._hold is not None:
+            self._release()
             self._wait(lambda: self._keeper_gone() or self._held_by_others(), "stop")
 
     __enter__ = start
@@ -156,10 +157,8 @@ class EmbeddedServer:
         _holding.discard(self)
 
     def _await_answer(self) -> None:
-        launched = False
-
-        def answers() -> bool:
-            nonlocal launched
+        launched, deadline = False, time.monotonic() + PATIENCE
+        while True:
             with self._locked("keeper.lock") as keeper:
                 if keeper is not None:  # no keeper alive, and none can start but ours
                     if launched:
@@ -168,11 +167,12 @@ class EmbeddedServer:
                     launched = True
             try:
                 psycopg.connect(self.url("postgres"), connect_timeout=5).close()
-            except psycopg.OperationalError:
-                return False
-            return True
-
-        self._wait(answers, "start")
+                return
+            except psycopg.OperationalError as error:
+                if time.monotonic() > deadline:
+                    reason = str(error).strip().splitlines()[-1]
+                    raise DemoError(f"the demo server does not answer: {reason}") from None
+            time.sleep(0.01)
 
     def _launch(self, keeper: int) -> None:
         """Make the folder ready and start the keeper, handing it the lock on `keeper`."""
@@ -183,8 +183,11 @@ class EmbeddedServer:
             programs = binaries.installed() if account is None else binaries.copied_to(self.folder)
             self._initialise(programs, running)
             self._private_dir(self.socket_dir)
-            # Nothing runs, so a postmaster.pid is a leftover; its number may be anybody's by now.
+            for path in self.folder.rglob("*"):  # else /var/tmp's cleaner takes what is not in use
+                os.utime(path, follow_symlinks=False)
+            # Nothing runs, so these are leftovers of a kill; their pid may be anybody's by now.
             (self.data / "postmaster.pid").unlink(missing_ok=True)
+            (self.socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
             socket_dir = '"' + str(self.socket_dir).replace('"', '""') + '"'
             settings = self.settings | {"unix_socket_directories": socket_dir, "port": str(PORT)}
             config = {
@@ -192,9 +195,7 @@ class EmbeddedServer:
                 + [f"--{name}={value}" for name, value in settings.items()],
                 "identity": self._identity(),
                 "clients": str(self.folder / "clients.lock"),
-                "socket_dir": None
-                if self.socket_dir.parent == self.folder
-                else str(self.socket_dir),
+                "outside": None if self.socket_dir.parent == self.folder else str(self.socket_dir),
                 "keeper": keeper,
                 "running": running,
             }
@@ -280,7 +281,8 @@ class EmbeddedServer:
                 f"{self.folder} is a link or another user's: remove it, "
                 "or set QUEUE_INSIGHTS_DEMO_DIR to a folder of yours"
             )
-        if not (self.folder / "clients.lock").exists() and any(self.folder.iterdir()):
+        used = any(self.folder.iterdir())
+        if used and not (self.folder / "clients.lock").exists():  # the first file made in it
             raise DemoError(f"{self.folder} holds other files; name an empty or a new folder")
         if self._account is not None:
             for parent in self.folder.parents:

@@ -15,7 +15,7 @@ CREATE TEMP TABLE seed_history (
 ) ON COMMIT DROP;
 
 -- The wall time at which so much effort had been spent.
-CREATE FUNCTION pg_temp.wall(effort float8, at float8[]) RETURNS float8 LANGUAGE sql IMMUTABLE AS
+CREATE OR REPLACE FUNCTION pg_temp.wall(effort float8, at float8[]) RETURNS float8 LANGUAGE sql IMMUTABLE AS
 $$ SELECT at[1 + floor(effort / 3600)::int] + (effort / 3600 - floor(effort / 3600))
           * (at[2 + floor(effort / 3600)::int] - at[1 + floor(effort / 3600)::int]) $$;
 
@@ -28,6 +28,7 @@ DECLARE
     this    seed_steps;
     behind  float8;                           -- share of all tracks from this step's line on
     bend    float8;                           -- the effort from which the line builds up
+    last_s  float8;                           -- how long before the end the last one starts
 BEGIN
     -- Discovery: three in four come right after the one before, and some hours bring more.
     INSERT INTO seed_history
@@ -44,7 +45,7 @@ BEGIN
                 SELECT item, done,
                        CASE WHEN pg_temp.uniform(item, 11) < 0.75 THEN 0.05 ELSE 1 END
                        * -ln(1 - pg_temp.uniform(item, 12))
-                       * exp(0.4 * pg_temp.normal(item * 1440 / n, 13)) AS gap
+                       * exp(0.4 * pg_temp.normal(item::bigint * 1440 / n, 13)) AS gap
                 FROM seed_plan
             ) AS gaps
         ) AS times
@@ -53,6 +54,7 @@ BEGIN
     FOR this IN SELECT * FROM seed_steps WHERE step > 0 ORDER BY step LOOP
         behind := (SELECT sum(line) FROM seed_steps WHERE step <= this.step)::float8 / n;
         bend := full_s * (1 - greatest(2.0 / 60, least(0.5, 4 * behind)));
+        last_s := 300 + 600 * pg_temp.uniform(this.step, 14);
 
         INSERT INTO seed_history
         WITH queue AS (
@@ -73,9 +75,9 @@ BEGIN
             FROM summed
         ), slowed AS (
             -- Towards the end work falls behind evenly, so that the last of the done ones starts
-            -- ten minutes ago and the line of the plan is what is left.
+            -- some minutes ago and the line of the plan is what is left.
             SELECT *, CASE WHEN start <= bend THEN start ELSE
-                greatest(arrival, bend + (start - bend) * (full_s - 600 - bend)
+                greatest(arrival, bend + (start - bend) * (full_s - last_s - bend)
                                          / (max(start) OVER () - bend)) END AS slow_start
             FROM started OFFSET 0  -- here and below: works each expression out once, not at each use
         ), ended AS (

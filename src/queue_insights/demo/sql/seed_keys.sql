@@ -13,7 +13,7 @@ FROM pg_index
 WHERE indrelid IN ('tracks'::regclass, 'audio_tasks'::regclass)
   AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid);
 
-CREATE FUNCTION pg_temp.restore_keys() RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION pg_temp.restore_keys() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE command text;
 BEGIN
     FOR command IN SELECT creation FROM seed_keys ORDER BY turn, creation LOOP

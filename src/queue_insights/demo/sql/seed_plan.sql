@@ -10,22 +10,23 @@
 -- Expects the temporary table seed_parameters (anchor timestamptz, tracks int, variant text).
 
 -- Uniform in [0, 1), the same for the same arguments on every machine and in every plan.
-CREATE FUNCTION pg_temp.uniform(item bigint, salt int) RETURNS float8 LANGUAGE sql IMMUTABLE AS
+CREATE OR REPLACE FUNCTION pg_temp.uniform(item bigint, salt int) RETURNS float8 LANGUAGE sql IMMUTABLE AS
 $$ SELECT (hashint8extended(item, salt) & 9007199254740991) / 9007199254740992.0::float8 $$;
 
 -- Standard normal, by Box and Muller.
-CREATE FUNCTION pg_temp.normal(item bigint, salt int) RETURNS float8 LANGUAGE sql IMMUTABLE AS
+CREATE OR REPLACE FUNCTION pg_temp.normal(item bigint, salt int) RETURNS float8 LANGUAGE sql IMMUTABLE AS
 $$ SELECT sqrt(-2 * ln(1 - pg_temp.uniform(item, salt)))
           * cos(2 * pi() * pg_temp.uniform(item, salt + 500)) $$;
 
 -- 22 characters, letters and digits, as Spotify's are.
-CREATE FUNCTION pg_temp.track_id(item int) RETURNS text LANGUAGE sql IMMUTABLE AS
-$$ SELECT translate(left(encode(decode(md5('queue-insights track ' || item), 'hex'), 'base64'), 22),
-                    '+/', 'Qz') $$;
+CREATE OR REPLACE FUNCTION pg_temp.track_id(item int) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT translate(left(encode(int8send(hashint8extended(item, 71))
+                                || int8send(hashint8extended(item, 72)), 'base64'), 22), '+/', 'Qz')
+$$;
 
--- Unix seconds as a time stamp.
-CREATE FUNCTION pg_temp.at_ms(unix float8) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS
-$$ SELECT date_trunc('milliseconds', to_timestamp(unix)) $$;
+-- Unix seconds as a time stamp, to the millisecond.
+CREATE OR REPLACE FUNCTION pg_temp.at_ms(unix float8) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS
+$$ SELECT to_timestamp(floor(unix * 1000) / 1000) $$;
 
 -- The steps. line: tracks waiting or in hand at the step, a share of all but at least so many; its
 -- head is running, backing off, retryable or pending with a row, the rest have none. The others are

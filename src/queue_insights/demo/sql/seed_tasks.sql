@@ -34,7 +34,7 @@ SELECT id::int,
        attempts,
        max_attempts,
        CASE WHEN completed IS NULL THEN pg_temp.at_ms(last_attempt)
-            ELSE pg_temp.at_ms(completed) - make_interval(secs => duration_ms / 1000.0) END
+            ELSE to_timestamp((floor(completed * 1000) - duration_ms) / 1000) END
            AS last_attempt_at,
        pg_temp.at_ms(next_retry) AS next_retry_at,
        CASE WHEN attempts IS DISTINCT FROM 0 AND status IN ('pending', 'failed') THEN messages[kind]
@@ -57,5 +57,4 @@ CROSS JOIN (
                  'timeout: no answer within 120 s',
                  'connection reset by peer',
                  'invalid input: no audible vocals found'] AS messages
-) AS texts
-ORDER BY id;
+) AS texts;

@@ -59,7 +59,7 @@ WITH words AS (
     LEFT JOIN seed_history AS last ON last.item = plan.item
         AND last.step = greatest(0, plan.done - (plan.kind IS NOT DISTINCT FROM 'drifted')::int)
     LEFT JOIN seed_standing AS standing ON standing.item = plan.item AND plan.kind = 'failed'
-    OFFSET 0
+    ORDER BY plan.item
 ), named AS (
     SELECT drawn.*, words.*,
            hashint8extended(artist, 55) & 2147483647 AS d,
@@ -72,7 +72,7 @@ WITH words AS (
            END AS artist_name,
            first_names[1 + c % 24] || ' ' || last_names[1 + c / 24 % 22] AS guest,
            adjectives[1 + b % 40] || ' ' || nouns[1 + b / 40 % 50] AS phrase
-    FROM named OFFSET 0
+    FROM named
 )
 SELECT pg_temp.track_id(item),
        CASE WHEN a % 10 > 0 THEN (7000000000000000000 + item * 191803398871::bigint)::text END,
@@ -109,5 +109,4 @@ FROM sung AS plan
 LEFT JOIN seed_tricky AS tricky USING (step, kind, place)
 LEFT JOIN seed_steps AS steps ON steps.step = CASE
     WHEN plan.kind <> 'orphaned' THEN plan.step END
-CROSS JOIN seed_parameters
-ORDER BY item;
+CROSS JOIN seed_parameters;
