@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from queue_insights.queue import Queue
+    from queue_insights.actions import OperableQueue
 
 __all__ = ["connect"]
 
 
-def connect(pipeline: str | Path = "karaoke") -> Queue:
+def connect(pipeline: str | Path = "karaoke") -> OperableQueue:
     """The queue that the environment names, read through *pipeline* (a shipped name or a file).
 
     The database is QUEUE_INSIGHTS_URL (reads) and QUEUE_INSIGHTS_WRITE_URL (actions; default the
@@ -24,7 +24,7 @@ def connect(pipeline: str | Path = "karaoke") -> Queue:
     """
     from queue_insights import database
     from queue_insights import pipeline as pipelines
-    from queue_insights.queue import Queue
+    from queue_insights.actions import OperableQueue
 
     loaded = pipelines.load(pipeline)
     urls = database.environment()
@@ -34,4 +34,4 @@ def connect(pipeline: str | Path = "karaoke") -> Queue:
         note = f"no database named ({database.READ_URL} or PG*): using the embedded DEMO database"
         print(f"queue-insights: {note}", file=sys.stderr)
         urls = demo.default_url(), demo.default_url()
-    return Queue(database.Database(*urls), loaded)
+    return OperableQueue(database.Database(*urls), loaded)

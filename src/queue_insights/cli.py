@@ -2,13 +2,23 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from queue_insights import cli_actions
+from queue_insights.cli_common import (
+    connect,
+    format_option,
+    limit_option,
+    note,
+    pipeline_option,
+    program,
+    show,
+    sql_option,
+    task_option,
+)
 from queue_insights.errors import QueueInsightsError
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Failure(click.ClickException):
@@ -43,63 +53,32 @@ def main() -> None:
     """
 
 
-pipeline_option = click.option(
-    "--pipeline",
-    metavar="FILE",
-    default="karaoke",
-    show_default=True,
-    help="Pipeline file, or the name of a shipped one.",
-)
-task_option = click.option("--task", metavar="TASK", help="Only this task.")
-limit_option = click.option("--limit", type=click.IntRange(min=0), help="At most so many rows.")
-
-
-def _connect(pipeline: str) -> Any:
-    import queue_insights
-
-    return queue_insights.connect(pipeline)
-
-
-def _read(*options: Callable[[Command], Command]) -> Callable[[Callable[..., None]], None]:
+def _read(*options: Callable[[Any], Any]) -> Callable[[Callable[..., None]], None]:
     """Make a command of the Queue method and the query that have the function's name."""
 
     def decorate(function: Callable[..., None]) -> None:
         name = function.__name__
 
         def command(format: str, pipeline: str, sql: bool, **arguments: Any) -> None:
-            from queue_insights import formats, queries
-
-            queue = _connect(pipeline)
+            queue = connect(pipeline)
             if sql:
+                from queue_insights import queries
+
                 query = getattr(queries, name)(queue.schema, **arguments)
                 click.echo(f"{queries.compile_sql(query)};")
                 return
             with queue.snapshot() as moment:
                 frame = getattr(queue, name)(**arguments)
-            _note_lag(moment.replay_lag_seconds)
-            click.echo(formats.FORMATS[format](frame).removesuffix("\n"))
+            if moment.replay_lag_seconds is not None:
+                note(f"read from a standby, {moment.replay_lag_seconds:.1f} s behind")
+            show(frame, format)
 
         command.__doc__ = function.__doc__
-        shared = (
-            click.option(
-                "--format",
-                type=click.Choice(["table", "json", "csv"]),
-                default="table",
-                show_default=True,
-            ),
-            pipeline_option,
-            click.option("--sql", is_flag=True, help="Print the query instead of running it."),
-        )
-        for option in reversed((*options, *shared)):
+        for option in reversed((*options, format_option, pipeline_option, sql_option)):
             command = option(command)
         main.command(name)(command)
 
     return decorate
-
-
-def _note_lag(seconds: float | None) -> None:
-    if seconds is not None:
-        click.echo(f"queue-insights: read from a standby, {seconds:.1f} s behind", err=True)
 
 
 @_read()
@@ -133,24 +112,53 @@ def orphans() -> None:
 
 
 @main.command()
+@pipeline_option
+def doctor(pipeline: str) -> None:
+    """Say what is in the way of reads and actions, and what mends it; exit 1 if anything is."""
+    from queue_insights import doctor as doctors
+
+    findings = doctors.doctor(connect(pipeline))
+    for finding in findings:
+        click.echo(finding)
+    if any(finding.level == "fix" for finding in findings):
+        raise SystemExit(1)
+
+
+@main.command()
 @click.argument("name")
 @click.option("-f", "--file", metavar="FILE", help="Parameters as YAML; -p goes over them.")
 @click.option("-p", "--parameter", "given", metavar="KEY VALUE", nargs=2, multiple=True)
 @click.option("--output", metavar="DIR", default="reports", show_default=True)
 @click.option("--pipeline", metavar="FILE", help="Pipeline file, or the name of a shipped one.")
+@click.option("--keep", metavar="AGE|N", help="Then remove older runs: by age, or all but N.")
+@click.option("--metrics", metavar="FILE", help="Also write the figures for Prometheus.")
 def report(
-    name: str, file: str | None, given: tuple[tuple[str, str], ...], output: str, pipeline: str
+    name: str,
+    file: str | None,
+    given: tuple[tuple[str, str], ...],
+    output: str,
+    pipeline: str | None,
+    keep: str | None,
+    metrics: str | None,
 ) -> None:
     """Run the notebook NAME into a folder below --output: page, summary, tables.
 
     NAME is a shipped notebook (backlog_report) or the path of one. The last line of the output is
-    the path of the page.
+    the path of the page. Exits with 3 if a threshold is breached.
     """
     from queue_insights import report as reports
+    from queue_insights import thresholds
 
-    run = reports.run(name, file, given, output, pipeline, progress=sys.stderr.isatty())
-    click.echo(run.summary["verdict"] or f"{name}: done")
+    run = reports.run(
+        *(name, file, given, output, pipeline, keep, metrics), progress=sys.stderr.isatty()
+    )
+    for breach in run.summary["breached"]:
+        note(f"breached: {thresholds.describe(breach)}")
+    if run.summary["verdict"]:
+        click.echo(run.summary["verdict"])
     click.echo(run.page)
+    if run.summary["breached"]:
+        raise SystemExit(3)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -163,3 +171,40 @@ def lab(arguments: tuple[str, ...]) -> None:
     from queue_insights import lab as laboratory
 
     laboratory.start(arguments)
+
+
+@main.command()
+@click.option("--variant", type=click.Choice(["a", "b"]), default="a", show_default=True)
+@click.option("--tracks", type=int, default=6000, show_default=True, help="Size of the history.")
+@click.option("--output", metavar="DIR", default="reports", show_default=True)
+def demo(variant: str, tracks: int, output: str) -> None:
+    """Seed the embedded demo database with the incident, and report on it.
+
+    Leaves databases named in the environment alone. The server stops with the command; its data
+    stays for the commands that follow.
+    """
+    from queue_insights import demo as demos
+    from queue_insights import report as reports
+    from queue_insights.database import forget_environment
+
+    forget_environment()
+    click.echo(f"seeding {tracks:,} tracks (variant {variant.upper()}) ...")
+    demos.seed(demos.default_url(), variant, tracks)
+    click.echo(f"embedded Postgres in {demos.EmbeddedServer().folder} (it stops by itself)\n")
+    queue = connect("karaoke")
+    audit = queue.audit(sources=True)
+    backlog = queue.backlog()
+    at_stage = dict(zip(backlog.stage, backlog.tracks, strict=True))["audio_ready"]
+    pending = dict(zip(audit.task_type, audit.visible, strict=True))["align"]
+    click.echo(f"before: {at_stage} tracks at audio_ready, {pending} pending align rows")
+    show(audit, "table")
+    click.echo("\nrunning the backlog report ...")
+    run = reports.run("backlog_report", None, (), output, None, progress=sys.stderr.isatty())
+    click.echo(run.summary["verdict"])
+    click.echo(f"report: {run.page}\n\ntry next:")
+    for command in ("missing --task align --limit 5", "backfill --task align", "doctor", "lab"):
+        click.echo(f"  {program()} {command}")
+
+
+for _command in cli_actions.COMMANDS:
+    main.add_command(_command)

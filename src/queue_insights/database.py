@@ -73,12 +73,20 @@ def environment() -> tuple[str, str] | None:
     return ("", "") if any(os.environ.get(name) for name in LIBPQ) else None
 
 
+def forget_environment() -> None:
+    """Make this process, and those it starts, see no database named in the environment."""
+    for name in (READ_URL, WRITE_URL, *LIBPQ):
+        os.environ.pop(name, None)
+
+
 def check_url(url: str, source: str) -> str:
     """*url* as libpq takes it. Raises InputError, which does not repeat it, for a malformed one."""
     if _URL.fullmatch(url):
         url = re.sub(r"^postgres(ql)?\+psycopg:", "postgresql:", url)
-        with contextlib.suppress(psycopg.ProgrammingError):
-            psycopg.conninfo.conninfo_to_dict(url)
+        with contextlib.suppress(psycopg.ProgrammingError, ValueError):
+            port = psycopg.conninfo.conninfo_to_dict(url).get("port") or ""
+            # postgresql://user:password, without a host, makes a port of the password.
+            [int(number or 0) for number in str(port).split(",")]
             return url
     raise InputError(
         f"{source} is not a usable URL: expected postgresql://user@host:5432/database, "
@@ -112,6 +120,11 @@ class Database:
         """As ``name``, of the server that actions write to."""
         return describe(self._write_url)
 
+    @property
+    def separate_writes(self) -> bool:
+        """Whether actions have a URL of their own."""
+        return self._write_url != self._url
+
     @contextlib.contextmanager
     def read(self, *, primary: bool = False) -> Iterator[Moment]:
         """One REPEATABLE READ, READ ONLY transaction; *primary* reads where actions write.
@@ -133,8 +146,19 @@ class Database:
         with translated(self._write_url, self._timeout), self._write_engine.begin() as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator["Database"]:
+        """The same database, whose writing transactions share one connection until the block ends
+        (a new one where it is lost): for many short transactions in a row."""
+        kept = Database(self._url, self._write_url)
+        kept._write_engine = _engine(self._write_url, sa.QueuePool, pool_size=1, max_overflow=0)
+        try:
+            yield kept
+        finally:
+            kept._write_engine.dispose()
 
-def _engine(url: str) -> sa.Engine:
+
+def _engine(url: str, pool: type[sa.Pool] = sa.NullPool, **options: int) -> sa.Engine:
     def connect() -> psycopg.Connection[Any]:
         connection = psycopg.connect(
             url,
@@ -147,7 +171,7 @@ def _engine(url: str) -> sa.Engine:
         connection.adapters.register_loader("timestamptz", _BinaryTimestamp)
         return connection
 
-    return sa.create_engine("postgresql+psycopg://", creator=connect, poolclass=sa.NullPool)
+    return sa.create_engine("postgresql+psycopg://", creator=connect, poolclass=pool, **options)
 
 
 def _settings(url: str) -> Mapping[str, Any]:
@@ -209,13 +233,29 @@ def _raise(error: BaseException, url: str, timeout: timedelta | None) -> NoRetur
     raise translation from error
 
 
+# What a server says when it turns a connection away: that comes without its SQLSTATE.
+_REFUSALS = {
+    "authentication failed": "28P01",
+    "no password supplied": "28P01",
+    'role "': "28P01",
+    "pg_hba.conf": "28000",
+    'database "': "3D000",
+    "too many clients": "53300",
+    "connection slots are reserved": "53300",
+    "the database system is": "57P03",
+}
+
+
 def _advice(state: str, text: str, lost: bool, timeout: timedelta | None) -> str:
-    if lost and "authentication failed" not in text and "does not exist" not in text:
-        return f"; check that the server runs and that {READ_URL} (or PGHOST, PGPORT) names it"
+    if lost:
+        state = next((code for said, code in _REFUSALS.items() if said in text), "")
+        if not state:
+            return f"; check that the server runs and that {READ_URL} (or PGHOST, PGPORT) names it"
     if state == "57014" and "statement timeout" in text:
         limit = f" (at most {timeout.total_seconds():g} s)" if timeout else ""
         return f"{limit}; set {TIMEOUT}=5min, or see `queue-insights doctor` for missing indexes"
     advice = {
+        "28000": "; the server's pg_hba.conf decides who may connect, whence and by what sslmode",
         "28": "; check the user and password in the URL, PGPASSWORD or ~/.pgpass",
         "3D": f"; check the database name in {READ_URL} or PGDATABASE",
         "42501": "; ask the owner for SELECT on it (`queue-insights doctor` lists what is missing)",
@@ -227,8 +267,4 @@ def _advice(state: str, text: str, lost: bool, timeout: timedelta | None) -> str
         "57P": "; the server is restarting: run the command again",
         "40001": "; run the command again",
     }
-    if "authentication failed" in text or "no password supplied" in text:
-        return advice["28"]
-    if "does not exist" in text and lost:
-        return advice["3D"]
     return next((hint for prefix, hint in advice.items() if state.startswith(prefix)), "")

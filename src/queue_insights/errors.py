@@ -1,5 +1,7 @@
 """Everything that can go wrong, said in one line: what, where, and what to do about it."""
 
+from typing import Any
+
 
 class QueueInsightsError(Exception):
     """Root of all errors raised on purpose; its text is one line fit for a terminal.
@@ -34,7 +36,7 @@ class DemoError(QueueInsightsError):
 class PlanError(QueueInsightsError):
     """A plan that cannot be applied as it was confirmed; ``plan`` is what it would be now."""
 
-    plan: object = None
+    plan: Any = None
 
 
 class RunError(QueueInsightsError):

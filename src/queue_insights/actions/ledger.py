@@ -1,0 +1,293 @@
+"""The ledger: who ran what, how far it got, and who may go on with it."""
+
+import os
+import platform
+import random
+import time
+from collections.abc import Mapping
+from datetime import UTC, timedelta
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from queue_insights import queries
+from queue_insights.actions.definitions import Action
+from queue_insights.database import WRITE_URL, Database
+from queue_insights.errors import DatabaseError, RunError, Stopped
+from queue_insights.schema import Schema
+
+SCHEMA = "queue_insights"
+PATIENCE = 12  # tries of about a lock_timeout each; a frozen holder's session ends in 2 s
+
+_metadata = sa.MetaData(schema=SCHEMA)
+RUNS = sa.Table(
+    "runs",
+    _metadata,
+    sa.Column("run", sa.BigInteger),
+    *(sa.Column(name, sa.Text) for name in ("action", "pipeline", "state")),
+    sa.Column("undoing", sa.Boolean),
+    *(sa.Column(n, sa.BigInteger) for n in ("rows_planned", "rows_done", "rows_dropped")),
+    *(sa.Column(n, sa.BigInteger) for n in ("came_after", "rows_undone", "rows_kept")),
+    *(
+        sa.Column(n, sa.DateTime(timezone=True))
+        for n in ("started_at", "last_batch_at", "ended_at")
+    ),
+    *(sa.Column(name, sa.Text) for name in ("role", "host")),
+    sa.Column("pid", sa.Integer),
+    *(sa.Column(name, sa.JSON) for name in ("parameters", "planned")),
+    *(sa.Column(name, sa.Text) for name in ("fingerprint", "variant", "error")),
+    sa.Column("fence", sa.BigInteger),
+)
+TARGETS = sa.Table(
+    "targets",
+    _metadata,
+    sa.Column("run", sa.BigInteger),
+    sa.Column("chunk", sa.BigInteger),
+    sa.Column("task_type", sa.Text),
+    sa.Column("pass", sa.Integer, key="turn"),
+    sa.Column("ids", sa.ARRAY(sa.Text)),
+    sa.Column("arrived", sa.ARRAY(sa.DateTime(timezone=True))),
+)
+BATCHES = sa.Table(
+    "batches",
+    _metadata,
+    sa.Column("run", sa.BigInteger),
+    sa.Column("batch", sa.Integer),
+    sa.Column("task_type", sa.Text),
+    sa.Column("fence", sa.BigInteger),
+    sa.Column("ids", sa.ARRAY(sa.Text)),
+    sa.Column("digests", sa.ARRAY(sa.BigInteger)),
+    sa.Column("before", sa.dialects.postgresql.JSONB),
+    sa.Column("dropped", sa.dialects.postgresql.JSONB),
+    sa.Column("undone_at", sa.DateTime(timezone=True)),
+    sa.Column("kept", sa.dialects.postgresql.JSONB),
+)
+
+# A frozen process must not keep its locks: the server ends its transaction.
+_SETTINGS = sa.text("""
+    SELECT set_config('lock_timeout', :lock, true),
+           set_config('statement_timeout', :statement, true),
+           set_config('idle_in_transaction_session_timeout', '2s', true)
+""")
+
+_HAS_PRIVILEGE = sa.text("SELECT has_table_privilege(:table, :privilege)")
+# The sequence behind the tasks' ids, if there is one that this role may not use.
+_SEQUENCE = sa.text("""
+    SELECT sequence FROM pg_get_serial_sequence(:table, :column) AS sequence
+    WHERE NOT has_sequence_privilege(sequence, 'USAGE')
+""")
+_MAY_CREATE = sa.text("SELECT has_database_privilege(current_database(), 'CREATE')")
+
+
+def ddl() -> str:
+    """The ledger's DDL, as a DBA may run it first."""
+    return files(__package__).joinpath("ledger.sql").read_text(encoding="utf-8")
+
+
+def begin(connection: sa.Connection, lock: str = "500ms", statement: str = "30s") -> None:
+    """Bound what this transaction may wait for or hold."""
+    connection.execute(_SETTINGS, {"lock": lock, "statement": statement})
+
+
+def exists(connection: sa.Connection) -> bool:
+    """Whether this database has a ledger."""
+    return bool(connection.scalar(sa.text("SELECT to_regclass('queue_insights.runs')")))
+
+
+def create(connection: sa.Connection) -> None:
+    """Create the ledger if there is none; two who do so at the same time get one."""
+    if not exists(connection):
+        lock = "SELECT pg_advisory_xact_lock(hashtext('queue_insights.ledger'))"
+        connection.execute(sa.text(lock))
+        if not exists(connection):
+            connection.exec_driver_sql(ddl())
+
+
+def all_runs() -> queries.Query:
+    """All runs, newest first."""
+    columns = [
+        column for column in RUNS.c if column.name not in ("fence", "fingerprint", "variant")
+    ]
+    return sa.select(*columns).order_by(RUNS.c.run.desc())
+
+
+def runs(connection: sa.Connection) -> pd.DataFrame:
+    """All runs as a frame (an empty one where there is no ledger)."""
+    query = all_runs()
+    if not exists(connection):
+        nulls = (sa.cast(sa.null(), c.type).label(c.name) for c in query.selected_columns)
+        query = sa.select(*nulls).where(sa.false())
+    return queries.fetch(connection, query)
+
+
+def get(connection: sa.Connection, run: int) -> Mapping[str, Any]:
+    """One run's row. Raises RunError if there is none."""
+    found = None
+    if exists(connection):
+        found = connection.execute(sa.select(RUNS).where(RUNS.c.run == run)).mappings().first()
+    if found is None:
+        raise RunError(f"there is no run {run} in this database; see `queue-insights runs`")
+    return dict(found)
+
+
+def me() -> dict[str, Any]:
+    """Who this process is, for the run's row."""
+    return {"host": platform.node(), "pid": os.getpid()}
+
+
+def take_over(database: Database, run: int, undoing: bool) -> int:
+    """Make this process the only one that may go on with *run*; returns its fencing number.
+
+    Whoever had it before finds its number outdated in its next batch, dead, alive or frozen.
+    """
+    statement = (
+        sa.update(RUNS)
+        .where(RUNS.c.run == run)
+        .values(state="running", undoing=undoing, fence=RUNS.c.fence + 1, error=None)
+        .values(ended_at=None, role=sa.func.session_user(), **me())
+        .returning(RUNS.c.fence)
+    )
+    return int(_locking(database, statement))
+
+
+def end(database: Database, run: int, fence: int, state: str, error: str | None = None) -> None:
+    """Record how this process's part in *run* ended, unless somebody has taken it over."""
+    statement = (
+        sa.update(RUNS)
+        .where(RUNS.c.run == run, RUNS.c.fence == fence)
+        .values(state=state, error=error, ended_at=sa.func.clock_timestamp())
+        .returning(RUNS.c.run)
+    )
+    _locking(database, statement)
+
+
+def stop(database: Database, run: int) -> None:
+    """End *run* after the batch in hand, whether its process lives or not. It can be resumed.
+
+    Raises RunError for a run that is not running.
+    """
+    with database.read(primary=True) as moment:
+        found = get(moment.connection, run)
+    statement = (
+        sa.update(RUNS)
+        .where(RUNS.c.run == run, RUNS.c.state == "running")
+        .values(state="stopped", fence=RUNS.c.fence + 1, ended_at=sa.func.clock_timestamp())
+        .returning(RUNS.c.run)
+    )
+    if _locking(database, statement) is None:
+        raise RunError(f"run {run} is {found['state']}: there is nothing to stop")
+
+
+def prune(database: Database, age: timedelta) -> int:
+    """Drop the entries of runs that ended longer than *age* ago; returns how many. They can no
+    longer be undone."""
+    statement = (
+        sa.delete(RUNS)
+        .where(RUNS.c.state != "running", RUNS.c.ended_at < sa.func.now() - age)
+        .returning(RUNS.c.run)
+    )
+    with database.write() as connection:
+        begin(connection)
+        return len(connection.execute(statement).all()) if exists(connection) else 0
+
+
+def _locking(database: Database, statement: sa.Update) -> Any:
+    """Run *statement*, waiting a bounded time for whoever holds the run's row."""
+    for attempt in range(PATIENCE):
+        try:
+            with database.write() as connection:
+                begin(connection)
+                return connection.scalar(statement)
+        except DatabaseError as error:
+            if error.sqlstate != "55P03" or attempt == PATIENCE - 1:
+                raise
+            time.sleep(random.uniform(0.05, 0.2))
+    return None
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """Who has a run, in a few words: ``run 3 (host, pid 12, last batch 12:00:01 UTC)``."""
+    last = row["last_batch_at"]
+    when = f"last batch {last.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if last else "no batch yet"
+    return f"run {row['run']} ({row['host']}, pid {row['pid']}, {when})"
+
+
+def hold(connection: sa.Connection, run: int, fence: int) -> None:
+    """Lock *run*'s row for this transaction, if this process still has it.
+
+    Raises Stopped if somebody asked it to end, RunError if somebody else has it or it is gone.
+    """
+    row = (
+        connection.execute(sa.select(RUNS).where(RUNS.c.run == run).with_for_update(key_share=True))
+        .mappings()
+        .first()
+    )
+    if row is None:
+        raise RunError(f"run {run} is gone from the ledger: nothing more was changed")
+    if row["fence"] == fence and row["state"] == "running":
+        return
+    if row["state"] == "stopped":
+        raise Stopped(f"run {run} was stopped; go on with it by `queue-insights resume {run}`")
+    raise RunError(
+        f"this process no longer has the run, which is {row['state']}: it was taken over as "
+        f"{describe(dict(row))}; nothing more was changed here"
+    )
+
+
+def listed(connection: sa.Connection, run: int, column: str) -> pd.DataFrame:
+    """The entries of a run's batches in *column* (dropped or kept): id, task_type, reason."""
+    entry = sa.func.jsonb_array_elements(BATCHES.c[column]).table_valued(
+        sa.column("value", sa.dialects.postgresql.JSONB), name="entry"
+    )
+    query = (
+        sa.select(
+            entry.c.value["id"].astext.label("id"),
+            BATCHES.c.task_type,
+            entry.c.value["reason"].astext.label("reason"),
+        )
+        .select_from(sa.join(BATCHES, entry, sa.true()))
+        .where(BATCHES.c.run == run)
+        .order_by(BATCHES.c.batch)
+    )
+    return queries.fetch(connection, query)
+
+
+# What an action and its undo do to the table of tasks; UPDATE is also what locking a row takes.
+_ON_TASKS = {
+    "insert": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "update": ("SELECT", "UPDATE"),
+    "delete": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+}
+
+
+def require(connection: sa.Connection, schema: Schema, action: Action) -> None:
+    """Refuse before anything is written what this role could not finish. Raises RunError."""
+    has_ledger = exists(connection)
+    if not has_ledger and not connection.scalar(_MAY_CREATE):
+        raise RunError(
+            f"{action.name}: nothing was done: there is no ledger yet and this role may not create "
+            "the schema queue_insights; a DBA can run the output of `queue-insights runs --ddl`"
+        )
+    name = connection.dialect.identifier_preparer.format_table
+    wanted = [(name(schema.tasks), privilege) for privilege in _ON_TASKS[action.kind]]
+    wanted += [(name(schema.tracks), privilege) for privilege in ("SELECT", "UPDATE")]
+    if has_ledger:
+        ledger = [name(table) for table in (RUNS, TARGETS, BATCHES)]
+        wanted += [(t, p) for t in ledger for p in ("SELECT", "INSERT", "UPDATE", "DELETE")]
+    missing = [
+        (table, privilege)
+        for table, privilege in wanted
+        if not connection.scalar(_HAS_PRIVILEGE, {"table": table, "privilege": privilege})
+    ]
+    column = {"table": name(schema.tasks), "column": schema.tasks.c.id.name}
+    sequence = connection.scalar(_SEQUENCE, column) if action.kind == "insert" else None
+    if sequence is not None:
+        missing.append((f"SEQUENCE {sequence}", "USAGE"))
+    if missing:
+        table, privilege = missing[0]
+        raise RunError(
+            f"{action.name}: nothing was done: this role lacks {privilege} on {table}; ask its "
+            f"owner for GRANT {privilege} ON {table}, or use another role in {WRITE_URL}"
+        )

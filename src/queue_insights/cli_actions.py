@@ -1,0 +1,229 @@
+"""The commands that change the queue, and those about their runs."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from queue_insights.cli_common import (
+    connect,
+    format_option,
+    note,
+    pipeline_option,
+    show,
+    sql_option,
+)
+from queue_insights.errors import InputError, PlanError
+
+if TYPE_CHECKING:
+    from queue_insights.actions import OperableQueue, Run
+    from queue_insights.actions.plan import Plan
+
+_pause = click.option(
+    "--pause", type=click.FloatRange(min=0), metavar="SECONDS", help="Between batches [adaptive]."
+)
+_shared = (
+    click.option("--task", "tasks", metavar="TASK", multiple=True, help="Only this task (again)."),
+    click.option("--older-than", metavar="AGE", help="Nothing happened to it for so long: 2h, 7d."),
+    click.option("--limit", type=click.IntRange(min=1), help="Only the first so many to arrive."),
+    click.option("--apply", is_flag=True, help="Do it; without this, show what would be done."),
+    click.option("--confirm", metavar="TOKEN", help="With --apply: the token of a dry run."),
+    click.option(
+        "--max-rows",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="With --apply, unattended: refuse above so many rows.",
+    ),
+    _pause,
+    pipeline_option,
+)
+_error = click.option("--error", metavar="TEXT", help="Only rows whose error message contains it.")
+
+
+def _action(*options: Callable[[Any], Any]) -> Callable[[Callable[..., None]], click.Command]:
+    def decorate(function: Callable[..., None]) -> click.Command:
+        name = function.__name__
+
+        def command(
+            pipeline: str,
+            apply: bool,
+            confirm: str | None,
+            max_rows: int | None,
+            pause: float | None,
+            tasks: tuple[str, ...],
+            **given: Any,
+        ) -> None:
+            if not apply and (confirm is not None or max_rows is not None):
+                raise InputError(f"{name}: --confirm and --max-rows go with --apply")
+            queue = connect(pipeline)
+            plan = getattr(queue, f"plan_{name}")(tasks=tasks or None, **given)
+            if not apply:
+                return _show_plan(plan, pipeline)
+            try:
+                with _narrated():
+                    run = plan.apply(confirm=confirm, max_rows=max_rows, pause=pause)
+            except PlanError as error:
+                _show_plan(error.plan, pipeline)
+                raise
+            return _show_run(run)
+
+        command.__doc__ = function.__doc__
+        for option in reversed((*options, *_shared)):
+            command = option(command)
+        return click.command(name)(command)
+
+    return decorate
+
+
+def _show_plan(plan: "Plan", pipeline: str) -> None:
+    """A dry run; its last line is the command that applies it."""
+    shown = plan.counts if plan.action.kind != "delete" else plan.counts.iloc[:, :3]
+    show(shown, "table")
+    click.echo(f"\n{plan.action.name} would {plan.action.does}: {plan.rows} rows")
+    if plan.rows:
+        click.echo("the first of them:")
+        show(plan.preview(5), "table")
+    if exhausted := int(plan.counts["ends_exhausted"].sum()):
+        click.echo(f"{exhausted} of them end exhausted: no worker selects those; see --attempts")
+    click.echo("nothing was changed; to do it:")
+    click.echo(plan.command(None if pipeline == "karaoke" else pipeline))
+
+
+def _show_run(run: "Run") -> None:
+    row = run.row
+    done = f"run {row['run']}: {row['action']} {row['state']}: {row['rows_done']} rows done"
+    if row["undoing"]:
+        click.echo(f"{done}, {row['rows_undone']} undone, {row['rows_kept']} kept")
+        return _show_list("kept, not as the run left them", run.kept())
+    click.echo(
+        f"{done}, {row['rows_dropped']} no longer qualified, {row['came_after']} came after the "
+        f"plan; undo with: queue-insights undo {row['run']}"
+    )
+    return _show_list("no longer qualified", run.dropped())
+
+
+def _show_list(title: str, frame: Any, most: int = 20) -> None:
+    if len(frame):
+        more = f" (the first {most} of {len(frame)})" if len(frame) > most else ""
+        click.echo(f"{title}{more}:")
+        show(frame.head(most), "table")
+
+
+@contextlib.contextmanager
+def _narrated() -> Iterator[None]:
+    """Plain progress lines on stderr where there is no terminal for a bar."""
+    log, handler = logging.getLogger("queue_insights"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("queue-insights: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+@_action()
+def backfill() -> None:
+    """Insert pending rows for tracks that wait without one."""
+
+
+@_action(
+    _error,
+    click.option(
+        "--attempts",
+        type=click.Choice(["refund", "keep", "zero"]),
+        default="refund",
+        show_default=True,
+        help="What becomes of the attempt that the lost worker had begun.",
+    ),
+)
+def reset() -> None:
+    """Make stuck rows pending again."""
+
+
+@_action(_error)
+def retry() -> None:
+    """Make exhausted and failed rows pending, with fresh attempts."""
+
+
+@_action(_error)
+def requeue() -> None:
+    """Make completed rows pending whose track still stands at their stage."""
+
+
+@_action(
+    _error,
+    click.option(
+        "--status",
+        type=click.Choice(["pending", "failed"]),
+        default="pending",
+        show_default=True,
+        help="Failed rows are evidence: removed only when asked for.",
+    ),
+)
+def prune() -> None:
+    """Remove orphans: rows whose track has moved on."""
+
+
+@click.command()
+@format_option
+@sql_option
+@click.option("--prune", "age", metavar="AGE", help="Drop the entries of runs ended before: 90d.")
+@click.option("--ddl", is_flag=True, help="Print the ledger's DDL, for a DBA to run first.")
+@pipeline_option
+def runs(format: str, sql: bool, age: str | None, ddl: bool, pipeline: str) -> None:
+    """What was applied, newest first."""
+    from queue_insights import queries
+    from queue_insights.actions import ledger
+
+    if ddl:
+        click.echo(ledger.ddl())
+    elif sql:
+        click.echo(f"{queries.compile_sql(ledger.all_runs())};")
+    elif age is not None:
+        dropped = connect(pipeline).prune_runs(age)
+        click.echo(f"{dropped} runs dropped from the ledger; they can no longer be undone")
+    else:
+        show(connect(pipeline).runs(), format)
+
+
+@click.command()
+@click.argument("run", type=click.IntRange(min=1))
+@_pause
+@pipeline_option
+def resume(run: int, pause: float | None, pipeline: str) -> None:
+    """Go on with RUN, taking it over from whoever has it."""
+    with _narrated():
+        resumed = _run(pipeline, run).resume(pause)
+    _show_run(resumed)
+
+
+@click.command()
+@click.argument("run", type=click.IntRange(min=1))
+@pipeline_option
+def stop(run: int, pipeline: str) -> None:
+    """End RUN after the batch in hand, wherever it runs."""
+    _run(pipeline, run).stop()
+    note(f"run {run} is stopped; go on with it by `queue-insights resume {run}`")
+
+
+@click.command()
+@click.argument("run", type=click.IntRange(min=1))
+@_pause
+@pipeline_option
+def undo(run: int, pause: float | None, pipeline: str) -> None:
+    """Put back what RUN changed and nobody has changed since."""
+    with _narrated():
+        undone = _run(pipeline, run).undo(pause)
+    _show_run(undone)
+
+
+def _run(pipeline: str, run: int) -> "Run":
+    queue: OperableQueue = connect(pipeline)
+    return queue.run(run)
+
+
+COMMANDS = (backfill, reset, retry, requeue, prune, runs, resume, stop, undo)

@@ -1,0 +1,171 @@
+"""What the tests of actions share: a queue to operate on, its rows, a record of every change."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from conftest import Bench
+from queue_insights import pipeline
+from queue_insights.actions import OperableQueue
+from queue_insights.database import Database
+
+# Every change of a task row, by whom, with the stage that its track had.
+RECORD = """
+    CREATE TABLE changes (
+        change bigint GENERATED ALWAYS AS IDENTITY, who text, what text, old jsonb, new jsonb,
+        stage text, at timestamptz DEFAULT clock_timestamp());
+    CREATE FUNCTION record() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO changes (who, what, old, new, stage)
+        SELECT current_setting('application_name'), TG_OP, to_jsonb(o), to_jsonb(n),
+               (SELECT stage FROM tracks WHERE spotify_track_id
+                    = coalesce(n.spotify_track_id, o.spotify_track_id))
+        FROM (SELECT (CASE WHEN TG_OP <> 'INSERT' THEN OLD END).*) o,
+             (SELECT (CASE WHEN TG_OP <> 'DELETE' THEN NEW END).*) n;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER record AFTER INSERT OR UPDATE OR DELETE ON audio_tasks
+        FOR EACH ROW EXECUTE FUNCTION record();
+"""
+# A batch waits here while as many batches of the run as `allowed` are in the ledger.
+GATE = """
+    CREATE TABLE gate (allowed bigint);
+    INSERT INTO gate VALUES (%s);
+    CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        WHILE (SELECT count(*) >= (SELECT allowed FROM gate) FROM queue_insights.batches) LOOP
+            PERFORM pg_sleep(0.002);
+        END LOOP;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER gate BEFORE INSERT OR UPDATE OR DELETE ON audio_tasks
+        FOR EACH STATEMENT EXECUTE FUNCTION pass_gate();
+"""
+AT_GATE = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = %s"
+
+
+def operable(
+    url: str, file: str | Path = pipeline.DEFAULT, write_url: str | None = None
+) -> OperableQueue:
+    return OperableQueue(Database(url, write_url), pipeline.load(file))
+
+
+def rows(connection: psycopg.Connection[Any]) -> dict[int, str]:
+    """All task rows but for updated_at, exactly: JSON null is not SQL null."""
+    found = connection.execute(
+        "SELECT id, (to_jsonb(t) - 'updated_at')::text || coalesce(metadata::text, '-') "
+        "|| coalesce(error_details::text, '-') FROM audio_tasks t"
+    )
+    return dict(found.fetchall())
+
+
+def everything(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
+    """All that an action may have written: task rows, tracks, ledger."""
+    tracks = connection.execute("SELECT * FROM tracks ORDER BY 1").fetchall()
+    tasks = connection.execute("SELECT t::text FROM audio_tasks t ORDER BY id").fetchall()
+    ledger: Any = None
+    if connection.execute("SELECT to_regclass('queue_insights.runs')::text").fetchone()[0]:  # type: ignore[index]
+        ledger = connection.execute("SELECT * FROM queue_insights.runs ORDER BY run").fetchall()
+    return tracks, tasks, ledger
+
+
+def pending(bench: Bench, task: str) -> list[str]:
+    """What the application's getPendingTasks returns: track ids, in its order."""
+    found = bench.sql(
+        "SELECT t.spotify_track_id FROM audio_tasks a JOIN tracks t USING (spotify_track_id) "
+        "WHERE a.status = 'pending' AND a.task_type = %s ORDER BY a.created_at",
+        task,
+    )
+    return [track for (track,) in found]
+
+
+def status(bench: Bench, *ids: int) -> list[tuple[Any, ...]]:
+    """(status, attempts, max_attempts, next_retry_at) of task rows."""
+    found = bench.sql(
+        "SELECT id, status, attempts, max_attempts, next_retry_at FROM audio_tasks "
+        "WHERE id = ANY(%s)",
+        list(ids),
+    )
+    by_id = {id: tuple(rest) for id, *rest in found}
+    return [by_id.get(id, ()) for id in ids]
+
+
+def many(bench: Bench, stage: str, task: str, count: int, prefix: str = "t") -> list[str]:
+    """*count* tracks at *stage* without a row, whose order of arrival is not that of their ids
+    nor of their rows; the ids in order of arrival."""
+    bench.sql(
+        "INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at) "
+        "SELECT %s || i, 'Song ' || i, '[]', %s, now() - make_interval(mins => 10 + "
+        "(i * 7919 %% 10007)) FROM generate_series(1, %s) i",
+        prefix,
+        stage,
+        count,
+    )
+    found = bench.sql(
+        "SELECT spotify_track_id FROM tracks WHERE stage = %s AND spotify_track_id LIKE %s "
+        "ORDER BY updated_at, spotify_track_id",
+        stage,
+        f"{prefix}%",
+    )
+    return [track for (track,) in found]
+
+
+def give_rows(bench: Bench, tracks: Iterable[str], task: str, status: str, **columns: str) -> None:
+    """One task row for each of *tracks*; *columns* are SQL expressions."""
+    names, values = ["spotify_track_id", "task_type", "status"], ["track", f"'{task}'"]
+    values.append(f"'{status}'")
+    if bench.variant == "b":
+        names += ["subject_type", "subject_id"]
+        values += ["'track'", "track"]
+    names += columns
+    values += columns.values()
+    bench.sql(
+        f"INSERT INTO audio_tasks ({', '.join(names)}) SELECT {', '.join(values)} "
+        "FROM unnest(%s::text[]) AS track",
+        list(tracks),
+    )
+
+
+def video(bench: Bench, task: str, status: str = "pending") -> None:
+    """A row about a video, which is not ours: only in variant B."""
+    if bench.variant == "b":
+        bench.sql(
+            "INSERT INTO audio_tasks (subject_type, subject_id, task_type, status, attempts, "
+            "last_attempt_at) VALUES ('tiktok_video', %s, %s, %s, 1, now() - interval '9 h')",
+            f"video {task} {status}",
+            task,
+            status,
+        )
+
+
+def changes(bench: Bench, who: str = "queue-insights") -> list[dict[str, Any]]:
+    found = bench.sql(
+        "SELECT what, old, new, stage FROM changes WHERE who = %s ORDER BY change", who
+    )
+    return [dict(zip(("what", "old", "new", "stage"), row, strict=True)) for row in found]
+
+
+def ledger_agrees(bench: Bench, run: int) -> None:
+    """The run's counts are those of its batches, no row is in two of them, nothing is left."""
+    ((done, dropped, listed, distinct, listed_drops, left),) = bench.sql(
+        """
+        SELECT rows_done, rows_dropped, n, distinct_ids, drops,
+               (SELECT count(*) FROM queue_insights.targets t WHERE t.run = r.run)
+        FROM queue_insights.runs r, LATERAL (
+            SELECT count(id) AS n, count(DISTINCT id) AS distinct_ids FROM queue_insights.batches b
+            LEFT JOIN LATERAL unnest(ids) AS id ON true WHERE b.run = r.run) done, LATERAL (
+            SELECT coalesce(sum(jsonb_array_length(dropped)), 0) AS drops
+            FROM queue_insights.batches b WHERE b.run = r.run) drops
+        WHERE run = %s
+        """,
+        run,
+    )
+    assert listed == distinct == done
+    assert (listed_drops, left) == (dropped, 0)
+
+
+def as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
