@@ -1,5 +1,6 @@
 """Frames as text: a table for people, JSON and CSV for programs."""
 
+import csv
 import json
 import math
 import unicodedata
@@ -39,7 +40,11 @@ def to_csv(frame: pd.DataFrame) -> str:
     """Comma-separated, with a header; text that a spreadsheet would run as a formula is
     prefixed with an apostrophe."""
     rows = [{k: _cell(v) for k, v in record.items()} for record in records(frame)]
-    return pd.DataFrame(rows, columns=frame.columns, dtype=object).to_csv(index=False)
+    # Minimal quoting leaves a carriage return bare, and readers take that for a new row.
+    bare = any("\r" in str(cell) for row in rows for cell in row.values())
+    quoting = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
+    cells = pd.DataFrame(rows, columns=frame.columns, dtype=object)
+    return cells.to_csv(index=False, quoting=quoting)
 
 
 def _cell(value: Any) -> Any:

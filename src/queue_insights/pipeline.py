@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +28,8 @@ from queue_insights.errors import InputError
 DEFAULT = "karaoke"
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)\s*", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)\s*", re.IGNORECASE)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # Postgres has no text with one of these
 _TABLE = re.compile(r'(?:(?P<schema>"(?:[^"]|"")+"|[^".]+)\.)?(?P<name>"(?:[^"]|"")+"|[^".]+)')
 
 
@@ -79,7 +81,7 @@ def _table(value: str) -> str:
 
 
 def _name(value: str) -> str:
-    if not value.strip() or "\x00" in value:
+    if not value.strip() or _UNSTORABLE.search(value):
         raise ValueError("expected a name")
     return value
 
@@ -247,12 +249,13 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue
+            if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"found the key {key_node.value!r} twice", key_node.start_mark
                 )
-            if isinstance(key_node, yaml.ScalarNode):
-                seen.add(key_node.value)
+            seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
 
@@ -264,10 +267,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # of any class: PyYAML's constructors trip over their input
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        what = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise InputError(f"{path}{where}: not valid YAML: {what}") from error
     if not isinstance(data, dict):
         raise InputError(
@@ -288,8 +291,8 @@ def load(pipeline: str | Path = DEFAULT) -> Pipeline:
     path = Path(pipeline)
     if not path.suffix and path.name == str(pipeline):
         path = shipped / f"{pipeline}.yaml"
-        if not path.is_file():
-            names = sorted(file.stem for file in shipped.glob("*.yaml"))
+        names = sorted(file.stem for file in shipped.glob("*.yaml"))
+        if pipeline not in names:
             raise InputError(
                 f"unknown pipeline {str(pipeline)!r}: shipped are {', '.join(names)}; "
                 f"a file is named by its path, such as ./{pipeline}.yaml{nearest(pipeline, names)}"
@@ -309,9 +312,11 @@ def _problems(error: ValidationError, data: dict[str, Any]) -> Iterable[str]:
                 continue  # inherited: reported once, where it stands in the file
         where = ""
         for part in problem["loc"]:
-            where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
+            name = part if str(part).isprintable() else repr(part)
+            where += f"[{part}]" if isinstance(part, int) else f".{name}" if where else str(name)
         model = _model_at(problem["loc"][:-1])
         context = problem.get("ctx", {}).get("error")
+        value = _shorten(problem["input"])
         if problem["type"] == "extra_forbidden":
             names = ", ".join(model.model_fields)
             hint = nearest(problem["loc"][-1], model.model_fields)
@@ -321,11 +326,18 @@ def _problems(error: ValidationError, data: dict[str, Any]) -> Iterable[str]:
         elif context is not None and not where:
             yield from str(context).splitlines()
         elif context is not None:
-            found = "" if str(context).startswith("found") else f"found {problem['input']!r}, "
+            found = "" if str(context).startswith("found") else f"found {value}, "
             yield f"{where}: {found}{context}"
         else:
             expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-            yield f"{where}: found {problem['input']!r}, expected {expected}"
+            yield f"{where}: found {value}, expected {expected}"
+
+
+def _shorten(value: object) -> str:
+    """A repr of modest length: a few aliases in YAML make a value of any size."""
+    shortener = reprlib.Repr()
+    shortener.maxstring, shortener.maxlevel = 80, 2
+    return shortener.repr(value)
 
 
 def _model_at(location: Sequence[int | str]) -> type[BaseModel]:

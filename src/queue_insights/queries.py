@@ -14,7 +14,15 @@ from sqlalchemy.dialects import postgresql
 from queue_insights.errors import InputError
 from queue_insights.pipeline import Step, nearest
 from queue_insights.schema import Schema
-from queue_insights.states import ELIGIBLE, STATES, WAITING, is_orphan, orphaned, standing
+from queue_insights.states import (
+    ELIGIBLE,
+    STATES,
+    WAITING,
+    history,
+    is_orphan,
+    orphaned,
+    standing,
+)
 
 Query = sa.Select[Any] | sa.CompoundSelect[Any]
 
@@ -122,6 +130,18 @@ def orphans(schema: Schema, task: str | None = None, limit: int | None = None) -
         for step in schema.pipeline.select(task)
     ]
     return _in_order(schema, found, limit)
+
+
+def track(schema: Schema, id: str) -> Query:
+    """What one track has of each step, in pipeline order, and then of any other task."""
+    steps = []
+    for position, step in enumerate([*schema.pipeline.steps, None]):
+        had = history(schema, id, step, schema.row_keys).subquery("history")
+        place: sa.Label[int] = sa.literal_column(str(position)).label("position")
+        steps.append(_track_columns(schema, had).add_columns(place))
+    found = sa.union_all(*steps).subquery("found")
+    shown = [column for column in found.c if column.name != "position"]
+    return sa.select(*shown).order_by(found.c.position, found.c.arrived_at)
 
 
 def _by_step(schema: Schema, one: Callable[[int, Step], sa.Select[Any]]) -> Query:

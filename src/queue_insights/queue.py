@@ -4,11 +4,13 @@ import contextlib
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
+from html import escape
 
 import pandas as pd
 
 from queue_insights import queries
 from queue_insights.database import Database, Moment
+from queue_insights.formats import duration
 from queue_insights.pipeline import Pipeline
 from queue_insights.schema import Schema, reflect
 
@@ -31,6 +33,18 @@ class Queue:
 
     def __repr__(self) -> str:
         return f"<Queue {self.pipeline.name}: {self.database.name}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the database, and the steps of the pipeline. Asks nobody."""
+        title = f"Queue {self.pipeline.name} in {self.database.name}"
+        head = "<tr><th>stage</th><th>task due</th><th>stuck after</th><th>max attempts</th></tr>"
+        rows = "".join(
+            f"<tr><td>{escape(step.stage)}</td><td>{escape(step.task)}</td>"
+            f"<td>{duration(step.stuck_after.total_seconds())}</td><td>{step.max_attempts}</td></tr>"
+            for step in self.pipeline.steps
+        )
+        table = f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        return f"<p><strong>{escape(title)}</strong></p>{table}"
 
     @cached_property
     def schema(self) -> Schema:
@@ -130,3 +144,14 @@ class Queue:
         has none).
         """
         return self._fetch(queries.orphans(self.schema, task, limit))
+
+    def track(self, id: str) -> pd.DataFrame:
+        """One track's whole task history: its task rows, and the step it stands at without one.
+
+        Columns: as ``upcoming``; in pipeline order, tasks that the pipeline does not have last.
+        stage is where the track stands now, state is null at the steps where it does not. Empty
+        for a track that has no row and waits for none, or does not exist.
+
+        >>> queue.track("4uLU6hMCjMI75M1A2tKUQC")
+        """
+        return self._fetch(queries.track(self.schema, id))

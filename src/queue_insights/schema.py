@@ -119,18 +119,26 @@ def _table(
     )
 
 
-def _check_stages(connection: sa.Connection, pipeline: Pipeline, tracks: sa.Table) -> None:
+def allowed_stages(connection: sa.Connection, tracks: sa.Table) -> list[str] | None:
+    """The only stages that the table's CHECKs leave to a track; None where there is no such CHECK."""
     table = connection.dialect.identifier_preparer.format_table(tracks)
     parameters = {"table": table, "column": tracks.c.stage.name}
-    for definition in connection.scalars(_STAGE_CHECKS, parameters).all():
-        allowed = connection.scalars(_LITERALS, {"definition": definition}).all()
-        for step in pipeline.steps:
-            if step.stage not in allowed:
-                raise InputError(
-                    f"pipeline {pipeline.name!r}: steps: the table {tracks.fullname} allows no "
-                    f"stage {step.stage!r}, expected one of {', '.join(allowed)}"
-                    f"{nearest(step.stage, allowed)}"
-                )
+    lists = [
+        connection.scalars(_LITERALS, {"definition": definition}).all()
+        for definition in connection.scalars(_STAGE_CHECKS, parameters).all()
+    ]
+    return [stage for stage in lists[0] if all(stage in each for each in lists)] if lists else None
+
+
+def _check_stages(connection: sa.Connection, pipeline: Pipeline, tracks: sa.Table) -> None:
+    allowed = allowed_stages(connection, tracks)
+    for step in pipeline.steps:
+        if allowed is not None and step.stage not in allowed:
+            raise InputError(
+                f"pipeline {pipeline.name!r}: steps: the table {tracks.fullname} allows no "
+                f"stage {step.stage!r}, expected one of {', '.join(allowed)}"
+                f"{nearest(step.stage, allowed)}"
+            )
 
 
 def _variant(inspector: sa.Inspector, pipeline: Pipeline, tasks: sa.Table) -> Variant:

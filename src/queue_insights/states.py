@@ -138,6 +138,38 @@ def is_orphan(
     )
 
 
+def history(
+    schema: Schema, track: str, step: Step | None, row_keys: Iterable[str] = ()
+) -> sa.Select[tuple[object, ...]]:
+    """What one track has of *step*: its task row, or its place there without one; for None, its
+    rows of tasks that the pipeline does not have. The columns are those of ``standing``, state
+    null where the track stands elsewhere."""
+    row, tracks = schema.tasks.alias("task"), schema.tracks.alias("track")
+    if step is None:
+        stands_here: sa.ColumnElement[bool] = sa.false()
+        of_step: sa.ColumnElement[bool] = row.c.task_type.not_in(schema.pipeline.tasks_due)
+        now: sa.ColumnElement[str] = sa.cast(sa.null(), sa.Text())
+        arrived_at: sa.ColumnElement[object] = row.c.created_at
+    else:
+        stands_here = tracks.c.stage == step.stage
+        of_step = row.c.task_type == step.task
+        now = sa.case((stands_here, state(row, step)))
+        arrived_at = arrival(schema, tracks, row, step)
+    return (
+        sa.select(
+            tracks.c.id.label("track_id"),
+            tracks.c.title.label("title"),
+            tracks.c.stage.label("stage"),
+            (row.c.task_type if step is None else sa.literal(step.task)).label("task_type"),
+            now.label("state"),
+            arrived_at.label("arrived_at"),
+            *(row.c[key].label(f"row_{key}") for key in row_keys),
+        )
+        .select_from(tracks.outerjoin(row, sa.and_(schema.of_track(row, tracks), of_step)))
+        .where(tracks.c.id == track, sa.or_(stands_here, row.c.id.is_not(None)))
+    )
+
+
 def orphaned(
     schema: Schema, step: Step, row_keys: Iterable[str] = ()
 ) -> sa.Select[tuple[object, ...]]:

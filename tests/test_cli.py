@@ -1,0 +1,267 @@
+"""The command line: what it prints, how it exits, and that all of it is documented."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from conftest import Bench
+from queue_insights import queries
+from queue_insights.cli import main
+from queue_insights.database import READ_URL
+
+Run = Callable[..., Result]
+README = Path(__file__).parents[1] / "README.md"
+READS = ("backlog", "audit", "missing", "upcoming", "tasks", "orphans")
+BACKLOG = [
+    *("stage", "task_type", "tracks", "missing", "pending", "retryable", "backing_off", "running"),
+    *("stuck", "exhausted", "drifted", "skipped", "other", "eligible", "waiting", "visible"),
+    "oldest_waiting_seconds",
+]
+AUDIT = ["stage", "task_type", "eligible", "visible", "hidden", "orphans", "verdict"]
+SOURCES = ["get_pending_tasks", "task_summary", "audio_progress"]
+TRACK = ["spotify_track_id", "title", "stage", "task_type"]
+
+
+@pytest.fixture
+def bench(fresh: Callable[[str], Bench]) -> Bench:
+    return fresh("a")  # what a command prints does not depend on the variant
+
+
+@pytest.fixture
+def run(bench: Bench) -> Run:
+    """Run a command on a queue with a track missing, one pending, and an orphan."""
+    bench.track("missing", "audio_ready", '=1+1, "quoted"\n\x1b[31m')
+    bench.task("missing", "download", "completed", completed_at="2026-03-01 13:30:00.5+01")
+    bench.task(bench.track("pending", "audio_ready"), "align", created_at="2026-03-02 12:00Z")
+    bench.task(bench.track("orphan", "ready"), "align")
+
+    def run(*arguments: str) -> Result:
+        result = CliRunner(env={READ_URL: bench.url}).invoke(main, arguments)
+        if not isinstance(result.exception, SystemExit | None):
+            raise result.exception
+        return result
+
+    return run
+
+
+def commands(
+    group: click.Group = main, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_json_is_a_list_of_records_whose_keys_are_documented(run: Run) -> None:
+    def records(*arguments: str) -> list[dict[str, object]]:
+        result = run(*arguments, "--format", "json")
+        assert result.exit_code == 0
+        assert result.stderr == ""
+        found = json.loads(result.stdout)
+        assert isinstance(found, list)
+        return found
+
+    backlog = records("backlog")
+    assert len(backlog) == 7
+    assert [list(record) for record in backlog] == [BACKLOG] * 7
+    align = backlog[1]
+    assert (align["task_type"], align["tracks"], align["missing"], align["pending"]) == (
+        *("align", 2, 1, 1),
+    )
+    waited = datetime.now(UTC) - datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+    assert align["oldest_waiting_seconds"] == pytest.approx(waited.total_seconds(), abs=300)
+    assert backlog[0]["oldest_waiting_seconds"] is None
+    assert [list(record) for record in records("audit")] == [AUDIT] * 7
+    assert [list(record) for record in records("audit", "--sources")] == [AUDIT + SOURCES] * 7
+    assert records("audit")[1] == {
+        **{"stage": "audio_ready", "task_type": "align", "eligible": 2, "visible": 2},
+        **{"hidden": 1, "orphans": 1, "verdict": "hidden"},
+    }
+    (missing,) = records("missing", "--task", "align")
+    assert missing == {
+        "spotify_track_id": "missing",
+        "title": '=1+1, "quoted"\n\x1b[31m',
+        "stage": "audio_ready",
+        "task_type": "align",
+        "arrived_at": "2026-03-01T12:30:00.500000Z",
+    }
+    first, second = records("upcoming")
+    assert list(first)[:6] == [*TRACK, "state", "arrived_at"]
+    assert (first["state"], first["status"], first["attempts"]) == ("missing", None, None)
+    assert (second["state"], second["status"], second["attempts"]) == ("pending", "pending", 0)
+    assert second["created_at"] == second["arrived_at"] == "2026-03-02T12:00:00Z"
+    (orphan,) = records("orphans")
+    assert list(orphan)[:5] == [*TRACK, "arrived_at"]
+    assert (orphan["spotify_track_id"], orphan["stage"]) == ("orphan", "ready")
+    assert records("tasks", "--state", "stuck") == []
+
+
+def test_csv_has_the_same_columns_and_is_safe_in_a_spreadsheet(run: Run) -> None:
+    for read in READS:
+        rows = list(csv.reader(io.StringIO(run(read, "--format", "csv").stdout, newline="")))
+        found = json.loads(run(read, "--format", "json").stdout)
+        assert rows[0] == list(found[0])
+        assert len(rows) == len(found) + 1
+    (row,) = csv.DictReader(io.StringIO(run("missing", "--format", "csv").stdout, newline=""))
+    assert row["title"] == '\'=1+1, "quoted"\n\x1b[31m'
+
+
+def test_a_table_is_the_default_and_sends_no_escapes_to_the_terminal(run: Run) -> None:
+    for read in READS:
+        result = run(read)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert all(line.isprintable() for line in result.stdout.splitlines())
+    assert run("orphans", "--format", "table").stdout == run("orphans").stdout
+    assert run("tasks", "--state", "stuck").stdout.splitlines()[-1] == "(none)"
+
+
+def test_limit_and_task_narrow_a_list(run: Run) -> None:
+    def ids(*arguments: str) -> list[str]:
+        records = json.loads(run(*arguments, "--format", "json").stdout)
+        return [record["spotify_track_id"] for record in records]
+
+    assert ids("upcoming") == ["missing", "pending"]
+    assert ids("upcoming", "--limit", "1") == ["missing"]
+    assert ids("upcoming", "--limit", "0") == []
+    assert ids("tasks", "--state", "pending") == ["pending"]
+    assert ids("tasks", "--task", "clip") == []
+
+
+@pytest.mark.parametrize("read", READS)
+def test_sql_prints_one_query_and_does_not_run_it(run: Run, bench: Bench, read: str) -> None:
+    result = run(read, "--sql")
+    assert result.exit_code == 0
+    bench.track("one more", "audio_ready")
+    assert result.stdout == run(read, "--sql").stdout == f"{compiled(bench, read)};\n"
+    cursor = bench.connection.execute(result.stdout)
+    found = json.loads(run(read, "--format", "json").stdout)
+    assert [column.name for column in cursor.description or ()] == list(found[0])
+    assert len(cursor.fetchall()) == len(found)
+
+
+def compiled(bench: Bench, read: str) -> str:
+    return queries.compile_sql(getattr(queries, read)(bench.queue.schema))
+
+
+WRONG = {
+    "missing --task algin": "unknown task 'algin': .*did you mean 'align'",
+    "tasks --state stck": "unknown state 'stck': expected one of missing, .*did you mean 'stuck'",
+    "missing --limit -1": "Invalid value for '--limit'",
+    "upcoming --limit many": "Invalid value for '--limit'",
+    "backlog --format xml": "Invalid value for '--format'",
+    "backlog --pipeline karaok": "unknown pipeline 'karaok': .*did you mean 'karaoke'",
+    "backlog --pipeline ./none.yaml": "none.yaml: cannot be read: No such file",
+    "backlog --tsk align": "No such option",
+    "backlogg": "No such command 'backlogg'",
+    "missing align": "unexpected extra argument",
+}
+
+
+@pytest.mark.parametrize(("line", "says"), WRONG.items(), ids=WRONG)
+def test_wrong_use_exits_2_and_says_what_would_be_right(run: Run, line: str, says: str) -> None:
+    result = run(*line.split())
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert re.search(says, result.stderr)
+    assert "Traceback" not in result.stderr
+
+
+def test_a_bad_pipeline_file_is_a_line_for_each_mistake(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text("name: 5\nunknown: 1\n")
+    result = run("backlog", "--pipeline", str(file))
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert len(lines) > 2
+    assert all(line.startswith(f"queue-insights: {file}: ") for line in lines)
+
+
+def test_a_pipeline_file_of_ones_own_is_used(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text("""
+        name: own
+        tracks: {table: public.tracks, id: spotify_track_id}
+        tasks: {table: public.audio_tasks, track_id: spotify_track_id}
+        stages: [audio_ready, ready]
+        terminal: [ready]
+        steps: [{stage: audio_ready, task: align}]
+    """)
+    (record,) = json.loads(run("backlog", "--pipeline", str(file), "--format", "json").stdout)
+    assert (record["task_type"], record["tracks"]) == ("align", 2)
+
+
+def test_a_failure_in_a_real_process_is_one_line_and_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "queue_insights", "backlog"],
+        env={READ_URL: "postgresql://u:secret@127.0.0.1:1/db", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("queue-insights: db on 127.0.0.1:1: ")
+    assert "secret" not in line
+
+
+def test_a_reader_that_stops_reading_is_no_traceback(bench: Bench) -> None:
+    bench.sql("""
+        INSERT INTO tracks (spotify_track_id, title, artists, stage)
+        SELECT i, repeat('x', 40), '[]', 'audio_ready' FROM generate_series(1, 5000) AS i
+    """)
+    command = [sys.executable, "-m", "queue_insights", "missing", "--format", "csv"]
+    with subprocess.Popen(
+        command,
+        env={READ_URL: bench.url, "PATH": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline().startswith("spotify_track_id")
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_reading_help_loads_neither_pandas_nor_sqlalchemy() -> None:
+    code = (
+        "import sys; from queue_insights.cli import main\n"
+        "try: main(['--help'])\n"
+        "finally: print({'pandas', 'sqlalchemy', 'papermill', 'plotly'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_help(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*path, "--help"])
+    assert result.exit_code == 0
+    assert re.search(r"Usage: .*\n\n  \S+", result.stdout)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_and_option_is_in_the_readme(path: tuple[str, ...]) -> None:
+    text = README.read_text(encoding="utf-8")
+    code = [set(re.split(r"[\s|]+", span)) for span in re.findall(r"`([^`\n]+)`", text)]
+    code += [set(line.split()) for line in text.splitlines() if line.startswith("queue-insights ")]
+    assert any(set(path) <= words for words in code), f"`{' '.join(path)}` is not in README.md"
+    options = [o for p in COMMANDS[path].params if isinstance(p, click.Option) for o in p.opts]
+    undocumented = [o for o in options if not re.search(rf"(?<![\w-]){o}(?![\w-])", text)]
+    assert not undocumented, f"options of `{' '.join(path)}` are not in README.md: {undocumented}"

@@ -1,0 +1,140 @@
+"""Frames as text for people and programs."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from queue_insights import formats
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    """Every dtype that a read gives, with a value and without."""
+    return pd.DataFrame(
+        {
+            "name": pd.Series(["a", None], dtype="str"),
+            "count": pd.Series([3, 0], dtype="int64"),
+            "attempts": pd.Series([2, None], dtype="Int64"),
+            "share": pd.Series([0.5, float("nan")], dtype="float64"),
+            "wait_seconds": pd.Series([7500.0, float("inf")], dtype="float64"),
+            "flag": pd.Series([True, None], dtype="boolean"),
+            "at": pd.to_datetime(pd.Series(["2026-03-01T12:00:00.25+02:00", None]), utc=True),
+            "error": pd.Series([{"code": [1, "é"]}, None], dtype="object"),
+        }
+    )
+
+
+def test_json_is_a_list_of_records_with_iso_times_and_nulls(frame: pd.DataFrame) -> None:
+    first, second = json.loads(formats.to_json(frame))
+    assert first == {
+        "name": "a",
+        "count": 3,
+        "attempts": 2,
+        "share": 0.5,
+        "wait_seconds": 7500.0,
+        "flag": True,
+        "at": "2026-03-01T10:00:00.250000Z",
+        "error": {"code": [1, "é"]},
+    }
+    assert second == {**dict.fromkeys(first), "count": 0}
+    assert "NaN" not in formats.to_json(frame)
+    assert "Infinity" not in formats.to_json(frame)
+
+
+def test_an_empty_frame_is_an_empty_list_a_header_or_a_word(frame: pd.DataFrame) -> None:
+    empty = frame.iloc[:0]
+    assert json.loads(formats.to_json(empty)) == []
+    assert formats.to_csv(empty) == "name,count,attempts,share,wait_seconds,flag,at,error\n"
+    assert formats.to_table(empty).splitlines() == [
+        "name  count  attempts  share  wait  flag  at  error",
+        "(none)",
+    ]
+
+
+def test_csv_reads_back_with_nulls_as_nothing(frame: pd.DataFrame) -> None:
+    first, second = csv.DictReader(io.StringIO(formats.to_csv(frame)))
+    assert first == {
+        "name": "a",
+        "count": "3",
+        "attempts": "2",
+        "share": "0.5",
+        "wait_seconds": "7500.0",
+        "flag": "True",
+        "at": "2026-03-01T10:00:00.250000Z",
+        "error": '{"code": [1, "é"]}',
+    }
+    assert second == {**dict.fromkeys(first, ""), "count": "0"}
+
+
+@pytest.mark.parametrize("text", ['=HYPERLINK("x")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_text_that_a_spreadsheet_would_run_is_disarmed_in_csv_only(text: str) -> None:
+    frame = pd.DataFrame({"title": [text], "n": [-1]})
+    _, row = csv.reader(io.StringIO(formats.to_csv(frame), newline=""))
+    assert row == [f"'{text}", "-1"]
+    assert json.loads(formats.to_json(frame)) == [{"title": text, "n": -1}]
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\r\nb", 'a"b', "a,b", "'", " a ", "é 日本 🎵"])
+def test_text_goes_through_csv_unchanged(text: str) -> None:
+    """A carriage return that began a row of its own could begin it with a formula."""
+    rows = csv.reader(io.StringIO(formats.to_csv(pd.DataFrame({"t": [text, None]})), newline=""))
+    assert list(rows)[1] == [text]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("two\nlines\r\tand \x00 tab", "two\\nlines\\r\\tand \\x00 tab"),
+        ("\x1b[31mred\x1b]0;title\x07", "\\x1b[31mred\\x1b]0;title\\x07"),
+        ("abc\u202edef\u2066", "abc\\u202edef\\u2066"),
+        ("\u2028\u2029\u200b", "\\u2028\\u2029\\u200b"),
+        ("x" * 200, "x" * 47 + "…"),
+        ("日本" * 40, "日本" * 11 + "日…"),
+        ("é\u0301ü 🎵", "é\u0301ü 🎵"),
+    ],
+)
+def test_a_table_shows_control_and_direction_characters_and_cuts_wide_cells(
+    text: str, shown: str
+) -> None:
+    assert formats.to_table(pd.DataFrame({"title": [text]})).splitlines()[1] == shown
+
+
+def test_a_table_is_aligned_and_leaves_out_columns_without_values() -> None:
+    frame = pd.DataFrame(
+        {
+            "stage": ["audio_ready", "日本"],
+            "n": [5, 1234],
+            "nothing": [None, None],
+            "oldest_waiting_seconds": [59.4, float("nan")],
+            "at": pd.to_datetime(["2026-03-01T12:00:00.9Z", None]),
+        }
+    )
+    assert formats.to_table(frame).splitlines() == [
+        "stage           n  oldest_waiting  at",
+        "audio_ready     5             59s  2026-03-01 12:00:00Z",
+        "日本         1234               -  -",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0, "0s"), (0.4, "0s"), (59, "59s"), (59.4, "59s"), (60, "1m"), (3599, "1h 00m")),
+        *((7500, "2h 05m"), (86_399, "1d 00h"), (273_600, "3d 04h"), (-90, "-2m")),
+    ],
+)
+def test_durations_have_two_units(seconds: float, text: str) -> None:
+    assert formats.duration(seconds) == text
+
+
+def test_formats_are_those_of_the_command_line() -> None:
+    frame: Any = pd.DataFrame({"a": [1]})
+    assert {name: write(frame) for name, write in formats.FORMATS.items()} == {
+        "table": "a\n1",
+        "json": '[\n  {\n    "a": 1\n  }\n]',
+        "csv": "a\n1\n",
+    }

@@ -1,0 +1,121 @@
+"""Names in the tables and in the pipeline file that would be SQL if they were not quoted."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from conftest import Bench
+from queue_insights import pipeline, queries
+from queue_insights.database import Database
+from queue_insights.queue import Queue
+
+READS = ("backlog", "audit", "missing", "upcoming", "tasks", "orphans")
+SCHEMA = 'sch.ema"; DROP TABLE tracks; --'
+TABLES = {"tracks": "tr'acks %s %(x)s", "audio_tasks": 'ta"sks\\ {0} {x}'}
+COLUMNS = {
+    "tracks": {
+        "spotify_track_id": "id:track :param",
+        "title": "ti`tle $1 $$",
+        "stage": "stage; SELECT pg_sleep(9)",
+        "updated_at": "über ünïcode 🎵",
+    },
+    "audio_tasks": {
+        "spotify_track_id": "track%%id",
+        "status": 'sta"tus',
+        "next_retry_at": "next\\retry E'\\'",
+    },
+}
+WORK, MORE, DONE = "lyrics'; DROP TABLE tracks; --", 'audio\\ready" :x %s %(y)s', "rea\ndy"
+FIRST, SECOND = "do'; DELETE FROM tracks; --", "al\\ign %d :task \"' \\' ${x}"
+TRACK = "id'); DROP TABLE tracks; -- {} "
+
+
+@pytest.fixture(params=["a", "b"])
+def bench(fresh: Callable[[str], Bench], request: pytest.FixtureRequest) -> Bench:
+    """Two tracks at the first step, one of them with a row, which also has an orphan; one at the
+    second; and the tables renamed under their owner's feet."""
+    bench = fresh(request.param)
+    bench.sql("ALTER TABLE tracks DROP CONSTRAINT tracks_stage_check")
+    bench.sql("ALTER TABLE audio_tasks DROP CONSTRAINT audio_tasks_task_type_check")
+    bench.sql("DROP VIEW task_summary, audio_progress")
+    bench.sql("CREATE TABLE bait ()")
+    for i, stage in enumerate([WORK, WORK, MORE, DONE]):
+        bench.track(f"{TRACK}{i}", stage, "title'; DROP TABLE tracks; --")
+    bench.task(f"{TRACK}0", FIRST)
+    bench.task(f"{TRACK}0", SECOND, status="failed")
+    bench.connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
+    for table, columns in COLUMNS.items():
+        for old, new in columns.items():
+            rename(bench, "ALTER TABLE {} RENAME COLUMN {} TO {}", table, old, new)
+        rename(bench, "ALTER TABLE {} RENAME TO {}", table, TABLES[table])
+        rename(bench, "ALTER TABLE {} SET SCHEMA {}", TABLES[table], SCHEMA)
+    return bench
+
+
+def rename(bench: Bench, statement: str, *names: str) -> None:
+    bench.connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+@pytest.fixture
+def queue(bench: Bench, tmp_path: Path) -> Queue:
+    def table(name: str) -> str:
+        return ".".join('"' + part.replace('"', '""') + '"' for part in (SCHEMA, TABLES[name]))
+
+    columns: dict[str, dict[str, Any]] = {name: dict(c) for name, c in COLUMNS.items()}
+    columns["tracks"]["id"] = columns["tracks"].pop("spotify_track_id")
+    columns["audio_tasks"]["track_id"] = columns["audio_tasks"].pop("spotify_track_id")
+    content = {
+        "name": "x'; DROP TABLE bait; --",
+        "tracks": {"table": table("tracks"), **columns["tracks"]},
+        "tasks": {"table": table("audio_tasks"), **columns["audio_tasks"]},
+        "stages": [WORK, MORE, DONE],
+        "terminal": [DONE],
+        "steps": [{"stage": WORK, "task": FIRST}, {"stage": MORE, "task": SECOND}],
+    }
+    file = tmp_path / "hostile.yaml"
+    file.write_text(json.dumps(content, ensure_ascii=False))
+    return Queue(Database(bench.url), pipeline.load(file))
+
+
+def test_they_are_names(queue: Queue) -> None:
+    id = COLUMNS["tracks"]["spotify_track_id"]
+    backlog, audit = queue.backlog(), queue.audit(sources=True)
+    assert list(zip(backlog.stage, backlog.task_type, strict=True)) == [
+        (WORK, FIRST),
+        (MORE, SECOND),
+    ]
+    assert backlog[["tracks", "missing", "pending", "visible"]].values.tolist() == [
+        [2, 1, 1, 1],
+        [1, 1, 0, 0],
+    ]
+    assert list(audit.orphans) == [0, 1]
+    assert list(audit.get_pending_tasks) == [1, 0]
+    assert list(queue.missing(SECOND)[id]) == [f"{TRACK}2"]
+    assert list(queue.missing(FIRST)[id]) == [f"{TRACK}1"]
+    assert list(queue.upcoming(FIRST, limit=1).title) == ["title'; DROP TABLE tracks; --"]
+    assert list(queue.tasks("pending")[id]) == [f"{TRACK}0"]
+    assert list(queue.orphans()[id]) == [f"{TRACK}0"]
+    assert COLUMNS["audio_tasks"]["next_retry_at"] in queue.tasks().columns
+
+
+@pytest.mark.parametrize("read", READS)
+def test_printed_sql_is_one_statement_that_runs_as_plain_text(queue: Queue, read: str) -> None:
+    with queue.snapshot() as moment:
+        text = queries.compile_sql(getattr(queries, read)(queue.schema))
+        driver = moment.connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        # Binary results take the protocol in which Postgres refuses a second statement.
+        rows = driver.cursor(binary=True).execute(text).fetchall()
+        assert len(rows) == len(getattr(queue, read)()) > 0
+
+
+def test_none_of_them_is_run(bench: Bench, queue: Queue) -> None:
+    for read in READS:
+        getattr(queue, read)()
+    left = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', %s)"
+    assert bench.sql(left, SCHEMA) == [(3,)]

@@ -1,0 +1,96 @@
+"""What keeps a read harmless: read-only transactions, one moment, no session left behind."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from conftest import Bench
+from queue_insights import pipeline
+from queue_insights.database import Database
+from queue_insights.errors import DatabaseError
+from queue_insights.queue import Queue
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM audio_tasks",
+        "SELECT * FROM tracks FOR UPDATE",
+        "SELECT nextval('audio_tasks_id_seq')",
+        "SELECT volatile_write()",
+        "CREATE TABLE mine ()",
+    ],
+)
+@pytest.mark.parametrize("primary", [False, True])
+def test_a_read_cannot_write(bench: Bench, statement: str, primary: bool) -> None:
+    bench.sql("""
+        CREATE FUNCTION volatile_write() RETURNS int VOLATILE LANGUAGE sql
+        AS $$ INSERT INTO audio_tasks (task_type) VALUES ('align') RETURNING id $$
+    """)
+    with (
+        pytest.raises(DatabaseError, match="read-only transaction"),
+        bench.queue.database.read(primary=primary) as moment,
+    ):
+        moment.connection.exec_driver_sql(statement)
+
+
+@pytest.mark.parametrize("read", ["backlog", "audit", "missing", "upcoming", "tasks", "orphans"])
+def test_every_read_of_the_queue_is_a_read_only_transaction(bench: Bench, read: str) -> None:
+    """Under a table that writes when it is read."""
+    bench.task(bench.track("track", "aligned"), "align")
+    bench.sql("""
+        CREATE SEQUENCE seen;
+        ALTER TABLE tracks RENAME TO tracks_table;
+        CREATE VIEW tracks AS
+            SELECT spotify_track_id, title, updated_at,
+                   CASE WHEN nextval('seen') > 0 THEN stage END AS stage
+            FROM tracks_table
+    """)
+    with pytest.raises(DatabaseError, match=r"nextval.* read-only transaction"):
+        getattr(Queue(Database(bench.url), pipeline.load()), read)()
+
+
+def test_a_snapshot_sees_one_moment_while_others_commit(bench: Bench) -> None:
+    bench.track("early", "audio_ready")
+    with bench.queue.snapshot() as moment:
+        before = bench.queue.backlog()
+        bench.track("late", "audio_ready")
+        with bench.queue.snapshot() as inner:
+            assert inner is moment
+        pd.testing.assert_frame_equal(bench.queue.backlog(), before)
+        assert list(bench.queue.missing().spotify_track_id) == ["early"]
+        assert bench.queue.as_of == moment.as_of
+        assert moment.as_of.utcoffset() is not None
+    assert list(bench.queue.missing().spotify_track_id) == ["early", "late"]
+
+
+SESSIONS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_whatever_ends_a_snapshot_leaves_no_session(
+    bench: Bench, error: type[BaseException]
+) -> None:
+    def interrupted() -> None:
+        with bench.queue.snapshot():
+            bench.queue.backlog()
+            assert bench.sql(SESSIONS) == [(1,)]
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    wait_until(lambda: bench.sql(SESSIONS) == [(0,)])
+    bench.track("track", "audio_ready")
+    assert bench.queue.backlog().tracks.sum() == 1  # of now, not of the snapshot
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """A session leaves pg_stat_activity a moment after its client has closed it."""
+    for _ in range(10_000):
+        if true():
+            return
+    raise AssertionError("did not come true")

@@ -1,0 +1,380 @@
+"""The states, against models written from the definitions: one in Python, one in plain SQL.
+
+Each example is loaded and read in one transaction, so that ``now()`` is the same for both and
+times can stand exactly on a limit; it is rolled back, so that the next one starts empty.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conftest import Bench
+from queue_insights import pipeline, queries, schema
+from queue_insights.database import Database
+
+STATES = (
+    *("missing", "pending", "retryable", "backing_off", "running"),
+    *("stuck", "exhausted", "drifted", "skipped", "other"),
+)
+# Two tasks at one stage, which both lead to the next; an own limit for one; a stage without work.
+FORKED = """
+name: forked
+tracks: {table: tracks, id: spotify_track_id}
+tasks: {table: audio_tasks, track_id: spotify_track_id}
+stages: [pending, lyrics_acquired, audio_ready, aligned, translated, ready, failed]
+terminal: [ready, failed]
+stuck_after: 2h
+steps:
+  - {stage: lyrics_acquired, task: download}
+  - {stage: audio_ready, task: align}
+  - {stage: audio_ready, task: translate, stuck_after: 30m}
+  - {stage: translated, task: segment}
+"""
+MINUTE, HOUR, FOREVER = 60, 3600, "infinity"
+TASKS = ("download", "align", "translate", "separate", "segment", "enhance", "clip")
+STAGES = (
+    *("pending", "lyrics_acquired", "audio_ready", "aligned", "translated", "separated"),
+    *("segmented", "enhanced", "ready", "failed"),
+)
+Offset = int | str | None  # seconds from now(), infinity, or null
+
+
+@dataclass(frozen=True)
+class Row:
+    """A task row; times as offsets from now()."""
+
+    track: str
+    task_type: str
+    status: str | None
+    attempts: int | None
+    max_attempts: int | None
+    next_retry_at: Offset
+    last_attempt_at: Offset
+    created_at: Offset
+    completed_at: Offset
+    subject_type: str = "track"
+
+
+@dataclass(frozen=True)
+class Example:
+    stages: dict[str, str | None] = field(default_factory=dict)
+    updated_at: dict[str, Offset] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+
+    def row(self, track: str, task: str) -> Row | None:
+        found = [r for r in self.ours if (r.track, r.task_type) == (track, task)]
+        return found[0] if found else None
+
+    @property
+    def ours(self) -> list[Row]:
+        return [row for row in self.rows if row.subject_type == "track"]
+
+
+PAST = st.sampled_from([0, -1, -29 * MINUTE, -30 * MINUTE, -30 * MINUTE - 1, -2 * HOUR, -9 * HOUR])
+ATTEMPTS = st.sampled_from([None, 0, 1, 2, 3, 4])
+
+
+def rows(track: st.SearchStrategy[str], subjects: st.SearchStrategy[str]) -> Any:
+    return st.builds(
+        Row,
+        track=track,
+        task_type=st.sampled_from(TASKS),
+        status=st.sampled_from(
+            ["pending", "pending", "failed", "running", "completed", "skipped", "weird", "", None]
+        ),
+        attempts=ATTEMPTS,
+        max_attempts=ATTEMPTS,
+        next_retry_at=st.one_of(
+            st.none(), PAST, st.sampled_from([1, HOUR, FOREVER, f"-{FOREVER}"])
+        ),
+        last_attempt_at=st.one_of(st.none(), PAST, st.just(HOUR)),
+        created_at=st.one_of(st.none(), PAST),
+        completed_at=st.one_of(st.none(), st.none(), PAST),
+        subject_type=subjects,
+    )
+
+
+@st.composite
+def examples(draw: st.DrawFn, variant: str) -> Example:
+    stages = draw(st.lists(st.sampled_from([None, *STAGES, *STAGES[1:4] * 2]), max_size=12))
+    named = {f"{'tT'[i % 2]}{i}": stage for i, stage in enumerate(stages)}
+    updated_at = {track: draw(st.one_of(st.none(), PAST)) for track in named}
+    if not named:
+        return Example()
+    subjects = (
+        st.just("track") if variant == "a" else st.sampled_from(["track"] * 3 + ["tiktok_video"])
+    )
+    found = draw(st.lists(rows(st.sampled_from(list(named)), subjects), max_size=24))
+    unique = {(row.subject_type, row.track, row.task_type): row for row in found}
+    return Example(named, updated_at, tuple(unique.values()))
+
+
+def load(connection: sa.Connection, variant: str, example: Example) -> None:
+    """Insert the example in two statements; an offset becomes a time in SQL."""
+    tracks = [
+        {"id": track, "stage": stage, "updated_at": example.updated_at[track]}
+        for track, stage in example.stages.items()
+    ]
+    connection.execute(
+        sa.text(f"""
+            INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at)
+            SELECT id, 'Song ' || id, '[]', stage, {at("updated_at")}
+            FROM jsonb_to_recordset(:rows) AS r (id text, stage text, updated_at text)
+        """).bindparams(sa.bindparam("rows", type_=sa.dialects.postgresql.JSONB)),
+        {"rows": tracks},
+    )
+    times = ("next_retry_at", "last_attempt_at", "created_at", "completed_at")
+    subject, value = (
+        ("", "") if variant == "a" else (", subject_type, subject_id", ", subject_type, track")
+    )
+    connection.execute(
+        sa.text(f"""
+            INSERT INTO audio_tasks (spotify_track_id, task_type, status, attempts, max_attempts,
+                                     {", ".join(times)} {subject})
+            SELECT CASE WHEN subject_type = 'track' THEN track END, task_type, status, attempts,
+                   max_attempts, {", ".join(map(at, times))} {value}
+            FROM jsonb_to_recordset(:rows) AS r (
+                track text, task_type text, status text, attempts int, max_attempts int,
+                {" text, ".join(times)} text, subject_type text)
+        """).bindparams(sa.bindparam("rows", type_=sa.dialects.postgresql.JSONB)),
+        {"rows": [vars(row) for row in example.rows]},
+    )
+
+
+def at(column: str) -> str:
+    return (
+        f"CASE WHEN {column} LIKE '%inf%' THEN {column}::timestamptz "
+        f"ELSE now() + make_interval(secs => {column}::float8) END"
+    )
+
+
+def expected_state(row: Row | None, stuck_after: timedelta) -> str:
+    """The table of states, in its own words."""
+    if row is None:
+        return "missing"
+    if row.status in ("pending", "failed"):
+        if row.attempts is None or row.max_attempts is None or row.attempts >= row.max_attempts:
+            return "exhausted"
+        if row.next_retry_at == FOREVER or (
+            isinstance(row.next_retry_at, int) and row.next_retry_at > 0
+        ):
+            return "backing_off"
+        return {"pending": "pending", "failed": "retryable"}[row.status]
+    if row.status == "running":
+        started = row.last_attempt_at
+        within = isinstance(started, int) and started >= -stuck_after.total_seconds()
+        return "running" if within else "stuck"
+    return {"completed": "drifted", "skipped": "skipped"}.get(row.status or "", "other")
+
+
+def arrived(now: datetime, example: Example, name: str, track: str, task: str) -> datetime | None:
+    """The last completion of a task that leads here, else the row's creation, else the track's
+    last update."""
+    leading, row = STEPS[name][task][2], example.row(track, task)
+    completed = [
+        before.completed_at
+        for before in (example.row(track, task) for task in leading)
+        if before and isinstance(before.completed_at, int)
+    ]
+    created = row.created_at if row else None
+    fallback = example.updated_at[track] if created is None else created
+    offset = max(completed) if completed else fallback
+    return now + timedelta(seconds=offset) if isinstance(offset, int) else None
+
+
+# Per pipeline and task: the stage, stuck_after, and the tasks that lead to the stage.
+HALF, TWO = timedelta(minutes=30), timedelta(hours=2)
+STEPS: dict[str, dict[str, tuple[str, timedelta, tuple[str, ...]]]] = {
+    "karaoke": {
+        "download": ("lyrics_acquired", HALF, ()),
+        "align": ("audio_ready", HALF, ("download",)),
+        "translate": ("aligned", HALF, ("align",)),
+        "separate": ("translated", HALF, ("translate",)),
+        "segment": ("separated", HALF, ("separate",)),
+        "enhance": ("segmented", HALF, ("segment",)),
+        "clip": ("enhanced", HALF, ("enhance",)),
+    },
+    "forked": {
+        "download": ("lyrics_acquired", TWO, ()),
+        "align": ("audio_ready", TWO, ("download",)),
+        "translate": ("audio_ready", HALF, ("download",)),
+        "segment": ("translated", TWO, ("align", "translate")),
+    },
+}
+
+WORKER = sa.text("""
+    SELECT t.spotify_track_id FROM tracks t
+    WHERE t.stage = :stage AND (
+        NOT EXISTS (SELECT FROM audio_tasks k
+                    WHERE k.spotify_track_id = t.spotify_track_id AND k.task_type = :task)
+        OR EXISTS (SELECT FROM audio_tasks k
+                   WHERE k.spotify_track_id = t.spotify_track_id AND k.task_type = :task
+                     AND k.status IN ('pending', 'failed') AND k.attempts < k.max_attempts
+                     AND (k.next_retry_at IS NULL OR k.next_retry_at <= now())))
+""")
+# A video's row has no spotify_track_id, so these need not name subject_type to leave it out.
+VISIBLE = sa.text("""
+    SELECT count(*) FROM audio_tasks
+    WHERE task_type = :task AND status = 'pending' AND spotify_track_id IS NOT NULL
+""")
+NOW = sa.text("SELECT now()")
+ORPHANS = sa.text("""
+    SELECT k.spotify_track_id FROM audio_tasks k
+    JOIN tracks t ON t.spotify_track_id = k.spotify_track_id
+    WHERE k.task_type = :task AND k.status IN ('pending', 'failed')
+      AND coalesce(t.stage, 'no stage') <> :stage
+""")
+
+
+@dataclass
+class World:
+    """A database that takes any status and a null stage, and the reads of both pipelines on it.
+
+    The queries are built once: that takes longer than running them on a dozen tracks.
+    """
+
+    variant: str
+    database: Database
+    reads: dict[str, dict[str, queries.Query]]
+
+    def frames(self, connection: sa.Connection, name: str) -> dict[str, pd.DataFrame]:
+        return {read: queries.fetch(connection, query) for read, query in self.reads[name].items()}
+
+
+@pytest.fixture
+def world(bench: Bench, tmp_path: Path) -> World:
+    bench.sql("ALTER TABLE audio_tasks DROP CONSTRAINT audio_tasks_status_check")
+    bench.sql("ALTER TABLE tracks ALTER stage DROP NOT NULL")
+    file = tmp_path / "forked.yaml"
+    file.write_text(FORKED)
+    reads = {}
+    with Database(bench.url).read() as moment:
+        for name, path in (("karaoke", "karaoke"), ("forked", file)):
+            found = schema.reflect(moment.connection, pipeline.load(path))
+            reads[name] = {
+                "backlog": queries.backlog(found),
+                "audit": queries.audit(found),
+                "tasks": queries.tasks(found),
+                "missing": queries.missing(found),
+                "upcoming": queries.upcoming(found, limit=None),
+                "orphans": queries.orphans(found),
+            }
+    return World(bench.variant, Database(bench.url), reads)
+
+
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), name=st.sampled_from(list(STEPS)))
+def test_a_random_queue_reads_as_the_definitions_say(
+    world: World, data: st.DataObject, name: str
+) -> None:
+    example = data.draw(examples(world.variant))
+    with world.database.write() as connection:
+        load(connection, world.variant, example)
+        frames = world.frames(connection, name)
+        states_partition_the_tracks(example, name, frames)
+        eligible_is_what_a_worker_selects(connection, name, frames)
+        upcoming_is_in_order_of_arrival(connection, example, name, frames)
+        audit_and_lists_agree_with_plain_sql(connection, example, name, frames)
+        oldest_waiting_is_the_longest_wait(connection, example, name, frames)
+        connection.rollback()
+
+
+Frames = dict[str, pd.DataFrame]
+
+
+def expected_states(example: Example, name: str) -> dict[tuple[str, str], str]:
+    return {
+        (track, task): expected_state(example.row(track, task), stuck_after)
+        for task, (stage, stuck_after, _) in STEPS[name].items()
+        for track, stands_at in example.stages.items()
+        if stands_at == stage
+    }
+
+
+def states_partition_the_tracks(example: Example, name: str, frames: Frames) -> None:
+    listed, backlog = frames["tasks"], frames["backlog"].set_index("task_type")
+    expected = expected_states(example, name)
+    pairs = list(zip(listed.spotify_track_id, listed.task_type, strict=True))
+    assert len(set(pairs)) == len(pairs)
+    assert dict(zip(pairs, listed.state, strict=True)) == expected
+    assert list(backlog.index) == list(STEPS[name])
+    counted = Counter((task, state) for (_, task), state in expected.items())
+    for task, (stage, _, _) in STEPS[name].items():
+        n = backlog.loc[task]
+        at_stage = sum(stands_at == stage for stands_at in example.stages.values())
+        assert n.stage == stage
+        assert n.tracks == n[list(STATES)].sum() == at_stage
+        assert {s: n[s] for s in STATES} == {s: counted[task, s] for s in STATES}
+        assert n.eligible == n.missing + n.pending + n.retryable
+        assert n.waiting == n.eligible + n.backing_off
+
+
+def eligible_is_what_a_worker_selects(connection: sa.Connection, name: str, frames: Frames) -> None:
+    upcoming, backlog = frames["upcoming"], frames["backlog"].set_index("task_type")
+    for task, (stage, _, _) in STEPS[name].items():
+        selected = connection.scalars(WORKER, {"task": task, "stage": stage}).all()
+        listed = upcoming.spotify_track_id[upcoming.task_type == task]
+        assert sorted(listed) == sorted(selected)
+        assert backlog.eligible[task] == len(selected)
+
+
+def upcoming_is_in_order_of_arrival(
+    connection: sa.Connection, example: Example, name: str, frames: Frames
+) -> None:
+    now = connection.execute(NOW).scalar_one()
+    expected = [
+        (arrived(now, example, name, track, task), track, task)
+        for (track, task), state in expected_states(example, name).items()
+        if state in ("missing", "pending", "retryable")
+    ]
+    expected.sort(key=lambda row: (row[0] is None, row[0] or now, *row[1:]))  # null last
+    upcoming = frames["upcoming"]
+    times = (None if pd.isna(time) else time for time in upcoming.arrived_at)
+    found = zip(times, upcoming.spotify_track_id, upcoming.task_type, strict=True)
+    assert list(found) == expected
+
+
+def audit_and_lists_agree_with_plain_sql(
+    connection: sa.Connection, example: Example, name: str, frames: Frames
+) -> None:
+    audit, backlog = (frames[read].set_index("task_type") for read in ("audit", "backlog"))
+    missing, orphans = frames["missing"], frames["orphans"]
+    assert list(audit.index) == list(STEPS[name])
+    for task, (stage, _, _) in STEPS[name].items():
+        said, n = audit.loc[task], backlog.loc[task]
+        values = {"task": task, "stage": stage}
+        without_row = sorted(
+            track
+            for track, stands_at in example.stages.items()
+            if stands_at == stage and example.row(track, task) is None
+        )
+        strays = sorted(connection.scalars(ORPHANS, values))
+        assert said.visible == n.visible == connection.scalar(VISIBLE, values)
+        assert sorted(missing.spotify_track_id[missing.task_type == task]) == without_row
+        assert said.hidden == n.missing == len(without_row)
+        assert sorted(orphans.spotify_track_id[orphans.task_type == task]) == strays
+        assert said.orphans == len(strays)
+        assert said.eligible == n.eligible
+        assert said.verdict == ("hidden" if without_row else "overstated" if strays else "visible")
+
+
+def oldest_waiting_is_the_longest_wait(
+    connection: sa.Connection, example: Example, name: str, frames: Frames
+) -> None:
+    now = connection.execute(NOW).scalar_one()
+    waiting: dict[str, list[float]] = {task: [] for task in STEPS[name]}
+    for (track, task), state in expected_states(example, name).items():
+        time = arrived(now, example, name, track, task)
+        if time and state in ("missing", "pending", "retryable", "backing_off"):
+            waiting[task].append((now - time).total_seconds())
+    expected = [max(ages, default=None) for ages in waiting.values()]
+    found = frames["backlog"].oldest_waiting_seconds
+    assert [None if pd.isna(age) else age for age in found] == expected
