@@ -1,0 +1,66 @@
+"""JupyterLab on the notebooks, with the database of the environment or the demo's."""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from queue_insights import database, resources
+from queue_insights.errors import InputError
+
+_PAGE = {
+    "page_config_data": {
+        "disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}
+    }
+}
+WORKPLACE = "queue-insights-notebooks"
+
+
+def start(arguments: Sequence[str] = ()) -> None:
+    """Run JupyterLab until it is stopped; *arguments* are its own and go over ours."""
+    folder = workplace()
+    if database.environment() is None:
+        from queue_insights import demo
+
+        # Held by this process: kernels come and go, the demo's server stays.
+        demo.default_url()
+        print(
+            "queue-insights: no database named (QUEUE_INSIGHTS_URL or PG*): the notebooks use the "
+            "embedded DEMO database",
+            file=sys.stderr,
+        )
+    from jupyterlab.labapp import LabApp
+
+    # The kernel is this interpreter's, whatever the user has installed elsewhere.
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    ours = [
+        f"--ServerApp.root_dir={folder}",
+        "--LabApp.default_url=/lab/tree/explore.ipynb",
+        # Without news and updates: neither asked about, nor fetched.
+        f"--ServerApp.tornado_settings={_PAGE}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    if os.geteuid() == 0:
+        ours.append("--allow-root")
+    given = [argument.split("=")[0] for argument in arguments]
+    ours = [option for option in ours if option.split("=")[0] not in given]
+    LabApp.launch_instance(argv=[*ours, *arguments])
+
+
+def workplace() -> Path:
+    """A checkout's notebooks, or a copy of the package's: site-packages is no place to work in.
+
+    Raises InputError if the copy cannot be made.
+    """
+    source = resources.folder("notebooks")
+    if source.parent != Path(__file__).parent:
+        return source
+    folder = Path.cwd() / WORKPLACE
+    if not folder.exists():
+        try:
+            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".*"))
+        except OSError as error:
+            raise InputError(f"cannot copy the notebooks to {folder}: {error.strerror}") from None
+        print(f"queue-insights: copied the notebooks to {folder}", file=sys.stderr)
+    return folder

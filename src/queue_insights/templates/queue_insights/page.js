@@ -1,0 +1,96 @@
+"use strict";
+// Charts: each is JSON beside its place; colours follow the page, which may be dark, or on paper.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const paper = matchMedia("print");
+
+function draw(figure) {
+  const place = figure.querySelector(".plot");
+  const { data, layout, config } = JSON.parse(figure.querySelector("script").textContent);
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
+  layout.font = { ...layout.font, color: colour("--text") };
+  layout.hoverlabel = { ...layout.hoverlabel, bgcolor: colour("--panel"), font: { color: colour("--text") } };
+  const grid = layout.template && layout.template.layout;
+  for (const axes of [layout, grid || {}])
+    for (const key of Object.keys(axes))
+      if (/^[xy]axis\d*$/.test(key)) axes[key].gridcolor = colour("--line");
+  layout.dragmode = false; // a finger on a chart scrolls the page
+  return Plotly.newPlot(place, data, layout, { ...config, displayModeBar: false, responsive: true });
+}
+
+function drawAll() {
+  document.querySelectorAll("figure.chart").forEach(draw);
+}
+drawAll();
+dark.addEventListener("change", drawAll);
+paper.addEventListener("change", drawAll);
+
+// Tables: a click on a heading sorts, a word in the box above a longer one filters.
+function key(cell) {
+  if (!cell) return null;
+  const raw = cell.dataset.v;
+  if (raw !== undefined) return raw === "" ? null : Number(raw);
+  const text = cell.textContent.trim();
+  if (text === "" || text === "-") return null;
+  const number = Number(text.replace(/,/g, ""));
+  return Number.isNaN(number) ? text : number;
+}
+
+function compare(a, b) {
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  return String(a).localeCompare(String(b));
+}
+
+function sort(table, column, header) {
+  const up = header.getAttribute("aria-sort") !== "ascending";
+  for (const other of table.tHead.querySelectorAll("th")) other.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const rows = [...table.tBodies[0].rows].map((row) => [key(row.cells[column]), row]);
+  rows.sort(([a], [b]) => {
+    if (a === null || b === null) return (a === null) - (b === null); // nothing comes last
+    return up ? compare(a, b) : compare(b, a);
+  });
+  table.tBodies[0].append(...rows.map(([, row]) => row));
+}
+
+function addSearch(table) {
+  const rows = [...table.tBodies[0].rows];
+  const box = document.createElement("div");
+  const label = document.createElement("label");
+  const input = document.createElement("input");
+  const shown = document.createElement("output");
+  box.className = "search";
+  input.type = "search";
+  label.append("Search ", input);
+  box.append(label, shown);
+  const count = () => {
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word));
+    }
+    const left = rows.filter((row) => !row.hidden).length;
+    shown.value = left === rows.length ? `${rows.length} rows` : `${left} of ${rows.length} rows`;
+  };
+  input.addEventListener("input", count);
+  count();
+  (table.closest(".scroll") || table).before(box);
+}
+
+for (const table of document.querySelectorAll("main table")) {
+  if (!table.tHead || !table.tBodies.length || table.tBodies[0].rows.length < 2) continue;
+  const headers = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+  headers.forEach((header, column) => {
+    if (!header.textContent) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...header.childNodes);
+    header.append(button);
+    button.addEventListener("click", () => sort(table, column, header));
+  });
+  if (table.tBodies[0].rows.length > 8) addSearch(table);
+}
+for (const scroll of document.querySelectorAll(".scroll")) {
+  if (scroll.scrollWidth > scroll.clientWidth) scroll.tabIndex = 0; // the keyboard can scroll it
+}

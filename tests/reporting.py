@@ -1,0 +1,126 @@
+"""What the tests of reports share: a small incident with tricky titles, the CLI as a process."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+
+ROOT = Path(__file__).parents[1]
+TITLES = [
+    "<script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\"> & <b>bold</b> &amp;",
+    "\"double\" 'single' `back`",
+    "שיר הערב \u202egnorts\u202c مرحبا",
+    "🎤 Karaoke 🎶",
+    '=HYPERLINK("http://example.invalid";"x")',
+    "+1 <!-- </script><script>document.title='owned'</script>",
+    "line\nbreak",
+    "{{ 7 * 7 }} {% raw %} $x^2$ @@plotly@@",
+]
+# Per step: tracks without a row. The align step is the incident: 50, and no row at all.
+MISSING = {"audio_ready": 50, "aligned": 3, "enhanced": 1}
+
+
+@contextmanager
+def incident(
+    server: Callable[[str], str], templates: dict[str, str], variant: str = "a"
+) -> Iterator[str]:
+    """The URL of a database with the incident in it; dropped afterwards."""
+    name = f"report_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server("postgres"), autocommit=True) as admin:
+        clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        admin.execute(clone.format(sql.Identifier(name), sql.Identifier(templates[variant])))
+        try:
+            with psycopg.connect(server(name)) as connection:
+                _fill(connection, variant)
+            yield server(name)
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _fill(connection: psycopg.Connection, variant: str) -> None:
+    track = "INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at) VALUES "
+    for stage, count in MISSING.items():
+        for i in range(count):
+            title = TITLES[i] if stage == "audio_ready" and i < len(TITLES) else f"Song {i}"
+            age = f"now() - interval '{i + 10} minutes'"
+            connection.execute(
+                f"{track} (%s, %s, '[]', %s, {age})", (f"{stage}{i:02}", title, stage)
+            )
+    connection.execute(f"{track} ('stuck', 'Stuck', '[]', 'separated', now())")
+    subject, values = ("", "") if variant == "a" else (", subject_id", ", 'stuck'")
+    connection.execute(
+        "INSERT INTO audio_tasks (spotify_track_id, task_type, status, attempts, last_attempt_at"
+        f"{subject}) VALUES ('stuck', 'segment', 'running', 1, now() - interval '5 h'{values}), "
+        f"('stuck', 'download', 'pending', 0, null{values})"
+    )
+
+
+def queue_insights(
+    *arguments: str | Path, url: str | None = None, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the CLI as a process, as cron would: no terminal, the database in the environment."""
+    variables = {**os.environ, **environment}
+    if url is not None:
+        variables["QUEUE_INSIGHTS_URL"] = url
+    return subprocess.run(
+        [sys.executable, "-m", "queue_insights", *map(str, arguments)],
+        env=variables,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+CHROMIUM = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+SWITCHES = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-sync", "--disable-background-networking", "--disable-component-update"),
+)
+
+
+@contextmanager
+def chromium(*switches: str) -> Iterator[Chrome]:
+    """A headless browser; where there is none the test is skipped, but in CI it fails."""
+    absent = [name for name, path in CHROMIUM.items() if path is None]
+    if absent and os.environ.get("CI") != "true":
+        pytest.skip(f"no {' and no '.join(absent)} (apt-get install chromium chromium-driver)")
+    assert not absent, f"CI needs {absent}: apt-get install chromium chromium-driver"
+    options = ChromeOptions()
+    options.binary_location = CHROMIUM["chromium"]
+    for switch in (*SWITCHES, *switches):
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = Chrome(options=options, service=Service(CHROMIUM["chromedriver"]))
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+def requests(browser: Chrome) -> list[str]:
+    """Every URL that pages asked for since the last call."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def complaints(browser: Chrome) -> list[str]:
+    """What the console says since the last call, but for what it says to nobody."""
+    return [e["message"] for e in browser.get_log("browser") if e["level"] not in ("DEBUG", "INFO")]

@@ -1,0 +1,241 @@
+"""Report pages in a real browser, without a network, at the sizes people have."""
+
+import base64
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from selenium.common.exceptions import JavascriptException
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from reporting import TITLES, chromium, complaints, incident, queue_insights, requests
+
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND"
+DESKTOP, PHONE = (1280, 900), (390, 844)
+MARKUP = "<script>document.title='owned'</script> & <b>bold</b>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    with chromium(OFFLINE) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def reports(
+    browser: Chrome,
+    server: Callable[[str], str],
+    templates: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder with a run of the backlog report, and one of a notebook titled with markup."""
+    output = tmp_path_factory.mktemp("reports")
+    hostile = output / "hostile.ipynb"
+    cells = [
+        new_markdown_cell(f"# Title {MARKUP}"),
+        new_code_cell(f"print({MARKUP!r})"),
+        new_code_cell(f"import pandas as pd; pd.DataFrame({{'title': [{MARKUP!r}] * 3}})"),
+    ]
+    nbformat.write(new_notebook(cells=cells), hostile)
+    with incident(server, templates) as url:
+        breached = ("-p", "thresholds", "[hidden > 0]")
+        done = queue_insights("report", "backlog_report", *breached, "--output", output, url=url)
+        assert done.returncode == 3, done.stderr
+    assert queue_insights("report", hostile, "--output", output).returncode == 0
+    return output
+
+
+@pytest.fixture
+def page(browser: Chrome, reports: Path) -> Chrome:
+    (folder,) = reports.glob("backlog_report-*")
+    return opened(browser, folder / "report.html", DESKTOP)
+
+
+def opened(browser: Chrome, file: Path, size: tuple[int, int]) -> Chrome:
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    requests(browser), complaints(browser)
+    browser.get(file.as_uri())
+    return browser
+
+
+def texts(browser: Chrome, selector: str) -> list[str]:
+    return browser.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+    )
+
+
+def column(browser: Chrome, table: str, position: int) -> list[str]:
+    return [
+        cell.text
+        for cell in browser.find_elements(
+            By.CSS_SELECTOR, f"{table} tbody tr:not([hidden]) td:nth-child({position})"
+        )
+    ]
+
+
+def missing_table(browser: Chrome) -> str:
+    """Mark the table of hidden tracks, the last one, and return its selector."""
+    browser.execute_script("[...document.querySelectorAll('table')].at(-1).id = 'missing'")
+    return "#missing"
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_every_chart_is_drawn_without_complaint_or_request(
+    page: Chrome, size: tuple[int, int]
+) -> None:
+    url = page.current_url
+    opened(page, Path(url.removeprefix("file://")), size)
+    charts = page.find_elements(By.CSS_SELECTOR, "figure.chart")
+    assert len(charts) == 2
+    for chart in charts:
+        assert chart.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .bars .point path")
+        assert chart.size["width"] <= size[0]
+    assert complaints(page) == []
+    assert {address for address in requests(page) if not address.startswith("data:")} == {url}
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_the_page_is_no_wider_than_the_window(page: Chrome, size: tuple[int, int]) -> None:
+    opened(page, Path(page.current_url.removeprefix("file://")), size)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= size[0]
+
+
+def test_titles_from_the_database_are_text(page: Chrome) -> None:
+    assert set(TITLES) <= set(texts(page, "td"))
+    assert page.title.startswith("Backlog report")
+    assert not page.find_elements(By.CSS_SELECTOR, "td *")
+
+
+def test_titles_of_notebooks_are_text_on_page_and_index(browser: Chrome, reports: Path) -> None:
+    (folder,) = reports.glob("hostile-*")
+    opened(browser, folder / "report.html", DESKTOP)
+    assert texts(browser, "h1") == [f"Title {MARKUP}"]
+    assert texts(browser, "pre") == [f"{MARKUP}\n"]
+    assert texts(browser, "td") == [MARKUP[:46] + "..."] * 3  # pandas cuts at 50 characters
+    assert browser.title.startswith(f"Title {MARKUP}")
+    assert complaints(browser) == []
+    opened(browser, reports / "index.html", PHONE)
+    assert f"Title {MARKUP}" in texts(browser, "td:first-child")
+    assert browser.title == "Queue reports"
+    assert complaints(browser) == []
+    assert all(address.startswith(("file:", "data:")) for address in requests(browser))
+
+
+def test_a_heading_sorts_and_says_so(page: Chrome) -> None:
+    table = missing_table(page)
+    (title,) = (
+        header
+        for header in page.find_elements(By.CSS_SELECTOR, f"{table} thead th")
+        if header.text.startswith("title")
+    )
+    before = column(page, table, 2)
+    button = title.find_element(By.TAG_NAME, "button")
+    button.click()
+    ascending = column(page, table, 2)
+    assert title.get_attribute("aria-sort") == "ascending"
+    button.click()
+    descending = column(page, table, 2)
+    assert title.get_attribute("aria-sort") == "descending"
+    assert sorted(ascending) == sorted(before) == sorted(descending)
+    assert ascending != before
+    songs = [text for text in ascending if text.startswith("Song")]
+    assert songs == sorted(songs)
+    assert [text for text in descending if text.startswith("Song")] == songs[::-1]
+
+
+def test_numbers_and_durations_sort_by_size(page: Chrome) -> None:
+    tables = page.find_elements(By.CSS_SELECTOR, "table")
+    page.execute_script("arguments[0].id = 'steps'", tables[1])
+    headers = page.find_elements(By.CSS_SELECTOR, "#steps thead th")
+    names = [header.text for header in headers]
+    assert names[2] == "tracks"
+    headers[2].find_element(By.TAG_NAME, "button").click()
+    tracks = [int(text) for text in column(page, "#steps", 3)]
+    assert tracks == sorted(tracks)
+    assert len(set(tracks)) > 2
+    headers[-1].find_element(By.TAG_NAME, "button").click()
+    ages = column(page, "#steps", len(names))
+    assert ages[-1] == "-"  # nothing to compare comes last
+    assert ages[0].endswith("m")
+    assert ages[2].startswith("1h") or ages[2].endswith("m")
+
+
+def test_searching_leaves_the_rows_that_hold_every_word(page: Chrome) -> None:
+    table = missing_table(page)
+    box = page.find_elements(By.CSS_SELECTOR, "input[type=search]")[-1]
+    box.send_keys("ALIGN karaoke")
+    assert column(page, table, 2) == ["🎤 Karaoke 🎶"]
+    assert page.find_elements(By.CSS_SELECTOR, ".search output")[-1].text.startswith("1 of ")
+    box.clear()
+    box.send_keys("no such song")
+    assert column(page, table, 2) == []
+
+
+def test_breached_thresholds_and_the_verdict_come_first(page: Chrome) -> None:
+    header = page.find_element(By.TAG_NAME, "header").text
+    assert "tracks wait, all of them hidden" in header
+    assert "1 threshold breached" in header
+    assert "hidden > 0: 54" in header
+    (tile,) = page.find_elements(By.CSS_SELECTOR, ".figures .bad")
+    assert tile.text.startswith("hidden")
+
+
+def test_a_dark_page_has_light_text_in_its_charts_too(page: Chrome) -> None:
+    def brightness(selector: str, key: str) -> float:
+        colour = page.execute_script(
+            "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]",
+            *(selector, key),
+        )
+        parts = colour.removeprefix("rgb(").removesuffix(")").split(",")
+        return sum(float(part) for part in parts[:3]) / 765
+
+    label = ".js-plotly-plot .ytick text"
+    assert brightness("body", "backgroundColor") > 0.9
+    assert brightness(label, "fill") < 0.3
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": dark})
+    redrawing = [JavascriptException]  # there is no label for a moment
+    waiting = WebDriverWait(page, 10, ignored_exceptions=redrawing)
+    waiting.until(lambda _: brightness(label, "fill") > 0.7)
+    assert brightness("body", "backgroundColor") < 0.2
+
+
+def test_on_paper_there_are_charts_and_no_buttons(page: Chrome) -> None:
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    charts = page.find_elements(By.CSS_SELECTOR, "figure.chart")
+    assert all(c.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .bars path") for c in charts)
+    assert not any(box.is_displayed() for box in page.find_elements(By.CSS_SELECTOR, ".search"))
+    pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {})["data"])
+    assert pdf.startswith(b"%PDF")
+
+
+def test_a_screen_reader_finds_language_headings_and_descriptions(page: Chrome) -> None:
+    assert page.execute_script("return document.documentElement.lang") == "en"
+    assert len(page.find_elements(By.TAG_NAME, "h1")) == 1
+    for plot in page.find_elements(By.CSS_SELECTOR, ".plot"):
+        assert plot.get_attribute("role") == "img"
+        assert len(plot.get_attribute("aria-label")) > 20
+    for table in page.find_elements(By.TAG_NAME, "table"):
+        assert table.find_elements(By.CSS_SELECTOR, "thead th[scope=col]")
+        assert table.find_elements(By.TAG_NAME, "caption")
+    for box in page.find_elements(By.CSS_SELECTOR, "input"):
+        assert box.find_elements(By.XPATH, "ancestor::label")
+    first: Any = page.find_element(By.CSS_SELECTOR, "a")
+    assert first.get_attribute("class") == "skip"
+
+
+def test_a_script_that_gets_in_all_the_same_does_not_run(page: Chrome) -> None:
+    page.execute_script(
+        "const s = document.createElement('div');"
+        's.innerHTML = "<img src=x onerror=\\"document.title=\'owned\'\\">";'
+        "document.body.append(s);"
+    )
+    WebDriverWait(page, 10).until(lambda _: any("Content Security" in c for c in complaints(page)))
+    assert "owned" not in page.title

@@ -1,0 +1,117 @@
+"""``queue-insights lab``: JupyterLab itself, driven in a browser, on the shipped notebook."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from queue_insights import lab, resources
+from reporting import MISSING, ROOT, chromium, incident, requests
+
+PATIENCE = 120
+
+
+@contextmanager
+def running_lab(url: str, folder: Path) -> Iterator[str]:
+    """The address of a JupyterLab on *folder*, stopped afterwards as ``kill`` would."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "queue_insights", "lab", "--", "--no-browser", f"--port={port}"),
+        *("--IdentityProvider.token=test", f"--ServerApp.root_dir={folder}"),
+    ]
+    environment = {**os.environ, "QUEUE_INSIGHTS_URL": url}
+    with (folder / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        WebDriverWait(None, PATIENCE).until(lambda _: _answers(address, server))
+        yield f"{address}/?token=test"
+    finally:
+        server.terminate()
+        assert server.wait(30) == 0
+
+
+def _answers(address: str, server: subprocess.Popen[bytes]) -> bool:
+    assert server.poll() is None, "JupyterLab has ended"
+    try:
+        with urllib.request.urlopen(f"{address}/api?token=test", timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def run_all(browser: Chrome) -> None:
+    """Menu Run, Run All Cells; returns once no cell is running or queued."""
+    idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
+    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.CSS_SELECTOR, idle))
+    menu = "//div[contains(@class,'lm-MenuBar-itemLabel') and text()='Run']"
+    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.XPATH, menu))
+    browser.find_element(By.XPATH, menu).click()
+    item = "li[data-command='runmenu:run-all']"
+    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.CSS_SELECTOR, item))
+    browser.find_element(By.CSS_SELECTOR, item).click()
+    prompts = "return [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+    numbered = f"{prompts}.every(prompt => /\\[\\d+\\]/.test(prompt.textContent))"
+    WebDriverWait(browser, PATIENCE).until(lambda b: b.execute_script(numbered))
+
+
+def test_explore_runs_top_to_bottom_and_shows_its_charts(
+    server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "notebooks" / "explore.ipynb", tmp_path)
+    with (
+        chromium("--window-size=1400,6000") as browser,
+        incident(server, templates) as url,
+        running_lab(url, tmp_path) as address,
+    ):
+        browser.get(address)
+        ready = ".jp-Notebook .jp-CodeCell"
+        WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.CSS_SELECTOR, ready))
+        assert "explore.ipynb" in browser.current_url
+        run_all(browser)
+        bars = ".js-plotly-plot .bars .point path"
+        WebDriverWait(browser, PATIENCE).until(
+            lambda b: (
+                len({e.id for e in b.find_elements(By.CSS_SELECTOR, ".js-plotly-plot")}) >= 2
+                and b.find_elements(By.CSS_SELECTOR, bars)
+            )
+        )
+        assert f"{sum(MISSING.values())} tracks wait" in browser.page_source
+        assert not browser.find_elements(By.CSS_SELECTOR, "[data-mime-type$='.stderr']")
+        assert not browser.find_elements(By.CSS_SELECTOR, "[data-mime-type$='.error']")
+        assert browser.execute_script("return document.title") != "owned"
+        own = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+        assert not [asked for asked in requests(browser) if not asked.startswith(own)]
+
+
+def test_a_checkout_works_in_its_own_notebooks() -> None:
+    assert lab.workplace() == ROOT / "notebooks"
+
+
+def test_an_installed_package_copies_its_notebooks_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "site-packages" / "queue_insights"
+    (package / "notebooks").mkdir(parents=True)
+    (package / "notebooks" / "explore.ipynb").write_text("shipped")
+    monkeypatch.setattr(lab, "__file__", str(package / "lab.py"))
+    monkeypatch.setattr(resources, "folder", lambda name: package / name)
+    monkeypatch.chdir(tmp_path)
+    assert lab.workplace() == tmp_path / lab.WORKPLACE
+    mine = tmp_path / lab.WORKPLACE / "explore.ipynb"
+    assert mine.read_text() == "shipped"
+    mine.write_text("mine")
+    assert lab.workplace() == tmp_path / lab.WORKPLACE
+    assert mine.read_text() == "mine"

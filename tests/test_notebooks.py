@@ -1,0 +1,74 @@
+"""The shipped notebooks: in git without outputs, and run by papermill alone as by hand."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from queue_insights import parameters
+from reporting import MISSING, ROOT, incident
+
+NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def database(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
+    with incident(server, templates, "b") as url:
+        yield url
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def test_both_notebooks_are_there() -> None:
+    assert {"backlog_report", "explore"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_has_one_parameters_cell_short_cells_and_no_outputs(name: str) -> None:
+    notebook = read(name)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert max(len(cell.source.splitlines()) for cell in code) <= 12
+    assert not [cell for cell in code if cell.outputs or cell.execution_count]
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_parameter_file_fits_it(name: str) -> None:
+    values = yaml.safe_load((ROOT / "params" / f"{name}.yaml").read_text())
+    known = parameters.declared(read(name), name)
+    assert parameters.validated(known, values, [], name, "-f") == values
+    assert set(values) == set(known)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_with_plain_papermill(name: str, database: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "papermill", "--no-progress-bar"),
+            *(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb"),
+            *("-f", ROOT / "params" / f"{name}.yaml"),
+        ],
+        env={**os.environ, "QUEUE_INSIGHTS_URL": database},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    outputs = [
+        output
+        for cell in nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+        for output in cell.get("outputs", [])
+    ]
+    assert sum("application/vnd.plotly.v1+json" in o.get("data", {}) for o in outputs) >= 2
+    texts = [o["data"]["text/plain"] for o in outputs if "data" in o]
+    assert any(text.startswith(f"{sum(MISSING.values())} tracks wait") for text in texts)
+    assert not [o for o in outputs if o.output_type == "stream" and o.name == "stderr"]

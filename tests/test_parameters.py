@@ -1,0 +1,129 @@
+"""Parameters are checked against the notebook's cell, strictly, and nothing in it is run."""
+
+from typing import Any
+
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from queue_insights import parameters
+from queue_insights.errors import InputError
+
+CELL = """\
+count: int = 3  # a comment
+flag: bool = False
+ratio: float = 0.5
+task: str | None = None
+names: list[str] = []
+limits: dict[str, int] = {}
+label = "x"
+"""
+
+
+def declared(source: str) -> dict[str, parameters.Parameter]:
+    cell = new_code_cell(source, metadata={"tags": ["parameters"]})
+    return parameters.declared(new_notebook(cells=[new_code_cell("x = 1"), cell]), "mine")
+
+
+def check(values: dict[str, Any] | None = None, **given: str) -> dict[str, Any]:
+    known = declared(CELL)
+    return parameters.validated(known, values or {}, given.items(), "mine", "-f mine.yaml")
+
+
+def test_names_and_defaults_are_those_of_the_tagged_cell() -> None:
+    found = {name: parameter.default for name, parameter in declared(CELL).items()}
+    assert found == {
+        "count": 3,
+        "flag": False,
+        "ratio": 0.5,
+        "task": None,
+        "names": [],
+        "limits": {},
+        "label": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("count", "20", 20),
+        ("flag", "false", False),
+        ("flag", "true", True),
+        ("ratio", "2", 2.0),
+        ("ratio", "1e-3", 0.001),
+        ("task", "align", "align"),
+        ("task", "null", None),
+        ("task", "404", "404"),
+        ("label", "false", "false"),
+        ("label", "[not, a, list]", "[not, a, list]"),
+        ("names", "[a, b]", ["a", "b"]),
+        ("limits", "{a: 1}", {"a": 1}),
+    ],
+)
+def test_text_from_the_command_line_becomes_the_declared_type(
+    name: str, text: str, value: Any
+) -> None:
+    (found,) = check(**{name: text}).values()
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("counts", "4", "-p: unknown parameter 'counts': mine takes count, flag"),
+        ("counts", "4", "(did you mean 'count'?)"),
+        ("count", "four", "-p: count: found 'four' (text), expected int"),
+        ("count", "1.5", "count: found 1.5 (float), expected int"),
+        ("count", "true", "count: found True (bool), expected int"),
+        ("count", "", "count: found nothing, expected int"),
+        ("flag", "1", "flag: found 1 (int), expected bool"),
+        ("flag", "'false'", "flag: found 'false' (text), expected bool"),
+        ("names", "a", "names: found 'a' (text), expected list[str]"),
+        ("names", "[1]", "names: found [1] (list), expected list[str]"),
+        ("names", "[", "names: found '[' (text), expected list[str]"),
+    ],
+)
+def test_another_name_or_type_is_refused(name: str, text: str, complaint: str) -> None:
+    with pytest.raises(InputError) as refused:
+        check(**{name: text})
+    assert complaint in str(refused.value)
+
+
+def test_the_text_false_in_a_file_is_no_boolean() -> None:
+    with pytest.raises(InputError, match="write false without quotes"):
+        check({"flag": "false"})
+
+
+def test_the_command_line_goes_over_the_file() -> None:
+    assert check({"count": 1, "task": "clip"}, count="2") == {"count": 2, "task": "clip"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"label": "postgresql://me:hunter2@db/x"},
+        {"label": "postgresql://db/x?user=me&password=hunter2"},
+        {"label": "host=db password=hunter2"},
+        {"names": ["fine", "https://me:hunter2@example.invalid"]},
+        {"db_password": "hunter2"},
+        {"database_url": "hunter2"},
+    ],
+)
+def test_credentials_are_refused_and_not_repeated(values: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="looks like a credential") as refused:
+        check(values)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["x = open('f')", "import os", "x: Path = 1", "x: int = 'a'", "def f(): pass", "x ="],
+)
+def test_a_cell_of_more_than_literals_is_an_error_and_is_not_run(source: str) -> None:
+    with pytest.raises(InputError, match="notebook 'mine'"):
+        declared(source)
+
+
+def test_a_notebook_without_the_cell_takes_no_parameters() -> None:
+    with pytest.raises(InputError, match="unknown parameter 'a': mine takes none"):
+        parameters.validated({}, {"a": 1}, [], "mine", "-f x")

@@ -1,0 +1,257 @@
+"""Reports under bad luck: killed, out of disk, with secrets about: nothing is half kept."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from reporting import incident, queue_insights
+
+SECRET = "s3cr+t/of@the%queue"
+QUOTED = "s3cr%2Bt%2Fof%40the%25queue"
+OUTLIVES = 5.0  # seconds that a kernel may
+SLEEPING = "import time; time.sleep(600)"
+# One call that never lets go of the interpreter: the kernel itself can notice nothing.
+DEAF = "import re; re.match('(a+)+$', 'a' * 60 + 'b')"
+
+
+@pytest.fixture(scope="module")
+def database(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
+    with incident(server, templates) as url:
+        yield url
+
+
+def write(folder: Path, *sources: str, parameters: str | None = None) -> Path:
+    cells = [new_code_cell(source) for source in sources]
+    if parameters is not None:
+        cells.insert(0, new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    path = folder / "mine.ipynb"
+    nbformat.write(new_notebook(cells=cells), path)
+    return path
+
+
+def wait(until: Callable[[], object], seconds: float = 60.0) -> float:
+    """Poll; return how long it took."""
+    started = time.monotonic()
+    while not until():
+        assert time.monotonic() - started < seconds, "waited in vain"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Callable[[str], tuple[subprocess.Popen[str], int]]]:
+    """Start a report whose last cell is the given one; returns it and its kernel's pid."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(cell: str) -> tuple[subprocess.Popen[str], int]:
+        note = tmp_path / "pid"
+        said = f"import os; open({str(note)!r}, 'w').write(str(os.getpid()))"
+        command = [
+            *(sys.executable, "-m", "queue_insights", "report", write(tmp_path, said, cell)),
+            *("--output", tmp_path / "reports"),
+        ]
+        report = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(report)
+        wait(lambda: note.exists() and note.read_text())
+        return report, int(note.read_text())
+
+    yield start
+    for report in started:
+        report.kill()
+        report.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("how", "cell"),
+    [(signal.SIGTERM, SLEEPING), (signal.SIGINT, SLEEPING), (signal.SIGKILL, DEAF)],
+    ids=["SIGTERM", "SIGINT", "SIGKILL to a deaf kernel"],
+)
+def test_no_kernel_outlives_a_report_that_is_killed(
+    running: Callable[[str], tuple[subprocess.Popen[str], int]],
+    tmp_path: Path,
+    how: signal.Signals,
+    cell: str,
+) -> None:
+    report, kernel = running(cell)
+    assert alive(kernel)
+    report.send_signal(how)
+    wait(lambda: not alive(kernel), OUTLIVES)
+    stdout, stderr = report.communicate(timeout=30)
+    assert stdout == ""
+    output = tmp_path / "reports"
+    if how == signal.SIGKILL:
+        assert report.returncode == -how
+    else:
+        assert report.returncode == 1
+        (line,) = stderr.splitlines()
+        assert "stopped by SIGTERM" in line or "interrupted" in line
+        assert list(output.iterdir()) == []
+    assert not list(output.glob("*/summary.json"))
+
+
+def test_after_a_killed_run_the_next_one_tidies_up_and_is_listed_alone(
+    running: Callable[[str], tuple[subprocess.Popen[str], int]], tmp_path: Path
+) -> None:
+    report, _ = running(SLEEPING)
+    report.kill()
+    report.wait()
+    output = tmp_path / "reports"
+    assert [path.name[:12] for path in output.iterdir()] == [".unfinished-"]
+    done = queue_insights("report", write(tmp_path, "1 + 1"), "--output", output)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.splitlines()[-1]).parent
+    assert {path.name for path in output.iterdir()} == {folder.name, "index.html"}
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = write(tmp_path, "1 + 1")
+    done = queue_insights("report", path, "--output", tmp_path / "file")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"--output {tmp_path / 'file'}: cannot be written: " in line
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small tmpfs")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(small_disk: Path, tmp_path: Path) -> None:
+    done = queue_insights("report", write(tmp_path, "1 + 1"), "--output", small_disk / "reports")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "No space left on device" in line
+    assert not list(small_disk.rglob("*.html"))
+    assert not list(small_disk.rglob(".unfinished-*"))
+
+
+def test_a_file_that_may_grow_no_further_is_one_line_and_leaves_nothing_half(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20,) * 2);"
+        "sys.argv[0] = 'queue-insights'; runpy.run_module('queue_insights', run_name='__main__')"
+    )
+    path, output = write(tmp_path, "1 + 1"), tmp_path / "reports"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "report", path, "--output", output],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "File too large" in line
+    assert not list(output.glob("mine-*"))
+    assert not list(output.glob(".unfinished-*"))
+
+
+def test_without_a_kernel_it_says_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys, importlib.util as u; real = u.find_spec;"
+        "u.find_spec = lambda name, *rest: None if name == 'ipykernel' else real(name, *rest);"
+        "sys.argv[0] = 'queue-insights'; runpy.run_module('queue_insights', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "report", write(tmp_path, "1"), "--output", tmp_path / "r"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "no notebook kernel: pip install ipykernel" in done.stderr
+
+
+def test_a_kernel_that_dies_is_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "import os; os._exit(1)")
+    done = queue_insights("report", path, "--output", tmp_path / "reports")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "mine: the notebook's kernel failed: Kernel died" in line
+
+
+def test_a_threshold_on_an_unknown_figure_is_bad_input_and_no_run(tmp_path: Path) -> None:
+    shown = "from queue_insights import show; show.figures({'hidden': 1})"
+    done = queue_insights(
+        *("report", write(tmp_path, shown), "-p", "thresholds", "[hiden > 0]"),
+        *("--output", tmp_path / "reports"),
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "unknown figure 'hiden': the report shows hidden (did you mean 'hidden'?)" in line
+    assert not list(tmp_path.glob("reports/mine-*"))
+
+
+def with_secret(url: str, how: str, folder: Path) -> dict[str, str]:
+    """The environment that names the database and gives the secret in one of the ways there are."""
+    if how == "url":
+        return {"QUEUE_INSIGHTS_URL": url.replace("postgres@", f"postgres:{QUOTED}@", 1)}
+    if how == "write url":
+        secret = url.replace("postgres@", f"postgres:{QUOTED}@", 1)
+        return {"QUEUE_INSIGHTS_URL": url, "QUEUE_INSIGHTS_WRITE_URL": secret}
+    if how == "query":
+        return {"QUEUE_INSIGHTS_URL": f"{url}&password={QUOTED}"}
+    if how == "PGPASSWORD":
+        return {"QUEUE_INSIGHTS_URL": url, "PGPASSWORD": SECRET}
+    file = folder / "pgpass"
+    file.write_text(f"*:*:*:*:{SECRET}\n")
+    file.chmod(0o600)
+    return {"QUEUE_INSIGHTS_URL": url, "PGPASSFILE": str(file)}
+
+
+LEAK = "import os; print(os.environ.get('QUEUE_INSIGHTS_URL'), os.environ.get('PGPASSWORD'))"
+FAIL = "raise ValueError(dict(os.environ))"
+
+
+@pytest.mark.parametrize(
+    ("how", "last"),
+    [
+        ("url", "queue"),
+        ("url", FAIL),
+        ("write url", FAIL),
+        ("query", FAIL),
+        ("PGPASSWORD", FAIL),
+        ("PGPASSFILE", "queue.nil"),
+    ],
+)
+def test_a_password_is_in_no_artifact_log_or_error(
+    database: str, tmp_path: Path, how: str, last: str
+) -> None:
+    output, metrics = tmp_path / "reports", tmp_path / "metrics.prom"
+    read = "import queue_insights; queue = queue_insights.connect(); queue.backlog(); queue"
+    done = queue_insights(
+        *("report", write(tmp_path, read, LEAK, last), "--output", output, "--metrics", metrics),
+        **with_secret(database, how, tmp_path),
+    )
+    assert done.returncode == (0 if last == "queue" else 1), done.stderr
+    files = [file for file in (*output.rglob("*"), metrics) if file.is_file()]
+    assert len(files) >= 3
+    everything = done.stdout + done.stderr + "".join(file.read_text("utf-8") for file in files)
+    for secret in (SECRET, QUOTED):
+        assert secret not in everything

@@ -1,0 +1,181 @@
+"""What notebooks show: the same thing as HTML for people, as text, and as data; never as markup."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from conftest import Bench
+from queue_insights import charts, show, summary
+from queue_insights.errors import InputError
+
+FRAME = pd.DataFrame(
+    {
+        "title": ["<b>&", "x" * 300, None],
+        "arrived_at": pd.to_datetime(["2026-07-01T10:00:00Z", None, "2026-01-01T10:00:00Z"]),
+        "age_seconds": [7500.0, float("nan"), 30.0],
+        "attempts": pd.array([1, None, 12345], dtype="Int64"),
+        "nothing": [None, None, None],
+    }
+)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The bundles that were displayed."""
+    bundles: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        "IPython.display.display", lambda bundle, raw: bundles.append(bundle) if raw else None
+    )
+    return bundles
+
+
+def test_a_table_is_data_in_full_and_html_for_people(shown: list[dict[str, Any]]) -> None:
+    show.table("missing", FRAME, "A <caption>", timezone="Europe/Berlin")
+    (bundle,) = shown
+    data, html = bundle[show.MIME], bundle["text/html"]
+    assert (data["kind"], data["name"]) == ("table", "missing")
+    assert data["columns"] == list(FRAME)
+    assert data["rows"][0] == ["<b>&", "2026-07-01T10:00:00Z", 7500.0, 1, None]
+    assert data["rows"][1][0] == "x" * 300
+    assert "A &lt;caption&gt;" in html
+    assert "&lt;b&gt;&amp;" in html
+    assert "arrived at (Europe/Berlin)" in html
+    assert "2026-07-01 12:00:00" in html  # summer time
+    assert "2026-01-01 11:00:00" in html
+    assert "2h 05m" in html
+    assert "12,345" in html
+    assert "x" * 199 + "…" in html
+    assert "x" * 200 not in html
+    assert "nothing" not in html
+
+
+def test_numbers_and_times_say_what_to_sort_them_by(shown: list[dict[str, Any]]) -> None:
+    show.table("missing", FRAME)
+    html = shown[0]["text/html"]
+    instant = datetime(2026, 7, 1, 10, tzinfo=UTC).timestamp()
+    assert f'data-v="{instant}"' in html
+    assert 'data-v="7500.0"' in html
+    assert html.count('data-v=""') == 3
+
+
+def test_an_empty_table_keeps_its_columns_and_says_none(shown: list[dict[str, Any]]) -> None:
+    show.table("missing", FRAME.iloc[:0])
+    assert "arrived at" in shown[0]["text/html"]
+    assert "None." in shown[0]["text/html"]
+    assert shown[0][show.MIME]["rows"] == []
+
+
+@pytest.mark.parametrize("name", ["By stage", "../x", "", "a/b", "x" * 64, "missing.csv"])
+def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="expected lower-case letters, digits and underscores"):
+        show.table(name, FRAME)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Belrin", "../../etc/passwd", "", "+02:00"])
+def test_an_unknown_time_zone_is_refused(zone: str) -> None:
+    with pytest.raises(InputError, match="unknown time zone"):
+        show.table("missing", FRAME, timezone=zone)
+
+
+def test_figures_are_plain_numbers_or_nothing(shown: list[dict[str, Any]]) -> None:
+    values = {"waiting": 1234, "age_seconds": 61.0, "share": float("nan"), "verdict": "<i>"}
+    show.figures(values)
+    data = shown[0][show.MIME]
+    assert data["figures"] == {
+        "waiting": 1234,
+        "age_seconds": 61.0,
+        "share": None,
+        "verdict": "<i>",
+    }
+    assert shown[0]["text/plain"].splitlines() == [
+        "waiting: 1,234",
+        "age: 1m",
+        "share: -",
+        "verdict: <i>",
+    ]
+    assert "&lt;i&gt;" in shown[0]["text/html"]
+
+
+def test_a_chart_is_data_and_no_javascript(shown: list[dict[str, Any]]) -> None:
+    audit = pd.DataFrame(
+        {"stage": ["s"], "task_type": ["t"], "eligible": [3], "visible": [1], "hidden": [2]}
+    )
+    show.chart(charts.hidden_vs_visible(audit), "Three, two of them hidden")
+    (bundle,) = shown
+    assert set(bundle) == {show.PLOTLY, show.MIME, "text/plain"}
+    assert [trace["x"] for trace in bundle[show.PLOTLY]["data"]] == [[2], [1], [1]]
+    assert bundle["text/plain"] == "Three, two of them hidden"
+
+
+def test_the_heading_names_the_queue_the_moment_and_both_zones(
+    bench: Bench, shown: list[dict[str, Any]]
+) -> None:
+    with bench.queue.snapshot() as moment:
+        show.heading(bench.queue, moment, "Asia/Tokyo")
+    data = shown[0][show.MIME]
+    assert data["as_of"] == show.iso(moment.as_of)
+    assert data["variant"] == bench.variant
+    assert data["pipeline"]["fingerprint"] == bench.queue.pipeline.fingerprint
+    assert f"{moment.as_of:%Y-%m-%d %H:%M} UTC" in shown[0]["text/plain"]
+    assert "Asia/Tokyo" in shown[0]["text/plain"]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "hidden", "orphans", "stuck", "sentence"),
+    [
+        (0, 0, 0, 0, "No track waits."),
+        (0, 0, 0, 2, "No track waits; 2 more are stuck."),
+        (1, 1, 0, 0, "1 track waits, hidden from every dashboard."),
+        (50, 50, 9, 0, "50 tracks wait, all of them hidden."),
+        (
+            1419,
+            50,
+            0,
+            1,
+            "1,419 tracks wait, 50 of them hidden from every dashboard; 1 more is stuck.",
+        ),
+        (7, 0, 0, 0, "7 tracks wait, and dashboards see all of them."),
+        (
+            *(7, 0, 3, 0),
+            "7 tracks wait, but dashboards overstate it: 3 open rows are for tracks that stand "
+            "elsewhere.",
+        ),
+    ],
+)
+def test_the_verdict_is_one_sentence(
+    waiting: int, hidden: int, orphans: int, stuck: int, sentence: str
+) -> None:
+    backlog = pd.DataFrame({"waiting": [waiting, 0], "stuck": [stuck, 0]})
+    audit = pd.DataFrame({"hidden": [hidden, 0], "orphans": [orphans, 0]})
+    assert summary.sentence(backlog, audit) == sentence
+
+
+def test_key_figures_are_sums_over_the_steps(bench: Bench) -> None:
+    assert summary.key_figures(bench.queue.backlog(), bench.queue.audit()) == {
+        **dict.fromkeys(["waiting", "eligible", "hidden", "visible", "orphans"], 0),
+        **dict.fromkeys(["running", "stuck", "exhausted", "drifted"], 0),
+        "oldest_waiting_seconds": None,
+    }
+    for name in ("a", "b"):
+        bench.track(name, "audio_ready")
+    bench.track("c", "aligned")
+    bench.task("c", "translate", attempts=3)
+    figures = summary.key_figures(bench.queue.backlog(), bench.queue.audit())
+    counts = {name: figures[name] for name in ("waiting", "hidden", "visible", "exhausted")}
+    assert counts == {"waiting": 2, "hidden": 2, "visible": 1, "exhausted": 1}
+    assert isinstance(figures["oldest_waiting_seconds"], float)
+
+
+def test_queue_plan_and_run_show_themselves_in_a_notebook(bench: Bench) -> None:
+    from queue_insights.actions import OperableQueue
+
+    queue = OperableQueue(bench.queue.database, bench.queue.pipeline)
+    bench.track("a", "audio_ready")
+    assert "audio_ready" in queue._repr_html_()
+    plan = queue.plan_backfill()
+    assert plan.token in plan._repr_html_()
+    assert "backfill: 1 rows" in plan._repr_html_()
+    run = plan.apply(confirm=plan.token)
+    assert "finished" in run._repr_html_()
