@@ -42,7 +42,8 @@ class Bench:
 
     def track(self, id: str, stage: str, title: str | None = None) -> str:
         self.sql(
-            "INSERT INTO tracks (spotify_track_id, title, stage, artists) VALUES (%s, %s, %s, '[]')",
+            "INSERT INTO tracks (spotify_track_id, title, stage, artists) "
+            "VALUES (%s, %s, %s, '[]')",
             id,
             title or f"Song {id}",
             stage,

@@ -297,6 +297,7 @@ def test_the_stricter_of_the_servers_and_our_own_timeout_is_in_force(
 
 
 def test_a_read_says_who_it_is_and_is_read_only_and_repeatable(bench: Bench) -> None:
+    bench.sql(f"ALTER DATABASE {bench.connection.info.dbname} SET jit = on")
     with Database(bench.url).read() as moment:
 
         def show(setting: str) -> object:
@@ -305,6 +306,7 @@ def test_a_read_says_who_it_is_and_is_read_only_and_repeatable(bench: Bench) -> 
         assert show("application_name") == "queue-insights"
         assert show("transaction_read_only") == "on"
         assert show("transaction_isolation") == "repeatable read"
+        assert show("jit") == "off"
 
 
 def libpq(url: str) -> dict[str, str]:

@@ -141,6 +141,10 @@ def test_orphans_of_both_kinds_and_odd_rows_are_there(url: str) -> None:
         )
     )
     assert min(orphans["pending"], orphans["failed"]) > 10
+    unfinished = """SELECT count(*) FROM tracks WHERE stage = 'ready' AND 7 <> (
+        SELECT count(*) FROM audio_tasks a
+        WHERE a.spotify_track_id = tracks.spotify_track_id AND task_type = ANY (%(ours)s))"""
+    assert rows(url, unfinished, ours=list(STEPS.values())) == [(0,)]
     for odd in (
         "status = 'running' AND last_attempt_at IS NULL",
         "attempts IS NULL",

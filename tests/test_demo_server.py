@@ -1,6 +1,7 @@
 """The embedded server: who may use it, how long it lives, and what it leaves alone."""
 
 import contextlib
+import fcntl
 import os
 import pwd
 import shutil
@@ -38,7 +39,7 @@ def base() -> Iterator[Path]:
     base = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="qi-test-"))
     base.chmod(0o755)
     yield base
-    until(lambda: not processes_of(base), "all processes of the test to end")
+    until(lambda: not left_running(base), "all processes of the test to end")
     shutil.rmtree(base)
 
 
@@ -60,7 +61,7 @@ def kept_folder() -> Iterator[Path]:
 def used(kept_folder: Path) -> Iterator[Path]:
     """A folder that tests share one after the other, which spares them the initdb."""
     yield kept_folder
-    until(lambda: not processes_of(kept_folder), "all processes of the test to end")
+    until(lambda: not left_running(kept_folder), "all processes of the test to end")
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
@@ -70,16 +71,26 @@ def until(condition: Callable[[], object], what: str, seconds: float = 30) -> No
         time.sleep(0.01)
 
 
-def processes_of(folder: Path) -> list[int]:
-    """Postgres and keepers whose command line names the folder; zombies have none."""
+def left_running(folder: Path) -> list[str]:
+    """Keepers and Postgres whose command line names the folder, and the locks they hold."""
     command = ["ps", "-e", "-ww", "-o", "pid=,args="]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 1) for line in listing.splitlines()]
-    return [
-        int(row[0])
-        for row in rows
-        if len(row) == 2 and str(folder) in row[1] and ("keeper.py" in row[1] or " -D " in row[1])
+    programs = [
+        line
+        for line in listing.splitlines()
+        if str(folder) in line and ("keeper.py" in line or " -D " in line)
     ]
+    locks = [lock for name in ("keeper.lock", "running.lock") for lock in folder.rglob(name)]
+    return programs + [str(lock) for lock in locks if not is_free(lock)]
+
+
+def is_free(lock: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError), lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def client(
@@ -122,7 +133,7 @@ def test_keeps_its_data_between_two_runs_and_listens_on_no_port(used: Path) -> N
         do(server, "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 7 AS n")
         assert ask(server, "SHOW listen_addresses") == ""
         assert ask(server, "SHOW timezone") == "UTC"
-    assert not processes_of(used)
+    assert not left_running(used)
     with EmbeddedServer(used, settings={"work_mem": "7MB"}) as server:
         assert ask(server, "SELECT n FROM kept") == 7
         assert ask(server, "SHOW work_mem") == "7MB"
@@ -138,7 +149,7 @@ def test_stops_when_its_last_client_is_killed_and_not_before(used: Path) -> None
     with psycopg.connect(EmbeddedServer(used).url("postgres")) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     end(third)
-    until(lambda: not processes_of(used), "the server to stop")
+    until(lambda: not left_running(used), "the server to stop")
 
 
 def test_children_of_a_client_do_not_hold_the_server(used: Path) -> None:
@@ -148,7 +159,7 @@ def test_children_of_a_client_do_not_hold_the_server(used: Path) -> None:
         process = client(used, then, start_new_session=True)
         started(process)
         process.wait()
-        until(lambda: not processes_of(used), "the server to stop")
+        until(lambda: not left_running(used), "the server to stop")
         os.killpg(process.pid, signal.SIGKILL)  # the child lived on, holding nothing
         process.communicate()
 
@@ -175,7 +186,7 @@ def test_stop_returns_once_it_is_down_or_leaves_it_to_others(used: Path) -> None
     one.stop()
     assert ask(other, "SELECT 1") == 1
     other.stop()
-    assert not processes_of(used)
+    assert not left_running(used)
 
 
 @pytest.mark.parametrize("victims", ["keeper", "postmaster", "both"])
@@ -188,7 +199,7 @@ def test_starts_again_after_a_kill_with_what_was_committed(used: Path, victims: 
             os.kill(server.keeper_pid, signal.SIGKILL)
         if victims != "keeper":
             os.kill(before, signal.SIGKILL)
-        until(lambda: not processes_of(used), "the killed to die and the others to follow")
+        until(lambda: not left_running(used), "the killed to die and the others to follow")
         server.start()
         assert server.postmaster_pid != before
         assert ask(server, "SELECT count(*) FROM kept") == 1000
@@ -197,7 +208,7 @@ def test_starts_again_after_a_kill_with_what_was_committed(used: Path, victims: 
 def test_a_keeper_that_is_killed_leaves_no_postgres_behind(used: Path) -> None:
     server = EmbeddedServer(used).start()
     os.kill(server.keeper_pid, signal.SIGKILL)
-    until(lambda: not processes_of(used), "Postgres to follow its keeper")
+    until(lambda: not left_running(used), "Postgres to follow its keeper")
     server.stop()
 
 
@@ -212,11 +223,16 @@ def test_half_made_or_foreign_data_is_made_again(used: Path) -> None:
 
 
 def test_a_stale_pid_file_that_names_a_living_process_is_no_obstacle(used: Path) -> None:
-    EmbeddedServer(used).start().stop()
-    pid_file = used / "data" / "postmaster.pid"
-    pid_file.write_text(f"{os.getppid()}\n{used / 'data'}\n0\n5432\n\n\n0 0\nready\n")
-    with EmbeddedServer(used) as server:
+    server = EmbeddedServer(used).start()
+    owner = os.stat(f"/proc/{server.postmaster_pid}").st_uid
+    server.stop()
+    other = subprocess.Popen(["sleep", "60"], user=owner)
+    lines = [other.pid, used / "data", 0, 5432, "", "", "0 0", "ready", ""]
+    (used / "data" / "postmaster.pid").write_text("\n".join(map(str, lines)))
+    with server:
         assert ask(server, "SELECT 1") == 1
+    other.kill()
+    other.wait()
 
 
 @pytest.mark.parametrize("name", ["with a space", "it's, or is it", "long" * 30])
@@ -257,7 +273,7 @@ def test_root_and_an_ordinary_user_run_theirs_at_the_same_time(used: Path, folde
         assert started(theirs) != server.postmaster_pid
         assert ask(server, "SELECT 1") == 1
         end(theirs)
-        until(lambda: not processes_of(folder), "the user's server to stop")
+        until(lambda: not left_running(folder), "the user's server to stop")
         assert ask(server, "SELECT 1") == 1
         with pytest.raises(DemoError, match="another user's"):
             EmbeddedServer(folder).start()

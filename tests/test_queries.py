@@ -292,6 +292,18 @@ def test_times_that_python_has_no_date_for_read_as_null(bench: Bench) -> None:
     assert tasks.next_retry_at.isna().all()
 
 
+@pytest.mark.parametrize("time", ["infinity", "-infinity"])
+def test_an_arrival_at_infinity_is_no_age(bench: Bench, time: str) -> None:
+    """Before Postgres 17 there is no difference to an infinite time: the read would fail."""
+    for track, arrived in (("odd", time), ("even", "2026-03-01 12:00Z")):
+        bench.task(bench.track(track, "audio_ready"), "align", created_at=arrived)
+    with bench.queue.snapshot() as moment:
+        oldest = bench.queue.backlog().oldest_waiting_seconds[1]
+    waited = moment.as_of - datetime(2026, 3, 1, 12, tzinfo=UTC)
+    assert oldest == pytest.approx(waited.total_seconds())
+    assert len(bench.queue.upcoming("align")) == 2
+
+
 def plain(value: Any) -> Any:
     return None if not isinstance(value, dict | list) and pd.isna(value) else value
 

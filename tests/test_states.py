@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -78,43 +77,49 @@ class Example:
         return [row for row in self.rows if row.subject_type == "track"]
 
 
-PAST = st.sampled_from([0, -1, -29 * MINUTE, -30 * MINUTE, -30 * MINUTE - 1, -2 * HOUR, -9 * HOUR])
-ATTEMPTS = st.sampled_from([None, 0, 1, 2, 3, 4])
+TIMES = [None, 0, -1, -29 * MINUTE, -30 * MINUTE, -30 * MINUTE - 1, -2 * HOUR, -2 * HOUR - 1]
+RETRIES = [None, None, -HOUR, 0, 1, HOUR, FOREVER, f"-{FOREVER}"]
+STATUSES = ["pending", "failed", "running", "completed", "skipped", "weird", "", None]
+ATTEMPTS = [*[(0, 3), (2, 3)] * 3, (3, 3), (4, 3), (0, 0), (None, 3), (0, None), (None, None)]
 
 
-def rows(track: st.SearchStrategy[str], subjects: st.SearchStrategy[str]) -> Any:
-    return st.builds(
-        Row,
-        track=track,
-        task_type=st.sampled_from(TASKS),
-        status=st.sampled_from(
-            ["pending", "pending", "failed", "running", "completed", "skipped", "weird", "", None]
-        ),
-        attempts=ATTEMPTS,
-        max_attempts=ATTEMPTS,
-        next_retry_at=st.one_of(
-            st.none(), PAST, st.sampled_from([1, HOUR, FOREVER, f"-{FOREVER}"])
-        ),
-        last_attempt_at=st.one_of(st.none(), PAST, st.just(HOUR)),
-        created_at=st.one_of(st.none(), PAST),
-        completed_at=st.one_of(st.none(), st.none(), PAST),
-        subject_type=subjects,
+@st.composite
+def rows(draw: st.DrawFn, track: str, task: str, subject_type: str = "track") -> Row:
+    attempts, max_attempts = draw(st.sampled_from(ATTEMPTS))
+    return Row(
+        track,
+        task,
+        draw(st.sampled_from(STATUSES[:3] * 2 + STATUSES)),
+        attempts,
+        max_attempts,
+        next_retry_at=draw(st.sampled_from(RETRIES)),
+        last_attempt_at=draw(st.sampled_from([*TIMES, HOUR])),
+        created_at=draw(st.sampled_from(TIMES)),
+        completed_at=draw(st.sampled_from([None, None, *TIMES])),
+        subject_type=subject_type,
     )
 
 
 @st.composite
-def examples(draw: st.DrawFn, variant: str) -> Example:
-    stages = draw(st.lists(st.sampled_from([None, *STAGES, *STAGES[1:4] * 2]), max_size=12))
+def examples(draw: st.DrawFn, variant: str, name: str) -> Example:
+    """Up to ten tracks, most with rows for what is due or leads there, some with others."""
+    steps = STEPS[name].items()
+    stages = draw(st.lists(st.sampled_from([None, *STAGES, *STAGES[1:5] * 2]), max_size=10))
     named = {f"{'tT'[i % 2]}{i}": stage for i, stage in enumerate(stages)}
-    updated_at = {track: draw(st.one_of(st.none(), PAST)) for track in named}
-    if not named:
-        return Example()
-    subjects = (
-        st.just("track") if variant == "a" else st.sampled_from(["track"] * 3 + ["tiktok_video"])
-    )
-    found = draw(st.lists(rows(st.sampled_from(list(named)), subjects), max_size=24))
-    unique = {(row.subject_type, row.track, row.task_type): row for row in found}
-    return Example(named, updated_at, tuple(unique.values()))
+    found = []
+    for track, stage in named.items():
+        due = [(task, leading) for task, (at, _, leading) in steps if at == stage]
+        tasks = {task for task, _ in due} | {task for _, leading in due for task in leading}
+        for task in sorted(tasks):
+            if draw(st.integers(0, 3)):
+                found.append(draw(rows(track, task)))
+        other = draw(st.sampled_from([None, *TASKS]))
+        if other and other not in tasks:
+            found.append(draw(rows(track, other)))
+        if variant == "b":
+            for task in draw(st.sets(st.sampled_from(TASKS), max_size=2)):
+                found.append(draw(rows(track, task, "tiktok_video")))
+    return Example(named, {track: draw(st.sampled_from(TIMES)) for track in named}, tuple(found))
 
 
 def load(connection: sa.Connection, variant: str, example: Example) -> None:
@@ -275,7 +280,7 @@ def world(bench: Bench, tmp_path: Path) -> World:
 def test_a_random_queue_reads_as_the_definitions_say(
     world: World, data: st.DataObject, name: str
 ) -> None:
-    example = data.draw(examples(world.variant))
+    example = data.draw(examples(world.variant, name))
     with world.database.write() as connection:
         load(connection, world.variant, example)
         frames = world.frames(connection, name)

@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from queue_insights.actions import OperableQueue
+    from queue_insights.actions import OperableQueue as Queue
 
-__all__ = ["connect"]
+__all__ = ["Queue", "connect"]
+
+
+def __getattr__(name: str) -> object:
+    """``Queue``, imported only when somebody asks: the command line starts without pandas."""
+    if name == "Queue":
+        from queue_insights.actions import OperableQueue
+
+        return OperableQueue
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def connect(pipeline: str | Path = "karaoke") -> OperableQueue:

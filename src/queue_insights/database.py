@@ -23,7 +23,8 @@ LIBPQ = ("PGSERVICE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER")
 
 _URL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://(?:[^@/?#\s]*@)?[^@\s]*")
 
-# A server, role or PGOPTIONS that allows less keeps its say.
+# A server, role or PGOPTIONS that allows less keeps its say. To compile one of our plans takes
+# longer than to run it.
 _BEGIN = sa.text("""
     SELECT set_config('statement_timeout', CASE
              WHEN current_setting('statement_timeout')::interval
@@ -31,6 +32,7 @@ _BEGIN = sa.text("""
              THEN current_setting('statement_timeout')
              ELSE (:seconds * 1000)::bigint::text END, true),
            set_config('idle_in_transaction_session_timeout', '15min', true),
+           set_config('jit', 'off', true),
            now() AS as_of,
            CASE WHEN NOT pg_is_in_recovery() THEN NULL
                 WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
@@ -258,7 +260,8 @@ def _advice(state: str, text: str, lost: bool, timeout: timedelta | None) -> str
         "28000": "; the server's pg_hba.conf decides who may connect, whence and by what sslmode",
         "28": "; check the user and password in the URL, PGPASSWORD or ~/.pgpass",
         "3D": f"; check the database name in {READ_URL} or PGDATABASE",
-        "42501": "; ask the owner for SELECT on it (`queue-insights doctor` lists what is missing)",
+        "42501": f"; ask the owner for {'USAGE' if 'schema' in text else 'SELECT'} on it "
+        "(`queue-insights doctor` lists what is missing)",
         "42P01": "; check the table names in the pipeline file, and the search_path",
         "42703": "; the table has changed: run the command again",
         "25006": f"; set {WRITE_URL} to the primary",

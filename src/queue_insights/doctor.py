@@ -17,7 +17,7 @@ from queue_insights.errors import QueueInsightsError
 from queue_insights.formats import duration
 from queue_insights.indexes import index_findings
 from queue_insights.queue import Queue
-from queue_insights.schema import Schema, allowed_stages
+from queue_insights.schema import Schema, allowed_stages, quoted
 
 OLDEST_SUPPORTED = 13  # major version of Postgres
 CLOCK_SKEW = timedelta(seconds=2)  # beyond which retry times set by workers mislead
@@ -84,11 +84,9 @@ def _clock(queue: Queue) -> Iterator[Finding]:
         yield Finding("ok", f"clock: this machine's and the server's agree within {seconds:g} s")
     else:
         side = "ahead of" if ahead > timedelta() else "behind"
-        yield Finding(
-            "fix",
-            f"clock: the server is {abs(ahead).total_seconds():.1f} s {side} this machine: set both "
-            "by NTP (ages go by the server's clock, retry times by the workers')",
-        )
+        differ = f"the server is {abs(ahead).total_seconds():.1f} s {side} this machine"
+        why = "ages go by the server's clock, retry times by the workers'"
+        yield Finding("fix", f"clock: {differ}: set both by NTP ({why})")
 
 
 def now() -> datetime:
@@ -118,17 +116,17 @@ def _tables(queue: Queue) -> Iterator[Finding]:
 def _privileges(queue: Queue) -> Iterator[Finding]:
     with queue.database.read() as moment:
         role = str(_scalar(moment, "SELECT current_user"))
-        wanted = {table: ["SELECT"] for table in _names(moment, queue.schema)}
+        wanted = {table: ["SELECT"] for table in _names(queue.schema)}
         lacking = list(_lacking(moment, wanted))
     if lacking:
-        yield Finding("fix", f"privileges: {_grants(moment, role, lacking)}")
+        yield Finding("fix", f"privileges: {_grants(role, lacking)}")
     else:
         yield Finding("ok", f"privileges: {role} may SELECT from both tables")
 
 
 def _indexes(queue: Queue) -> Iterator[Finding]:
     with queue.database.read() as moment:
-        wanted = {table: ["SELECT"] for table in _names(moment, queue.schema)}
+        wanted = {table: ["SELECT"] for table in _names(queue.schema)}
         if list(_lacking(moment, wanted)):
             yield Finding("note", "indexes: not examined, for the planner asks for SELECT first")
             return
@@ -157,9 +155,8 @@ _TRIGGERS = sa.text("""
 def _triggers(queue: Queue) -> Iterator[Finding]:
     schema = queue.schema
     with queue.database.read() as moment:
-        tracks, tasks = _names(moment, schema)
+        tracks, tasks = _names(schema)
         rows = moment.connection.execute(_TRIGGERS, {"tracks": tracks, "tasks": tasks}).all()
-        quote = moment.connection.dialect.identifier_preparer.quote
     writes = re.compile(
         r"\b(insert\s+into|merge\s+into|update|delete\s+from)\s+(only\s+)?(\S+\s*\.\s*)?"
         rf"\"?{re.escape(schema.tasks.name)}(?![\w$])",
@@ -167,7 +164,7 @@ def _triggers(queue: Queue) -> Iterator[Finding]:
     )
     writers = [row for row in rows if writes.search(row.source)]
     for row in writers:
-        name, on = quote(row.name), tracks if row.on_tracks else tasks
+        name, on = quoted(row.name), tracks if row.on_tracks else tasks
         says = f"trigger {name} on {on} writes to {tasks} (function {row.function})"
         if row.enabled:
             yield Finding("ok", says)
@@ -176,8 +173,8 @@ def _triggers(queue: Queue) -> Iterator[Finding]:
             yield Finding("note", f"{says}, but it is disabled; to enable it: {how}")
     inserters = [row for row in writers if row.on_tracks and row.enabled and _inserts(row.source)]
     if len(inserters) > 1:
-        names = ", ".join(quote(row.name) for row in inserters)
-        drop = f"DROP TRIGGER {quote(inserters[-1].name)} ON {tracks};"
+        names = ", ".join(quoted(row.name) for row in inserters)
+        drop = f"DROP TRIGGER {quoted(inserters[-1].name)} ON {tracks};"
         yield Finding(
             "fix", f"triggers {names} all insert into {tasks}: keep one, such as by {drop}"
         )
@@ -196,7 +193,12 @@ def _inserts(source: str) -> bool:
 
 
 _SEQUENCE = sa.text("SELECT pg_get_serial_sequence(:table, :column)")
-_LEDGER = ("runs", "targets", "batches")
+# From the catalog: to_regclass would fail for a role that may not look into the schema.
+_LEDGER = sa.text("""
+    SELECT format('%I.%I', n.nspname, c.relname)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'queue_insights' AND c.relkind = 'r'
+""")
 
 
 def _actions(queue: Queue) -> Iterator[Finding]:
@@ -210,29 +212,31 @@ def _actions(queue: Queue) -> Iterator[Finding]:
             return
         role = str(_scalar(moment, "SELECT current_user"))
         if _scalar(moment, "SELECT current_setting('default_transaction_read_only')") == "on":
-            how = f"ALTER ROLE {_quoted(moment, role)} SET default_transaction_read_only = off;"
+            how = f"ALTER ROLE {quoted(role)} SET default_transaction_read_only = off;"
             yield Finding(level, f"{where} is read-only for {role}: {how}")
-        tracks, tasks = _names(moment, queue.schema)
-        wanted = {
-            tracks: ["SELECT", "UPDATE"],  # locking a track takes UPDATE
-            tasks: ["SELECT", "INSERT", "UPDATE", "DELETE"],
-        }
-        has_ledger = _scalar(moment, "SELECT to_regclass('queue_insights.runs') IS NOT NULL")
-        if has_ledger:
-            ledger = [f"queue_insights.{table}" for table in _LEDGER]
-            wanted |= dict.fromkeys(ledger, ["SELECT", "INSERT", "UPDATE", "DELETE"])
-        lacking = list(_lacking(moment, wanted))
-        column = {"table": tasks, "column": queue.schema.tasks.c.id.name}
-        sequence = moment.connection.scalar(_SEQUENCE, column)
-        if sequence and not _may(moment, "sequence", sequence, "USAGE"):
-            lacking.append((f"SEQUENCE {sequence}", ["USAGE"]))
-        database = str(_scalar(moment, "SELECT current_database()"))
-        if not has_ledger and not _may(moment, "database", database, "CREATE"):
-            lacking.append((f"DATABASE {_quoted(moment, database)}", ["CREATE"]))
+        lacking = list(_lacking_for_actions(moment, queue.schema))
     if lacking:
-        yield Finding(level, f"{where}: {_grants(moment, role, lacking)}")
+        yield Finding(level, f"{where}: {_grants(role, lacking)}")
     else:
         yield Finding("ok", f"{where}: {role} has the privileges that actions need")
+
+
+def _lacking_for_actions(moment: Moment, schema: Schema) -> Iterator[tuple[str, list[str]]]:
+    tracks, tasks = _names(schema)
+    write = ["SELECT", "INSERT", "UPDATE", "DELETE"]
+    yield from _lacking(moment, {tracks: ["SELECT", "UPDATE"], tasks: write})  # UPDATE to lock
+    column = {"table": tasks, "column": schema.tasks.c.id.name}
+    sequence = moment.connection.scalar(_SEQUENCE, column)
+    if sequence and not _may(moment, "sequence", sequence, "USAGE"):
+        yield f"SEQUENCE {sequence}", ["USAGE"]
+    ledger = moment.connection.scalars(_LEDGER).all()
+    database = str(_scalar(moment, "SELECT current_database()"))
+    if not ledger and not _may(moment, "database", database, "CREATE"):
+        yield f"DATABASE {quoted(database)}", ["CREATE"]
+    elif ledger and not _may(moment, "schema", "queue_insights", "USAGE"):
+        yield "SCHEMA queue_insights", ["USAGE"]
+    else:
+        yield from _lacking(moment, dict.fromkeys(ledger, write))
 
 
 def _lacking(moment: Moment, wanted: dict[str, list[str]]) -> Iterator[tuple[str, list[str]]]:
@@ -247,20 +251,15 @@ def _may(moment: Moment, kind: str, name: str, privilege: str) -> bool:
     return bool(moment.connection.scalar(sa.select(test(name, privilege))))
 
 
-def _grants(moment: Moment, role: str, lacking: Iterable[tuple[str, list[str]]]) -> str:
-    to = _quoted(moment, role)
+def _grants(role: str, lacking: Iterable[tuple[str, list[str]]]) -> str:
+    to = quoted(role)
     statements = (f"GRANT {', '.join(privileges)} ON {on} TO {to};" for on, privileges in lacking)
     return f"{role} lacks some, to be had by {' '.join(statements)}"
 
 
-def _names(moment: Moment, schema: Schema) -> tuple[str, str]:
+def _names(schema: Schema) -> tuple[str, str]:
     """The two tables as SQL writes them."""
-    name = moment.connection.dialect.identifier_preparer.format_table
-    return name(schema.tracks), name(schema.tasks)
-
-
-def _quoted(moment: Moment, name: str) -> str:
-    return moment.connection.dialect.identifier_preparer.quote(name)
+    return quoted(schema.tracks), quoted(schema.tasks)
 
 
 def _scalar(moment: Moment, statement: str) -> Any:

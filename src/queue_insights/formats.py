@@ -42,9 +42,8 @@ def to_csv(frame: pd.DataFrame) -> str:
     rows = [{k: _cell(v) for k, v in record.items()} for record in records(frame)]
     # Minimal quoting leaves a carriage return bare, and readers take that for a new row.
     bare = any("\r" in str(cell) for row in rows for cell in row.values())
-    quoting = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
     cells = pd.DataFrame(rows, columns=frame.columns, dtype=object)
-    return cells.to_csv(index=False, quoting=quoting)
+    return cells.to_csv(index=False, quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
 
 
 def _cell(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from queue_insights.queries import compile_sql
-from queue_insights.schema import Schema
+from queue_insights.schema import Schema, quoted
 from queue_insights.states import OPEN
 
 Level = Literal["ok", "note", "fix"]
@@ -15,6 +15,7 @@ Level = Literal["ok", "note", "fix"]
 # An index that is being built, or whose building failed, is not valid: the planner leaves it out.
 _INDEXES = sa.text("""
     SELECT i.indexrelid::regclass::text AS quoted, c.relname AS name, i.indisvalid AS valid,
+           i.indpred IS NOT NULL AS partial,
            i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AS is_key,
            array(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS k (number, place)
                  JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
@@ -56,27 +57,27 @@ def index_findings(connection: sa.Connection, schema: Schema) -> Iterator[tuple[
     The planner is asked, with sequential scans off, so partial indexes count where they apply; an
     index counts if it leads with the wanted column, and not while it is invalid.
     """
-    name = connection.dialect.identifier_preparer.format_table
     connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
     for wanted in _wanted(schema):
-        table = name(wanted.table)
-        what = f"index on {table} ({', '.join(wanted.columns)}) {wanted.purpose}"
+        table = quoted(wanted.table)
+        what = f"{table} ({', '.join(wanted.columns)}) {wanted.purpose}"
         if not connection.scalar(_IS_TABLE, {"table": table}):
-            yield "note", f"{what}: not examined, {table} is no plain table"
+            yield "note", f"indexes: {what}: not examined, for {table} is no plain table"
             continue
         found = connection.execute(_INDEXES, {"table": table}).all()
         leading = [i for i in found if i.columns[:1] == wanted.columns[:1]]
         if wanted.index.unique:
             leading = [i for i in found if i.is_key and set(i.columns) == set(wanted.columns)]
-        usable = {index.name for index in leading if index.valid}
-        used = [_used(connection, probe) & usable for probe in wanted.probes] or [usable]
+        usable = {index.name: index.partial for index in leading if index.valid}
+        used = [_used(connection, probe, usable) for probe in wanted.probes] or [set(usable)]
         broken = [index.quoted for index in leading if not index.valid]
         if all(used):
-            yield "ok", f"{what}: {', '.join(sorted(set().union(*used)))}"
+            yield "ok", f"indexes: {what}: {', '.join(sorted(set().union(*used)))}"
         elif broken:
-            yield "fix", f"{what} is invalid: REINDEX INDEX CONCURRENTLY {broken[0]};"
+            how = f"REINDEX INDEX CONCURRENTLY {broken[0]};"
+            yield "fix", f"indexes: {what}: {broken[0]} is not valid: {how}"
         else:
-            yield "fix", f"no {what}: {wanted.ddl}"
+            yield "fix", f"indexes: none on {what}: {wanted.ddl}"
 
 
 def _wanted(schema: Schema) -> Iterator[_Wanted]:
@@ -119,8 +120,8 @@ def _wanted(schema: Schema) -> Iterator[_Wanted]:
     )
 
 
-def _used(connection: sa.Connection, probe: sa.Select[Any]) -> set[str]:
-    """Names of the indexes that the planner would search (not merely read through) for *probe*."""
+def _used(connection: sa.Connection, probe: sa.Select[Any], usable: dict[str, bool]) -> set[str]:
+    """Those of the *usable* indexes ({name: is partial}) that the planner searches for *probe*."""
     driver = connection.connection.driver_connection
     assert driver is not None
     # Through the driver: SQLAlchemy would look for parameters in the text.
@@ -129,6 +130,8 @@ def _used(connection: sa.Connection, probe: sa.Select[Any]) -> set[str]:
     while nodes:
         node = nodes.pop()
         nodes += node.get("Plans", [])
-        if "Index Cond" in node:
-            used.add(node["Index Name"])
+        name = node.get("Index Name")
+        # Without a condition it is read from end to end: fine if it holds only what is wanted.
+        if name in usable and ("Index Cond" in node or usable[name]):
+            used.add(name)
     return used

@@ -4,7 +4,8 @@ Each function takes the reflected schema and returns a Select; ``fetch`` runs on
 prints one. The frames they make are described on the methods of ``Queue``.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -16,12 +17,15 @@ from queue_insights.pipeline import Step, nearest
 from queue_insights.schema import Schema
 from queue_insights.states import (
     ELIGIBLE,
+    OPEN,
+    OPEN_STATES,
     STATES,
     WAITING,
     history,
-    is_orphan,
     orphaned,
     standing,
+    standing_anywhere,
+    steps,
 )
 
 Query = sa.Select[Any] | sa.CompoundSelect[Any]
@@ -62,43 +66,78 @@ def compile_sql(query: sa.ClauseElement) -> str:
     return str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
+# Kept: for Python to build one takes longer than for Postgres to plan it.
+@lru_cache(maxsize=16)
 def backlog(schema: Schema) -> Query:
     """Per step: tracks, the ten states, eligible, waiting, visible, oldest waiting age."""
-
-    def one(position: int, step: Step) -> sa.Select[Any]:
-        n = _states(schema, step)
-        oldest = sa.func.min(n.c.oldest).filter(n.c.state.in_(WAITING))
-        return sa.select(
-            *_step_labels(position, step),
-            _total(n).label("tracks"),
-            *(_total(n, [name]).label(name) for name in STATES),
-            _total(n, ELIGIBLE).label("eligible"),
-            _total(n, WAITING).label("waiting"),
-            _visible(schema, step).label("visible"),
-            _seconds(sa.func.now() - oldest).label("oldest_waiting_seconds"),
+    step = steps(schema)
+    at_step = standing_anywhere(schema, step).subquery("standing")
+    oldest = sa.func.min(at_step.c.arrived_at).filter(
+        at_step.c.state.in_(WAITING), sa.func.isfinite(at_step.c.arrived_at)
+    )
+    tracks = (
+        sa.select(
+            at_step.c.position,
+            sa.func.count().label("tracks"),
+            *(_in(at_step, [name]).label(name) for name in STATES),
+            _in(at_step, ELIGIBLE).label("eligible"),
+            _in(at_step, WAITING).label("waiting"),
+            _seconds(sa.func.now() - oldest).label("oldest"),
         )
+        .group_by(at_step.c.position)
+        .subquery("tracks")
+    )
+    rows = _rows(schema)
+    return (
+        sa.select(
+            step.c.stage,
+            step.c.task_type,
+            *(_or_zero(tracks.c[name]) for name in ("tracks", *STATES, "eligible", "waiting")),
+            _or_zero(rows.c.visible),
+            tracks.c.oldest.label("oldest_waiting_seconds"),
+        )
+        .select_from(_each(step, tracks, rows))
+        .order_by(step.c.position)
+    )
 
-    return _by_step(schema, one)
 
-
+@lru_cache(maxsize=16)
 def audit(schema: Schema, sources: bool = False) -> Query:
     """Per step: what is eligible, what dashboards can see of it, and a verdict."""
-
-    def one(position: int, step: Step) -> sa.Select[Any]:
-        n = _states(schema, step)
-        hidden, left_over = _total(n, ["missing"]), _orphans(schema, step)
-        verdict = sa.case((hidden > 0, "hidden"), (left_over > 0, "overstated"), else_="visible")
-        return sa.select(
-            *_step_labels(position, step),
-            _total(n, ELIGIBLE).label("eligible"),
-            _visible(schema, step).label("visible"),
-            hidden.label("hidden"),
+    step = steps(schema)
+    at_step = standing_anywhere(schema, step).subquery("standing")
+    tracks = (
+        sa.select(
+            at_step.c.position,
+            _in(at_step, ELIGIBLE).label("eligible"),
+            _in(at_step, ["missing"]).label("hidden"),
+            _in(at_step, OPEN_STATES).label("with_open_row"),
+        )
+        .group_by(at_step.c.position)
+        .subquery("tracks")
+    )
+    rows = _rows(schema, OPEN)
+    hidden = _or_zero(tracks.c.hidden)
+    # Every open row is an orphan unless its track stands there: so none has to be looked up.
+    left_over = count(sa.func.coalesce(rows.c.all, 0) - sa.func.coalesce(tracks.c.with_open_row, 0))
+    found, said = _each(step, tracks, rows), list[sa.ColumnElement[int]]()
+    if sources:
+        found, said = _sources(schema, step, found)
+    verdict = sa.case((hidden > 0, "hidden"), (left_over > 0, "overstated"), else_="visible")
+    return (
+        sa.select(
+            step.c.stage,
+            step.c.task_type,
+            _or_zero(tracks.c.eligible),
+            _or_zero(rows.c.visible),
+            hidden,
             left_over.label("orphans"),
             verdict.label("verdict"),
-            *(_sources(schema, step) if sources else ()),
+            *said,
         )
-
-    return _by_step(schema, one)
+        .select_from(found)
+        .order_by(step.c.position)
+    )
 
 
 def missing(schema: Schema, task: str | None = None, limit: int | None = None) -> Query:
@@ -144,31 +183,10 @@ def track(schema: Schema, id: str) -> Query:
     return sa.select(*shown).order_by(found.c.position, found.c.arrived_at)
 
 
-def _by_step(schema: Schema, one: Callable[[int, Step], sa.Select[Any]]) -> Query:
-    """UNION ALL of *one* record for each step, in pipeline order."""
-    union = sa.union_all(*(one(i, step) for i, step in enumerate(schema.pipeline.steps)))
-    steps = union.subquery("step")
-    columns = [column for column in steps.c if column.name != "position"]
-    return sa.select(*columns).order_by(steps.c.position)
-
-
-def _step_labels(position: int, step: Step) -> Iterable[sa.ColumnElement[Any]]:
-    yield sa.literal_column(str(position), sa.Integer()).label("position")
-    yield sa.literal(step.stage).label("stage")
-    yield sa.literal(step.task).label("task_type")
-
-
-def _states(schema: Schema, step: Step) -> sa.Subquery:
-    """The step's tracks counted by state: at most ten rows (state, n, oldest)."""
-    at_step = standing(schema, step).subquery("standing")
-    return (
-        sa.select(
-            at_step.c.state,
-            sa.func.count().label("n"),
-            sa.func.min(at_step.c.arrived_at).label("oldest"),
-        )
-        .group_by(at_step.c.state)
-        .subquery("by_state")
+def _each(step: sa.CTE, tracks: sa.FromClause, rows: sa.FromClause) -> sa.FromClause:
+    """Every step, with what was counted of it if anything was."""
+    return step.outerjoin(tracks, tracks.c.position == step.c.position).outerjoin(
+        rows, rows.c.task_type == step.c.task_type
     )
 
 
@@ -177,65 +195,72 @@ def count(expression: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
     return sa.cast(expression, _Count())
 
 
-def _total(by_state: sa.FromClause, states: Sequence[str] = ()) -> sa.ColumnElement[int]:
-    """The number of tracks in *states*, or in any."""
-    total: sa.ColumnElement[Any] = sa.func.sum(by_state.c.n)
-    if states:
-        total = sa.func.sum(by_state.c.n).filter(by_state.c.state.in_(states))
-    return count(sa.func.coalesce(total, 0))
+def _in(at_step: sa.FromClause, states: Sequence[str]) -> sa.ColumnElement[int]:
+    return sa.func.count().filter(at_step.c.state.in_(states))
+
+
+def _or_zero(counted: sa.ColumnElement[Any]) -> sa.Label[int]:
+    return count(sa.func.coalesce(counted, 0)).label(counted.key)
 
 
 def _seconds(interval: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
     return sa.cast(sa.extract("epoch", interval), sa.Double())
 
 
-def _visible(schema: Schema, step: Step) -> sa.ColumnElement[int]:
-    row = schema.tasks.alias("visible")
-    pending = sa.and_(schema.ours(row), row.c.task_type == step.task, row.c.status == "pending")
-    counted = sa.select(sa.func.count()).select_from(row).where(pending)
-    return count(counted.scalar_subquery())
-
-
-def _orphans(schema: Schema, step: Step) -> sa.ColumnElement[int]:
-    row, tracks = schema.tasks.alias("open"), schema.tracks.alias("track")
-    # A probe for each open row: a join might read the whole table of tracks.
-    stage = sa.select(tracks.c.stage).where(schema.of_track(row, tracks)).scalar_subquery()
-    counted = sa.select(sa.func.count()).select_from(row)
-    return count(counted.where(is_orphan(schema, row, step, stage)).scalar_subquery())
-
-
-def _sources(schema: Schema, step: Step) -> Iterable[sa.ColumnElement[Any]]:
-    """What each dashboard source says is pending at the step; null where it does not exist."""
-    row, tracks = schema.tasks.alias("source"), schema.tracks.alias("track")
-    shown = (
-        sa.select(sa.func.count())
-        .select_from(row.join(tracks, row.c.track_id == tracks.c.id))
-        .where(row.c.task_type == step.task, row.c.status == "pending")
+def _rows(schema: Schema, statuses: Sequence[str] = ("pending",)) -> sa.Subquery:
+    """Rows of each of our tasks, wherever their tracks are: task_type, visible (those with status
+    pending), all (those with one of *statuses*)."""
+    row = schema.tasks.alias("task")
+    return (
+        sa.select(
+            row.c.task_type,
+            sa.func.count().filter(row.c.status == "pending").label("visible"),
+            sa.func.count().label("all"),
+        )
+        .where(
+            schema.ours(row),
+            row.c.task_type.in_(schema.pipeline.tasks_due),
+            row.c.status.in_(statuses),
+        )
+        .group_by(row.c.task_type)
+        .subquery("rows")
     )
-    yield _nullable(shown).label("get_pending_tasks")
-    summary = schema.dashboards.get("task_summary")
-    if summary is None:
-        yield sa.cast(sa.null(), sa.BigInteger).label("task_summary")
-    else:
-        said = sa.select(sa.func.coalesce(sa.func.sum(summary.c["count"]), 0)).where(
-            summary.c.task_type == step.task, summary.c.status == "pending"
-        )
-        yield _nullable(said).label("task_summary")
-    progress = schema.dashboards.get("audio_progress")
-    if progress is None:
-        yield sa.cast(sa.null(), sa.BigInteger).label("audio_progress")
-    else:
-        of_track = progress.c[schema.tracks.c.id.name] == tracks.c.id
-        said = (
-            sa.select(sa.func.coalesce(sa.func.sum(progress.c.pending), 0))
-            .select_from(tracks.join(progress, of_track))
-            .where(tracks.c.stage == step.stage)
-        )
-        yield _nullable(said).label("audio_progress")
 
 
-def _nullable(query: sa.Select[Any]) -> sa.ColumnElement[Any]:
-    return sa.cast(query.scalar_subquery(), sa.BigInteger)
+def _sources(
+    schema: Schema, step: sa.CTE, found: sa.FromClause
+) -> tuple[sa.FromClause, list[sa.ColumnElement[int]]]:
+    """*found* joined to what each dashboard source says is pending at the steps, and the columns
+    that say it: null where the source does not exist."""
+    row, tracks = schema.tasks.alias("source"), schema.tracks.alias("track")
+    said: dict[str, sa.Select[Any]] = {
+        "get_pending_tasks": sa.select(row.c.task_type.label("of"), sa.func.count().label("said"))
+        .join(tracks, row.c.track_id == tracks.c.id)
+        .where(row.c.status == "pending")
+        .group_by(row.c.task_type)
+    }
+    if (view := schema.dashboards.get("task_summary")) is not None:
+        said["task_summary"] = (
+            sa.select(view.c.task_type.label("of"), sa.func.sum(view.c["count"]).label("said"))
+            .where(view.c.status == "pending")
+            .group_by(view.c.task_type)
+        )
+    if (view := schema.dashboards.get("audio_progress")) is not None:
+        said["audio_progress"] = (
+            sa.select(tracks.c.stage.label("of"), sa.func.sum(view.c.pending).label("said"))
+            .join(view, view.c[schema.tracks.c.id.name] == tracks.c.id)
+            .group_by(tracks.c.stage)
+        )
+    columns: list[sa.ColumnElement[int]] = []
+    for name in ("get_pending_tasks", "task_summary", "audio_progress"):
+        total: sa.ColumnElement[Any] = sa.null()
+        if name in said:
+            source = said[name].subquery(name)
+            of = step.c.stage if name == "audio_progress" else step.c.task_type
+            found = found.outerjoin(source, source.c.of == of)
+            total = sa.func.coalesce(source.c.said, 0)
+        columns.append(sa.cast(total, sa.BigInteger()).label(name))
+    return found, columns
 
 
 def _tracks(

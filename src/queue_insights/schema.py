@@ -6,6 +6,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 from pydantic import BaseModel
+from sqlalchemy.dialects import postgresql
 
 from queue_insights.errors import InputError
 from queue_insights.pipeline import Pipeline, nearest, split_table
@@ -32,7 +33,17 @@ _LITERALS = sa.text(
 )
 
 
-@dataclass(frozen=True)
+# Of the connection's own dialect, quoted names have each % twice: fit for its statements only.
+_NAMES = postgresql.dialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]
+
+
+def quoted(name: sa.Table | str) -> str:
+    """A table or another name as SQL writes it, in quotes where it needs them."""
+    text = _NAMES.quote(name) if isinstance(name, str) else _NAMES.format_table(name)
+    return str(text)
+
+
+@dataclass(frozen=True, eq=False)
 class Schema:
     """The pipeline's tables in one database. A column's ``key`` is its role in the pipeline file
     (``tasks.c.track_id``), its ``name`` what the database calls it."""
@@ -120,9 +131,8 @@ def _table(
 
 
 def allowed_stages(connection: sa.Connection, tracks: sa.Table) -> list[str] | None:
-    """The only stages that the table's CHECKs leave to a track; None where there is no such CHECK."""
-    table = connection.dialect.identifier_preparer.format_table(tracks)
-    parameters = {"table": table, "column": tracks.c.stage.name}
+    """The stages that the table's CHECKs leave to a track; None where there is no such CHECK."""
+    parameters = {"table": quoted(tracks), "column": tracks.c.stage.name}
     lists = [
         connection.scalars(_LITERALS, {"definition": definition}).all()
         for definition in connection.scalars(_STAGE_CHECKS, parameters).all()

@@ -4,7 +4,7 @@
 row (if any), its state, and its arrival. DESIGN section 3 is the source of each condition.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -28,6 +28,7 @@ ELIGIBLE = ("missing", "pending", "retryable")
 WAITING = (*ELIGIBLE, "backing_off")
 
 OPEN = ("pending", "failed")  # statuses that a worker may still select
+OPEN_STATES = ("pending", "retryable", "backing_off", "exhausted")  # of the rows with one of them
 
 # The columns of a task row that state and arrival depend on.
 _NEEDED = (
@@ -49,12 +50,16 @@ def interval(length: timedelta) -> sa.ColumnElement[timedelta]:
 
 def state(row: sa.FromClause, step: Step) -> sa.ColumnElement[str]:
     """The state of a track at *step*'s stage, whose task row (all null for none) is *row*."""
+    return _state(row, interval(step.stuck_after))
+
+
+def _state(row: sa.FromClause, stuck_after: sa.ColumnElement[timedelta]) -> sa.ColumnElement[str]:
     now = sa.func.now()
     is_open = row.c.status.in_(OPEN)
     # A null attempts or max_attempts makes this null, and the row exhausted: no worker selects it.
     attempts_left = row.c.attempts < row.c.max_attempts
     due = sa.or_(row.c.next_retry_at.is_(None), row.c.next_retry_at <= now)
-    recent = row.c.last_attempt_at >= now - interval(step.stuck_after)
+    recent = row.c.last_attempt_at >= now - stuck_after
     return sa.case(
         (row.c.id.is_(None), "missing"),
         (sa.and_(is_open, attempts_left, sa.not_(due)), "backing_off"),
@@ -70,9 +75,12 @@ def state(row: sa.FromClause, step: Step) -> sa.ColumnElement[str]:
 
 
 def _task_row(
-    schema: Schema, tracks: sa.FromClause, step: Step, keys: Iterable[str]
+    schema: Schema,
+    tracks: sa.FromClause,
+    task: str | sa.ColumnElement[str],
+    keys: Iterable[str] = (),
 ) -> sa.FromClause:
-    """The at most one task row of *step* for the track at hand.
+    """The at most one row of *task* for the track at hand.
 
     OFFSET 0 keeps it a probe of the unique key for each track, so that the cost follows the
     backlog; flattened, the planner may scan the whole history instead.
@@ -80,7 +88,7 @@ def _task_row(
     tasks = schema.tasks.alias("task")
     return (
         sa.select(*(tasks.c[key] for key in dict.fromkeys((*_NEEDED, *keys))))
-        .where(schema.of_track(tasks, tracks), tasks.c.task_type == step.task)
+        .where(schema.of_track(tasks, tracks), tasks.c.task_type == task)
         .offset(sa.literal_column("0"))
         .lateral("task_row")
     )
@@ -91,8 +99,17 @@ def arrival(
 ) -> sa.ColumnElement[object]:
     """When the track came to *step*: the previous step's completion, else the row's creation,
     else the track's last update."""
+    previous = [sa.literal(task) for task in schema.pipeline.previous(step)]
+    return _arrival(schema, tracks, row, previous)
+
+
+def _arrival(
+    schema: Schema,
+    tracks: sa.FromClause,
+    row: sa.FromClause,
+    previous: Sequence[sa.ColumnElement[str]],
+) -> sa.ColumnElement[object]:
     fallback = sa.func.coalesce(row.c.created_at, tracks.c.updated_at)
-    previous = schema.pipeline.previous(step)
     if not previous:
         return fallback
     before = schema.tasks.alias("before")
@@ -110,7 +127,7 @@ def standing(
     """The tracks at *step*'s stage: track_id, title, stage, task_type, state, arrived_at, and
     those of the task row's columns that *row_keys* names, each as ``row_KEY``."""
     tracks = schema.tracks.alias("track")
-    row = _task_row(schema, tracks, step, row_keys)
+    row = _task_row(schema, tracks, step.task, row_keys)
     return (
         sa.select(
             tracks.c.id.label("track_id"),
@@ -123,6 +140,59 @@ def standing(
         )
         .select_from(tracks.join(row, sa.true(), isouter=True))
         .where(tracks.c.stage == step.stage)
+    )
+
+
+def steps(schema: Schema) -> sa.CTE:
+    """The steps as a table: position, stage, task_type, stuck_after, and previous_0 and so on, as
+    many as tasks lead to one stage (an array instead would hide their number from the planner)."""
+    stage, task_type = schema.tracks.c.stage.type, schema.tasks.c.task_type.type
+    leading = [schema.pipeline.previous(step) for step in schema.pipeline.steps]
+    most = max(map(len, leading))
+    rows = [
+        (i, step.stage, step.task, interval(step.stuck_after), *tasks, *[sa.null()] * missing)
+        for i, (step, tasks) in enumerate(zip(schema.pipeline.steps, leading, strict=True))
+        for missing in [most - len(tasks)]
+    ]
+    return (
+        sa.values(
+            sa.column("position", sa.Integer()),
+            sa.column("stage", stage),
+            sa.column("task_type", task_type),
+            sa.column("stuck_after", sa.Interval()),
+            *(sa.column(f"previous_{n}", task_type) for n in range(most)),
+            name="steps",
+        )
+        .data(rows)
+        .cte("step")
+    )
+
+
+def standing_anywhere(
+    schema: Schema, step: sa.CTE, row_keys: Iterable[str] = ()
+) -> sa.Select[tuple[object, ...]]:
+    """The tracks at any step's stage, once for each task that is due there: position (of the
+    *step*), state, arrived_at, and ``row_KEY`` as ``standing`` has it.
+
+    OFFSET 0 has these computed as a track is read, while its rows are still at hand.
+    """
+    tracks = schema.tracks.alias("track")
+    row = _task_row(schema, tracks, step.c.task_type, row_keys)
+    previous = [column for column in step.c if column.key.startswith("previous_")]
+    at_steps = tracks.c.stage.in_([s.stage for s in schema.pipeline.steps])  # for partial indexes
+    return (
+        sa.select(
+            step.c.position,
+            _state(row, step.c.stuck_after).label("state"),
+            _arrival(schema, tracks, row, previous).label("arrived_at"),
+            *(row.c[key].label(f"row_{key}") for key in row_keys),
+        )
+        .select_from(
+            step.join(tracks, sa.and_(tracks.c.stage == step.c.stage, at_steps)).join(
+                row, sa.true(), isouter=True
+            )
+        )
+        .offset(sa.literal_column("0"))
     )
 
 

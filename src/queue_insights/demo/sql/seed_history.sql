@@ -15,7 +15,8 @@ CREATE TEMP TABLE seed_history (
 ) ON COMMIT DROP;
 
 -- The wall time at which so much effort had been spent.
-CREATE OR REPLACE FUNCTION pg_temp.wall(effort float8, at float8[]) RETURNS float8 LANGUAGE sql IMMUTABLE AS
+CREATE OR REPLACE FUNCTION pg_temp.wall(effort float8, at float8[]) RETURNS float8
+LANGUAGE sql IMMUTABLE AS
 $$ SELECT at[1 + floor(effort / 3600)::int] + (effort / 3600 - floor(effort / 3600))
           * (at[2 + floor(effort / 3600)::int] - at[1 + floor(effort / 3600)::int]) $$;
 

@@ -10,11 +10,13 @@
 -- Expects the temporary table seed_parameters (anchor timestamptz, tracks int, variant text).
 
 -- Uniform in [0, 1), the same for the same arguments on every machine and in every plan.
-CREATE OR REPLACE FUNCTION pg_temp.uniform(item bigint, salt int) RETURNS float8 LANGUAGE sql IMMUTABLE AS
+CREATE OR REPLACE FUNCTION pg_temp.uniform(item bigint, salt int) RETURNS float8
+LANGUAGE sql IMMUTABLE AS
 $$ SELECT (hashint8extended(item, salt) & 9007199254740991) / 9007199254740992.0::float8 $$;
 
 -- Standard normal, by Box and Muller.
-CREATE OR REPLACE FUNCTION pg_temp.normal(item bigint, salt int) RETURNS float8 LANGUAGE sql IMMUTABLE AS
+CREATE OR REPLACE FUNCTION pg_temp.normal(item bigint, salt int) RETURNS float8
+LANGUAGE sql IMMUTABLE AS
 $$ SELECT sqrt(-2 * ln(1 - pg_temp.uniform(item, salt)))
           * cos(2 * pi() * pg_temp.uniform(item, salt + 500)) $$;
 

@@ -1,0 +1,247 @@
+"""Do backlog and audit cost what the best SQL written by hand for the same answer costs?
+
+    python benchmarks/reads.py [--tracks 1000000] [--rounds 5]
+
+On the embedded server, for each variant: our two queries beside hand-written ones, which are run as
+the planner likes, with hash joins only and with index probes only; the best of the three counts.
+All take turns in one run, and give the same answer. Then the same two queries' buffers before and
+after completed history grows tenfold under the same backlog. At the default size that takes about
+a quarter of an hour, 8 GB of disk, and quiet cores.
+"""
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+
+from queue_insights import demo, pipeline, queries
+from queue_insights.database import Database
+from queue_insights.queue import Queue
+
+SLOWER, MORE_BUFFERS = 1.2, 1.1  # at most so many times
+READS = ("backlog", "audit")
+Connection = psycopg.Connection[Any]
+
+STEPS = """
+    step (position, stage, task_type, previous) AS (VALUES
+        (1, 'lyrics_acquired', 'download', NULL), (2, 'audio_ready', 'align', 'download'),
+        (3, 'aligned', 'translate', 'align'), (4, 'translated', 'separate', 'translate'),
+        (5, 'separated', 'segment', 'separate'), (6, 'segmented', 'enhance', 'segment'),
+        (7, 'enhanced', 'clip', 'enhance')),
+    open AS (
+        SELECT task_type, count(*) FILTER (WHERE status = 'pending') AS visible, count(*) AS "all"
+        FROM audio_tasks WHERE status IN {statuses} {ours} GROUP BY task_type)
+"""
+BACKLOG = """
+WITH {steps}, standing AS (
+    SELECT s.task_type, coalesce(p.completed_at, k.created_at, t.updated_at) AS arrived_at,
+           CASE WHEN k.id IS NULL THEN 'missing'
+                WHEN k.status IN ('pending', 'failed') THEN
+                    CASE WHEN k.attempts >= k.max_attempts
+                              OR k.attempts IS NULL OR k.max_attempts IS NULL THEN 'exhausted'
+                         WHEN k.next_retry_at > now() THEN 'backing_off'
+                         WHEN k.status = 'pending' THEN 'pending' ELSE 'retryable' END
+                WHEN k.status = 'running' THEN
+                    CASE WHEN k.last_attempt_at >= now() - interval '30 minutes'
+                         THEN 'running' ELSE 'stuck' END
+                WHEN k.status = 'completed' THEN 'drifted'
+                WHEN k.status = 'skipped' THEN 'skipped' ELSE 'other' END AS state
+    FROM tracks t
+    JOIN step s ON s.stage = t.stage
+    LEFT JOIN audio_tasks k ON k.{owner} = t.spotify_track_id AND k.task_type = s.task_type {ours_k}
+    LEFT JOIN audio_tasks p ON p.{owner} = t.spotify_track_id AND p.task_type = s.previous {ours_p}
+    WHERE t.stage IN ('lyrics_acquired', 'audio_ready', 'aligned', 'translated', 'separated',
+                      'segmented', 'enhanced')
+), counted AS (
+    SELECT task_type, count(*) AS tracks, {states},
+           extract(epoch FROM now() - min(arrived_at) FILTER (WHERE state IN
+               ('missing', 'pending', 'retryable', 'backing_off')))::float8 AS oldest
+    FROM standing GROUP BY task_type
+)
+SELECT stage, s.task_type, coalesce(tracks, 0), {zeros},
+       coalesce(missing + pending + retryable, 0),
+       coalesce(missing + pending + retryable + backing_off, 0), coalesce(visible, 0), oldest
+FROM step s LEFT JOIN counted USING (task_type) LEFT JOIN open USING (task_type)
+ORDER BY s.position
+"""
+AUDIT = """
+WITH {steps}, standing AS (
+    SELECT s.task_type, count(*) FILTER (WHERE k.id IS NULL) AS hidden,
+           count(*) FILTER (WHERE k.status IN ('pending', 'failed')) AS here,
+           count(*) FILTER (WHERE k.id IS NULL OR k.status IN ('pending', 'failed')
+               AND k.attempts < k.max_attempts
+               AND (k.next_retry_at IS NULL OR k.next_retry_at <= now())) AS eligible
+    FROM tracks t
+    JOIN step s ON s.stage = t.stage
+    LEFT JOIN audio_tasks k ON k.{owner} = t.spotify_track_id AND k.task_type = s.task_type {ours_k}
+    WHERE t.stage IN ('lyrics_acquired', 'audio_ready', 'aligned', 'translated', 'separated',
+                      'segmented', 'enhanced')
+    GROUP BY s.task_type
+)
+SELECT stage, s.task_type, coalesce(eligible, 0), coalesce(visible, 0), coalesce(hidden, 0),
+       coalesce("all", 0) - coalesce(here, 0),
+       CASE WHEN hidden > 0 THEN 'hidden'
+            WHEN coalesce("all", 0) > coalesce(here, 0) THEN 'overstated' ELSE 'visible' END
+FROM step s LEFT JOIN standing USING (task_type) LEFT JOIN open USING (task_type)
+ORDER BY s.position
+"""
+STATES = (
+    *("missing", "pending", "retryable", "backing_off", "running"),
+    *("stuck", "exhausted", "drifted", "skipped", "other"),
+)
+SHAPES = {
+    "as planned": [],
+    "hash joins": ["enable_nestloop"],
+    "index probes": ["enable_hashjoin", "enable_mergejoin"],
+}
+# More of what is done with: tracks that stand nowhere in the pipeline, and their rows. The ids are
+# as scattered as the old ones; triggers and foreign keys would only take time.
+GROW = """
+    SET session_replication_role = replica;
+    CREATE TEMP TABLE copy AS
+    SELECT spotify_track_id AS old, left(md5(spotify_track_id || n), 22) AS new
+    FROM tracks, generate_series(1, 9) AS n
+    WHERE stage = 'ready' OR stage = 'published';
+    INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at)
+    SELECT new, title, artists, stage, updated_at
+    FROM copy JOIN tracks ON spotify_track_id = old;
+    INSERT INTO audio_tasks (spotify_track_id, task_type, status, attempts, max_attempts,
+        created_at, completed_at {columns})
+    SELECT new, task_type, status, attempts, max_attempts, created_at, completed_at {values}
+    FROM copy JOIN audio_tasks ON spotify_track_id = old
+    WHERE status NOT IN ('pending', 'failed');
+    DROP TABLE copy;
+    RESET session_replication_role;
+"""
+
+
+def by_hand(read: str, variant: str) -> str:
+    ours = "" if variant == "a" else "AND {}subject_type = 'track'"
+    return {"backlog": BACKLOG, "audit": AUDIT}[read].format(
+        steps=STEPS.format(
+            ours=ours.format(""),
+            statuses="('pending')" if read == "backlog" else "('pending', 'failed')",
+        ),
+        owner="spotify_track_id" if variant == "a" else "subject_id",
+        ours_k=ours.format("k."),
+        ours_p=ours.format("p."),
+        states=", ".join(f"count(*) FILTER (WHERE state = '{s}') AS {s}" for s in STATES),
+        zeros=", ".join(f"coalesce({state}, 0)" for state in STATES),
+    )
+
+
+def contenders(
+    connection: Connection, queue: Queue, read: str, variant: str
+) -> dict[str, Callable[[], list[Any]]]:
+    def run(text: str, off: list[str]) -> list[Any]:
+        for setting in off:
+            connection.execute(f"SET LOCAL {setting} = off")
+        try:
+            return connection.execute(text).fetchall()
+        finally:
+            for setting in off:
+                connection.execute(f"SET LOCAL {setting} = on")
+
+    ours = queries.compile_sql(getattr(queries, read)(queue.schema))
+    hand = by_hand(read, variant)
+    return {
+        "ours": lambda: run(ours, []),
+        **{name: lambda off=off: run(hand, off) for name, off in SHAPES.items()},  # type: ignore
+    }
+
+
+def speed(url: str, variant: str, rounds: int) -> Iterator[tuple[str, ...]]:
+    """A line per read: median milliseconds of ours, of each shape by hand, ours / the best."""
+    queue = Queue(Database(url), pipeline.load())
+    with psycopg.connect(url) as connection:
+        for read in READS:
+            runs = contenders(connection, queue, read, variant)
+            answers = {name: run() for name, run in runs.items()}  # also warms the cache
+            assert all(answer == answers["ours"] for answer in answers.values()), answers
+            times: dict[str, list[float]] = {name: [] for name in runs}
+            for i in range(rounds):
+                order = list(runs)[i % len(runs) :] + list(runs)[: i % len(runs)]
+                for name in order:
+                    began = time.perf_counter()
+                    runs[name]()
+                    times[name].append(time.perf_counter() - began)
+            medians = {name: statistics.median(each) for name, each in times.items()}
+            best = min(medians[name] for name in SHAPES)
+            shown = (f"{1000 * median:.1f}" for median in medians.values())
+            yield variant.upper(), read, *shown, verdict(medians["ours"] / best, SLOWER)
+
+
+def growth(url: str, variant: str) -> Iterator[tuple[str, ...]]:
+    """A line per read: buffers before and after history grows tenfold, and their ratio."""
+    queue = Queue(Database(url), pipeline.load())
+    before = {read: buffers(url, queue, read) for read in READS}
+    more = {"columns": "", "values": ""}
+    if variant == "b":
+        more = {"columns": ", subject_type, subject_id", "values": ", 'track', new"}
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(GROW.format(**more))
+        connection.execute("VACUUM (ANALYZE) tracks, audio_tasks")
+    for read in READS:
+        after = buffers(url, queue, read)
+        ratio = verdict(after / before[read], MORE_BUFFERS)
+        yield variant.upper(), read, str(before[read]), str(after), ratio
+
+
+def buffers(url: str, queue: Queue, read: str) -> int:
+    """Shared buffers that a read touches, hit or read, the second time."""
+    text = queries.compile_sql(getattr(queries, read)(queue.schema))
+    with psycopg.connect(url) as connection:
+        for _ in range(2):
+            cursor = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}")
+            ((plan,),) = cursor.fetchall()
+    root = plan[0]["Plan"]
+    return int(root["Shared Hit Blocks"] + root["Shared Read Blocks"])
+
+
+def verdict(ratio: float, most: float) -> str:
+    return f"{ratio:.2f} {'ok' if ratio <= most else f'ABOVE {most}'}"
+
+
+def table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    print(f"\n{title}")
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tracks", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    folder = tempfile.mkdtemp(prefix="queue-insights-benchmark-", dir="/var/tmp")
+    speeds, growths = [], []
+    try:
+        with demo.EmbeddedServer(folder, {"shared_buffers": "1GB"}) as server:
+            url = server.url("postgres")
+            for variant in ("a", "b"):
+                demo.seed(url, variant, arguments.tracks)
+                speeds += list(speed(url, variant, arguments.rounds))
+                demo.seed(url, variant, arguments.tracks // 10)
+                growths += list(growth(url, variant))
+    finally:
+        shutil.rmtree(folder)
+    table(
+        f"{arguments.tracks:,} tracks, median milliseconds of {arguments.rounds} rounds",
+        ("variant", "read", "ours", *SHAPES, "ours / best by hand"),
+        speeds,
+    )
+    table(
+        f"buffers of {arguments.tracks // 10:,} tracks and of ten times their completed history",
+        ("variant", "read", "before", "after", "after / before"),
+        growths,
+    )
+
+
+if __name__ == "__main__":
+    main()
