@@ -9,7 +9,7 @@ import psycopg
 
 from conftest import Bench
 from queue_insights import pipeline
-from queue_insights.actions import OperableQueue
+from queue_insights.actions import OperableQueue, apply
 from queue_insights.database import Database
 
 # Every change of a task row, by whom, with the stage that its track had.
@@ -20,11 +20,11 @@ RECORD = """
     CREATE FUNCTION record() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         INSERT INTO changes (who, what, old, new, stage)
-        SELECT current_setting('application_name'), TG_OP, to_jsonb(o), to_jsonb(n),
-               (SELECT stage FROM tracks WHERE spotify_track_id
-                    = coalesce(n.spotify_track_id, o.spotify_track_id))
-        FROM (SELECT (CASE WHEN TG_OP <> 'INSERT' THEN OLD END).*) o,
-             (SELECT (CASE WHEN TG_OP <> 'DELETE' THEN NEW END).*) n;
+        VALUES (current_setting('application_name'), TG_OP,
+                CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END,
+                CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END,
+                (SELECT stage FROM tracks WHERE spotify_track_id = CASE TG_OP
+                    WHEN 'DELETE' THEN OLD.spotify_track_id ELSE NEW.spotify_track_id END));
         RETURN NULL;
     END $$;
     CREATE TRIGGER record AFTER INSERT OR UPDATE OR DELETE ON audio_tasks
@@ -33,7 +33,7 @@ RECORD = """
 # A batch waits here while as many batches of the run as `allowed` are in the ledger.
 GATE = """
     CREATE TABLE gate (allowed bigint);
-    INSERT INTO gate VALUES (%s);
+    INSERT INTO gate VALUES (0);
     CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         WHILE (SELECT count(*) >= (SELECT allowed FROM gate) FROM queue_insights.batches) LOOP
@@ -44,7 +44,9 @@ GATE = """
     CREATE TRIGGER gate BEFORE INSERT OR UPDATE OR DELETE ON audio_tasks
         FOR EACH STATEMENT EXECUTE FUNCTION pass_gate();
 """
-AT_GATE = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = %s"
+
+
+apply.REST = 0.0  # most tests have nobody else at their tables
 
 
 def operable(
@@ -93,7 +95,7 @@ def status(bench: Bench, *ids: int) -> list[tuple[Any, ...]]:
     return [by_id.get(id, ()) for id in ids]
 
 
-def many(bench: Bench, stage: str, task: str, count: int, prefix: str = "t") -> list[str]:
+def many(bench: Bench, stage: str, count: int, prefix: str = "t") -> list[str]:
     """*count* tracks at *stage* without a row, whose order of arrival is not that of their ids
     nor of their rows; the ids in order of arrival."""
     bench.sql(

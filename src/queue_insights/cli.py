@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from queue_insights import cli_actions
+from queue_insights import cli_actions, cli_trigger
 from queue_insights.cli_common import (
     connect,
     format_option,
@@ -206,5 +206,5 @@ def demo(variant: str, tracks: int, output: str) -> None:
         click.echo(f"  {program()} {command}")
 
 
-for _command in cli_actions.COMMANDS:
+for _command in (*cli_actions.COMMANDS, *cli_trigger.COMMANDS):
     main.add_command(_command)

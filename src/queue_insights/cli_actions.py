@@ -61,12 +61,12 @@ def _action(*options: Callable[[Any], Any]) -> Callable[[Callable[..., None]], c
             queue = connect(pipeline)
             plan = getattr(queue, f"plan_{name}")(tasks=tasks or None, **given)
             if not apply:
-                return _show_plan(plan, pipeline)
+                return show_plan(plan, pipeline)
             try:
                 with _narrated():
                     run = plan.apply(confirm=confirm, max_rows=max_rows, pause=pause)
             except PlanError as error:
-                _show_plan(error.plan, pipeline)
+                show_plan(error.plan, pipeline)
                 raise
             return _show_run(run)
 
@@ -78,7 +78,7 @@ def _action(*options: Callable[[Any], Any]) -> Callable[[Callable[..., None]], c
     return decorate
 
 
-def _show_plan(plan: "Plan", pipeline: str) -> None:
+def show_plan(plan: "Plan", pipeline: str) -> None:
     """A dry run; its last line is the command that applies it."""
     shown = plan.counts if plan.action.kind != "delete" else plan.counts.iloc[:, :3]
     show(shown, "table")

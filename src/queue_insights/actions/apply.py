@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from types import FrameType
 from typing import Any
 
@@ -81,6 +82,15 @@ class Run:
     def __repr__(self) -> str:
         row = self.row
         return f"<Run {self.run}: {row['action']} {row['state']}, {row['rows_done']} rows>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the run as the ledger has it now."""
+        cells = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+            for name, value in self.row.items()
+            if value is not None
+        )
+        return f"<table><tbody>{cells}</tbody></table>"
 
 
 def start(

@@ -20,7 +20,7 @@ TURNS = 6  # how often a locked row comes again before it is given up
 LOCKED = "locked by another session"
 _HASHABLE = (
     *(sa.String, sa.Numeric, sa.Integer, sa.Boolean, sa.Uuid, sa.LargeBinary),
-    *(sa.DateTime, sa.Date, sa.Time, postgresql.INTERVAL, postgresql.JSONB),
+    *(sa.DateTime, sa.Date, sa.Time, postgresql.INTERVAL),
 )
 _NO_IMAGES: sa.ColumnElement[Any] = sa.null()
 OF_RUN = sa.bindparam("of_run", type_=sa.BigInteger())
@@ -229,13 +229,16 @@ def _left(
             row.c.id.is_not(None),
             _qualifies(schema, action, parameters, step, row, tracks.c.stage, rest.c.arrived),
         )
-    at = sa.func.coalesce(tracks.c.stage, "no stage")
+    is_gone = (tracks if action.kind == "insert" else row).c.id.is_(None)
+    misplaced = tracks.c.stage.is_distinct_from(step.stage)
+    if action.of_orphans:
+        misplaced = sa.not_(misplaced)
     reason = sa.case(
         (sa.and_(qualifies, rest.c.turn < TURNS), LOCKED),
         (qualifies, f"still {LOCKED} after {TURNS} turns"),
-        (sa.and_(row.c.id.is_not(None), row.c.status.is_not(None)), "its row is " + row.c.status),
-        (tracks.c.id.is_(None), "it is gone"),
-        else_="its track is at " + at,
+        (is_gone, "it is gone"),
+        (misplaced, "its track is at " + sa.func.coalesce(tracks.c.stage, "no stage")),
+        else_="its row is " + sa.func.coalesce(row.c.status, "without a status"),
     )
     return (
         sa.select(rest.c.id, rest.c.arrived, rest.c.turn, reason.label("reason"))
@@ -292,14 +295,17 @@ def _recorded(step: Step, changed: sa.CTE, before: Any, dropped: sa.CTE) -> sa.C
 
 def digest(schema: Schema, row: sa.FromClause) -> sa.ColumnElement[int]:
     """A number that tells whether any column of *row* has changed, but for updated_at, which the
-    table's trigger sets. Does not depend on the session's time zone or formats."""
+    table's trigger sets. Does not depend on the session's time zone or formats.
+
+    A null hashes to 0. So do numeric zero or NaN with the seeds 1 and 0, and jsonb's {} with any.
+    """
     columns = [
         column if isinstance(column.type, _HASHABLE) else sa.cast(column, sa.Text)
         for key, column in row.c.items()
         if key != "updated_at"
     ]
     record = sa.func.row(*columns)
-    return sa.func.hash_record_extended(record, sa.literal_column("0"), type_=sa.BigInteger())
+    return sa.func.hash_record_extended(record, sa.literal_column("20"), type_=sa.BigInteger())
 
 
 def imaged(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

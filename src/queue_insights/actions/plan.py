@@ -5,6 +5,7 @@ import json
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -46,6 +47,19 @@ class Plan:
     def rows(self) -> int:
         """How many rows it would touch."""
         return int(self.counts["rows"].sum())
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.action.name}: {self.rows:,} rows, token {self.token!r}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the counts per step, and the token that confirms them."""
+        counts = self.counts.to_html(index=False, border=0)
+        title = f"{self.action.name}: {self.rows:,} rows in {self.queue.database.write_name}"
+        call = f"plan.apply(confirm={self.token!r})"
+        return (
+            f"<p><strong>{escape(title)}</strong></p>{counts}"
+            f"<p>Nothing is done until <code>{escape(call)}</code></p>"
+        )
 
     @property
     def planned(self) -> dict[str, int]:

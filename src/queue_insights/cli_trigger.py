@@ -1,0 +1,141 @@
+"""The commands that keep the backlog visible: the trigger and the views."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from queue_insights.cli_actions import show_plan
+from queue_insights.cli_common import connect, note, pipeline_option
+
+if TYPE_CHECKING:
+    from queue_insights.migration import Migration
+
+AMISS = 3
+
+_output = click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write it there instead of printing it.",
+)
+
+
+@click.group()
+def trigger() -> None:
+    """Insert a pending row whenever a track reaches a stage (recommended)."""
+
+
+@click.group()
+def views() -> None:
+    """Let psql and dashboards read the truth; nothing is inserted."""
+
+
+@trigger.command("sql")
+@_output
+@pipeline_option
+def trigger_sql(output: Path | None, pipeline: str) -> None:
+    """Print the complete migration, up and down, for a DBA."""
+    from queue_insights import trigger as triggers
+
+    _hand_over(triggers.generate(connect(pipeline)), output)
+
+
+@trigger.command("install")
+@pipeline_option
+def trigger_install(pipeline: str) -> None:
+    """Install it or bring it up to date, and plan the backfill of existing tracks.
+
+    Acts at once. The last line is the command of the backfill, if there is anything to fill.
+    """
+    from queue_insights import trigger as triggers
+
+    queue = connect(pipeline)
+    click.echo(triggers.install(queue))
+    for finding in triggers.verify(queue):
+        note(finding)
+    plan = connect(pipeline).plan_backfill()
+    if plan.rows:
+        click.echo("tracks that came before it still have no row:\n")
+        show_plan(plan, pipeline)
+    else:
+        click.echo("nothing to backfill: every track that waits has its row")
+
+
+@trigger.command("verify")
+@click.option("--probe", is_flag=True, help="Also prove it live, in a transaction rolled back.")
+@pipeline_option
+def trigger_verify(probe: bool, pipeline: str) -> None:
+    """Check that it is there, enabled, up to date, and alone; exits 3 if anything is amiss."""
+    from queue_insights import trigger as triggers
+
+    findings = triggers.verify(connect(pipeline), prove=probe)
+    proved = "; proved: a track got its rows at every stage (rolled back)" if probe else ""
+    _report(findings, f"the trigger is in place{proved}")
+
+
+@trigger.command("uninstall")
+@pipeline_option
+def trigger_uninstall(pipeline: str) -> None:
+    """Remove it, at once; rows that it made stay."""
+    from queue_insights import trigger as triggers
+
+    click.echo(triggers.uninstall(connect(pipeline)))
+
+
+@views.command("sql")
+@_output
+@pipeline_option
+def views_sql(output: Path | None, pipeline: str) -> None:
+    """Print the complete migration, up and down, for a DBA."""
+    from queue_insights import views as truth
+
+    _hand_over(truth.generate(connect(pipeline)), output)
+
+
+@views.command("install")
+@pipeline_option
+def views_install(pipeline: str) -> None:
+    """Create them or bring them up to date, at once; grants stay."""
+    from queue_insights import views as truth
+
+    click.echo(truth.install(connect(pipeline)))
+    click.echo("who may read them: see the GRANT lines of `queue-insights views sql`")
+
+
+@views.command("verify")
+@pipeline_option
+def views_verify(pipeline: str) -> None:
+    """Check that they are there, up to date, and say what the CLI says; exits 3 if not."""
+    from queue_insights import views as truth
+
+    _report(truth.verify(connect(pipeline)), "the views are in place and say what the CLI says")
+
+
+@views.command("uninstall")
+@pipeline_option
+def views_uninstall(pipeline: str) -> None:
+    """Remove them, at once; the ledger stays."""
+    from queue_insights import views as truth
+
+    click.echo(truth.uninstall(connect(pipeline)))
+
+
+def _hand_over(migration: "Migration", output: Path | None) -> None:
+    from queue_insights.migration import write
+
+    if output is None:
+        click.echo(migration.text(), nl=False)
+    else:
+        write(output, migration.text())
+        click.echo(output)
+
+
+def _report(findings: list[str], fine: str) -> None:
+    for line in findings or [fine]:
+        click.echo(line)
+    if findings:
+        raise SystemExit(AMISS)
+
+
+COMMANDS = (trigger, views)

@@ -1,0 +1,117 @@
+"""Runs in processes of their own, forked from this warm one, to stop, freeze and kill."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from conftest import Bench
+from operating import GATE
+
+PATIENCE = 20.0
+OPEN = 2**40
+
+
+@dataclass
+class Process:
+    """A child; ``result`` waits for its end and returns what it answered or raised."""
+
+    pid: int
+    answers: int
+    ended: bool = False
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def freeze(self) -> None:
+        """Return once it stands still."""
+        self.send(signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
+    def wake(self) -> None:
+        self.send(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        self.result()
+
+    def has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def result(self) -> dict[str, Any]:
+        """{"value": ...} or {"error": class, "text": ...}; {} if it was killed."""
+        with os.fdopen(self.answers) as pipe:
+            answer = pipe.read()
+        os.waitpid(self.pid, 0)
+        self.ended = True
+        found: dict[str, Any] = json.loads(answer) if answer else {}
+        return found
+
+
+def forked(work: Callable[[], Any]) -> Process:
+    """Start *work* in a child process."""
+    answers, answer = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(answer)
+        return Process(pid, answers)
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        try:
+            found: dict[str, Any] = {"value": work()}
+        except BaseException as error:
+            found = {"error": type(error).__name__, "text": str(error)}
+        os.write(answer, json.dumps(found, default=str).encode())
+    finally:
+        os._exit(0)  # nothing of the parent's may be ended or flushed here
+
+
+@contextlib.contextmanager
+def children() -> Iterator[Callable[[Callable[[], Any]], Process]]:
+    """``forked``, and an end to all of them."""
+    started: list[Process] = []
+
+    def start(work: Callable[[], Any]) -> Process:
+        started.append(forked(work))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            if not process.ended:
+                process.kill()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Return once *condition* holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.002)
+
+
+class Gate:
+    """Holds a run's batches inside their transactions, once *allowed* of them are in the ledger."""
+
+    def __init__(self, bench: Bench, allowed: int):
+        self.bench = bench
+        bench.connection.execute(GATE)
+        self.allow(allowed)
+
+    def allow(self, batches: int = OPEN) -> None:
+        self.bench.sql("UPDATE gate SET allowed = %s", batches)
+
+    def waited_at(self) -> None:
+        """Return once a batch waits here."""
+        until(
+            lambda: self.bench.sql(
+                "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' "
+                "AND datname = current_database()"
+            )
+        )

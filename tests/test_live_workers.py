@@ -1,0 +1,116 @@
+"""Actions beside worker processes that follow the worker's rule, on a live queue.
+
+Every change of a task row is recorded with who made it, so that what the actions changed is known
+for certain; the workers tell every error they met.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conftest import Bench
+from operating import RECORD, changes, give_rows, many, operable, rows, video
+from queue_insights.actions import apply
+from workers import STEPS, Worker, crew
+
+# What the application's own way of working can raise beside any action (the README names them).
+EXPECTED = {("ensure", "23505"), ("start", "gone")}
+STAGES = ("lyrics_acquired", "audio_ready", "aligned", "translated")
+
+
+@pytest.fixture
+def live(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A queue with work of every kind, and batches small enough to be many."""
+    monkeypatch.setattr(apply, "REST", 1.0)
+    for name, size in (("CHUNK", 10), ("FIRST", 2), ("LARGEST", 10)):
+        monkeypatch.setattr(apply, name, size)
+    for stage in STAGES:
+        many(bench, stage, 150, prefix=stage)
+    stuck = {"attempts": "1", "last_attempt_at": "now() - interval '3 hours'"}
+    failed = {"attempts": "3", "error_message": "'out of memory'"}
+    give_rows(bench, many(bench, "audio_ready", 50, "stuck"), "align", "running", **stuck)
+    give_rows(bench, many(bench, "aligned", 50, "out"), "translate", "failed", **failed)
+    give_rows(bench, many(bench, "translated", 50, "orphan"), "download", "pending")
+    video(bench, "align", "running")
+    video(bench, "align", "pending")
+    bench.connection.execute(RECORD)
+    return bench
+
+
+def made_by_actions(bench: Bench) -> None:
+    """What section 5 allows, over the record of all changes."""
+    for change in changes(bench):
+        old, new, what = change["old"], change["new"], change["what"]
+        assert (new or old).get("subject_type", "track") == "track"
+        if what == "INSERT":
+            assert new["status"] in ("pending", "failed")
+        elif what == "DELETE":
+            assert old["status"] == "pending"
+        else:
+            assert old["status"] != "completed"
+            if old["status"] == "running":
+                assert (
+                    old["last_attempt_at"]
+                    < bench.sql("SELECT to_jsonb(now() - interval '30 minutes')")[0][0]
+                )
+                assert new["status"] == "pending"
+            if new["status"] == "running":
+                assert old["status"] == "pending"  # a reset undone: as it was, nobody at work on it
+
+
+def test_no_worker_meets_an_error_that_is_not_its_own_while_all_actions_run(live: Bench) -> None:
+    queue = operable(live.url)
+    kept: list[int] = []
+    with crew(live.url, live.variant, 3, stages=",".join(STAGES)) as met:
+        for _ in range(2):
+            for plan in (queue.plan_backfill, queue.plan_reset, queue.plan_retry):
+                run = plan().apply(max_rows=9999)
+                assert run.state == "finished"
+                run.undo()
+                kept.append(run.row["rows_kept"])
+            queue.plan_prune(tasks="download").apply(max_rows=9999)
+        backfill = queue.plan_backfill(tasks=["align", "translate"]).apply(max_rows=9999)
+        assert backfill.state == "finished"
+    assert {tuple(error) for worker in met for error in worker["errors"]} <= EXPECTED
+    assert all(worker["completed"] > 10 for worker in met)
+    assert sum(kept) > 0  # some moved on between a run and its undo, or this has shown nothing
+    made_by_actions(live)
+    assert (
+        live.sql(
+            "SELECT spotify_track_id, task_type FROM audio_tasks "
+            "WHERE spotify_track_id IS NOT NULL "
+            "GROUP BY 1, 2 HAVING count(*) > 1"
+        )
+        == []
+    )
+    inserted = [c for c in changes(live) if c["what"] == "INSERT"]
+    assert inserted
+    assert all(STEPS.get(c["stage"]) == c["new"]["task_type"] for c in inserted)
+    videos = [row for row in rows(live.connection).values() if "tiktok_video" in row]
+    assert len(videos) == (2 if live.variant == "b" else 0)
+
+
+def test_without_actions_these_workers_meet_no_error(fresh: Callable[[str], Bench]) -> None:
+    bench = fresh("b")
+    many(bench, "audio_ready", 300)
+    with crew(bench.url, "b", 2, stages="audio_ready,aligned") as met:
+        while bench.sql("SELECT count(*) < 100 FROM audio_tasks")[0][0]:
+            pass
+    assert [worker["errors"] for worker in met] == [[], []]
+
+
+def test_a_plan_confirmed_later_applies_though_workers_change_the_queue_all_the_time(
+    live: Bench,
+) -> None:
+    queue = operable(live.url)
+    plan = queue.plan_backfill(tasks="align")
+    worker = Worker(live.connection, live.variant, chance=random.Random(7))
+    moved = 0
+    while moved < 60:  # more than a tenth have come and gone
+        moved += worker.step("audio_ready") + worker.step("lyrics_acquired")
+    run: Any = plan.apply(confirm=plan.token)
+    assert run.state == "finished"
+    assert run.row["rows_done"] <= plan.rows
+    assert worker.errors == []

@@ -1,0 +1,326 @@
+"""The trigger does what a plain model says, on both variants, and never fails an application."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from conftest import Bench
+from queue_insights import demo, pipeline, queries, resources, trigger
+from queue_insights.actions import OperableQueue
+from queue_insights.database import Database
+from queue_insights.queue import Queue
+
+STAGES = ["pending", "lyrics_acquired", "audio_ready", "translated", "enhanced", "ready"]
+DUE = {  # two tasks at one stage; their own limits
+    "lyrics_acquired": {"download": 3},
+    "audio_ready": {"align": 2, "translate": 5},
+    "enhanced": {"clip": 3},
+}
+ROWS = """
+    SELECT spotify_track_id, task_type, status, attempts, max_attempts FROM audio_tasks
+    WHERE spotify_track_id IS NOT NULL
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shipped = resources.folder("params") / "pipelines" / "karaoke.yaml"
+    content = yaml.safe_load(shipped.read_text())
+    content["steps"] = [
+        {"stage": stage, "task": task, "max_attempts": most}
+        for stage, tasks in DUE.items()
+        for task, most in tasks.items()
+    ]
+    file = tmp_path_factory.mktemp("pipeline") / "two_at_a_stage.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+@pytest.fixture
+def installed(bench: Bench) -> Bench:
+    trigger.install(bench.queue)
+    return bench
+
+
+def rows(bench: Bench) -> set[tuple[object, ...]]:
+    return set(bench.sql(ROWS))
+
+
+# --- any history, against a model ------------------------------------------------------------
+
+tracks = st.sampled_from("abcd")
+stages = st.sampled_from(STAGES)
+operations = st.one_of(
+    st.tuples(st.just("insert"), tracks, stages),
+    st.tuples(st.just("upsert"), tracks, stages),
+    st.tuples(st.just("move"), tracks, stages),
+    st.tuples(st.just("touch"), tracks),
+    st.tuples(st.just("bulk"), stages, stages),
+    st.tuples(st.just("rotate")),
+    st.tuples(st.just("delete"), tracks),
+    st.tuples(st.just("complete"), tracks),
+    st.tuples(st.just("roll back"), tracks, stages),
+)
+INSERT = "INSERT INTO tracks (spotify_track_id, title, artists, stage) VALUES (%s, 'A', '[]', %s)"
+NEXT = dict(zip(STAGES, STAGES[1:] + STAGES[:1], strict=True))
+
+
+class Model:
+    """A pending row for each task due at a stage that a track reaches, unless it has one."""
+
+    def __init__(self) -> None:
+        self.tracks: dict[str, str] = {}
+        self.rows: dict[tuple[str, str], tuple[str, int, int]] = {}
+
+    def put(self, track: str, stage: str) -> None:
+        if self.tracks.get(track) != stage:
+            for task, most in DUE.get(stage, {}).items():
+                self.rows.setdefault((track, task), ("pending", 0, most))
+        self.tracks[track] = stage
+
+    def apply(self, operation: tuple[str, ...]) -> None:
+        match operation:
+            case ("insert", track, stage):
+                if track not in self.tracks:
+                    self.put(track, stage)
+            case ("upsert", track, stage):
+                self.put(track, stage)
+            case ("move", track, stage) if track in self.tracks:
+                self.put(track, stage)
+            case ("bulk", before, after):
+                for track in [t for t, s in self.tracks.items() if s == before]:
+                    self.put(track, after)
+            case ("rotate",):
+                for track, stage in list(self.tracks.items()):
+                    self.put(track, NEXT[stage])
+            case ("delete", track):
+                self.tracks.pop(track, None)
+                self.rows = {key: row for key, row in self.rows.items() if key[0] != track}
+            case ("complete", track):
+                for key, row in self.rows.items():
+                    if key[0] == track:
+                        self.rows[key] = ("completed", *row[1:])
+
+
+def apply(connection: psycopg.Connection, operation: tuple[str, ...]) -> None:
+    match operation:
+        case ("insert", track, stage):
+            connection.execute(f"{INSERT} ON CONFLICT DO NOTHING", [track, stage])
+        case ("upsert", track, stage):
+            conflict = "ON CONFLICT (spotify_track_id) DO UPDATE SET stage = excluded.stage"
+            connection.execute(f"{INSERT} {conflict}", [track, stage])
+        case ("move", track, stage):
+            move = "UPDATE tracks SET stage = %s, has_audio = true WHERE spotify_track_id = %s"
+            connection.execute(move, [stage, track])
+        case ("touch", track):
+            touch = "UPDATE tracks SET has_audio = NOT has_audio WHERE spotify_track_id = %s"
+            connection.execute(touch, [track])
+        case ("bulk", before, after):
+            connection.execute("UPDATE tracks SET stage = %s WHERE stage = %s", [after, before])
+        case ("rotate",):
+            cases = " ".join(f"WHEN '{a}' THEN '{b}'" for a, b in NEXT.items())
+            connection.execute(f"UPDATE tracks SET stage = CASE stage {cases} END")
+        case ("delete", track):
+            connection.execute("DELETE FROM tracks WHERE spotify_track_id = %s", [track])
+        case ("complete", track):
+            done = "UPDATE audio_tasks SET status = 'completed' WHERE spotify_track_id = %s"
+            connection.execute(done, [track])
+        case ("roll back", track, stage):
+            with connection.transaction(force_rollback=True):
+                connection.execute(f"{INSERT} ON CONFLICT DO NOTHING", [track, stage])
+                connection.execute("UPDATE tracks SET stage = 'audio_ready'")
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=st.lists(operations, max_size=14))
+@example(
+    history=[
+        ("insert", "a", "audio_ready"),
+        ("complete", "a"),
+        ("bulk", "audio_ready", "ready"),
+        ("move", "a", "audio_ready"),
+    ]
+)
+def test_any_history_gives_the_rows_of_the_model_and_hides_nothing(
+    bench: Bench, file: Path, history: list[tuple[str, ...]]
+) -> None:
+    queue = Queue(Database(bench.url), pipeline.load(file))
+    if not bench.sql("SELECT 1 FROM pg_trigger WHERE tgname ~ '^queue_insights'"):
+        trigger.install(queue)
+    audit = queries.compile_sql(queries.audit(queue.schema))
+    bench.sql("TRUNCATE tracks, audio_tasks")
+    if bench.variant == "b":  # a video's row is no track's, whatever it is called
+        bench.sql(
+            "INSERT INTO audio_tasks (subject_type, subject_id, task_type) "
+            "VALUES ('tiktok_video', 'a', 'align')"
+        )
+    model = Model()
+    for operation in history:
+        apply(bench.connection, operation)
+        model.apply(operation)
+        expected = {(*key, *row) for key, row in model.rows.items()}
+        assert rows(bench) == expected, operation
+        assert bench.sql(f"SELECT sum(hidden) FROM ({audit}) a") == [(0,)], operation
+
+
+# --- what the field has taught ----------------------------------------------------------------
+
+
+def test_a_track_inserted_at_a_stage_gets_its_row(installed: Bench) -> None:
+    installed.track("t", "audio_ready")
+    assert rows(installed) == {("t", "align", "pending", 0, 3)}
+
+
+def test_a_track_whose_stage_was_null_gets_its_row(installed: Bench) -> None:
+    installed.sql("ALTER TABLE tracks ALTER COLUMN stage DROP NOT NULL")
+    installed.sql(INSERT, "t", None)
+    assert rows(installed) == set()
+    installed.sql("UPDATE tracks SET stage = 'audio_ready'")
+    assert rows(installed) == {("t", "align", "pending", 0, 3)}
+    installed.sql("UPDATE tracks SET stage = NULL")
+    assert rows(installed) == {("t", "align", "pending", 0, 3)}
+
+
+def test_the_row_says_when_the_track_arrived(installed: Bench) -> None:
+    with installed.connection.transaction():
+        installed.track("t", "lyrics_acquired")
+        now = installed.sql("SELECT now()")[0][0]
+    assert list(installed.queue.upcoming("download").arrived_at) == [now]
+
+
+def test_a_regressed_track_whose_row_is_completed_stays_drifted(installed: Bench) -> None:
+    installed.track("t", "audio_ready")
+    installed.sql("UPDATE audio_tasks SET status = 'completed'")
+    installed.sql("UPDATE tracks SET stage = 'aligned'")
+    installed.sql("UPDATE tracks SET stage = 'audio_ready'")
+    assert list(installed.queue.tasks("drifted").task_type) == ["align"]
+
+
+def test_an_application_role_needs_no_right_on_the_task_table(installed: Bench) -> None:
+    connection = installed.connection
+    role = f"app_{installed.queue.database.name.split()[0]}"
+    connection.execute(f"CREATE ROLE {role}; GRANT SELECT, INSERT, UPDATE ON tracks TO {role}")
+    connection.execute(f"CREATE SCHEMA trap AUTHORIZATION {role}")
+    try:
+        with connection.transaction():
+            connection.execute(f"SET LOCAL ROLE {role}")
+            # Names of its own, first in its search_path, catch nothing.
+            connection.execute("CREATE TABLE trap.audio_tasks (LIKE tracks)")
+            connection.execute(
+                "CREATE FUNCTION trap.now() RETURNS timestamptz LANGUAGE sql "
+                "AS 'SELECT NULL::timestamptz'"
+            )
+            connection.execute("SET LOCAL search_path = trap, public, pg_catalog")
+            connection.execute(INSERT, ["t", "audio_ready"])
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute("SELECT FROM public.audio_tasks")
+            name = installed.sql("SELECT proname FROM pg_proc WHERE proname ~ '^queue_insights'")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute(
+                    "CREATE TRIGGER mine AFTER INSERT ON trap.audio_tasks FOR EACH ROW "
+                    f"EXECUTE FUNCTION public.{name[0][0]}()"
+                )
+        assert rows(installed) == {("t", "align", "pending", 0, 3)}
+        assert installed.sql("SELECT created_at IS NOT NULL FROM audio_tasks") == [(True,)]
+    finally:
+        connection.execute(f"DROP SCHEMA trap CASCADE; DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_it_waits_for_a_worker_that_is_making_the_same_row_and_raises_nothing(
+    installed: Bench,
+) -> None:
+    installed.track("t", "pending")
+    errors: list[Exception] = []
+
+    def move() -> None:
+        try:
+            with psycopg.connect(installed.url) as other:
+                other.execute("UPDATE tracks SET stage = 'audio_ready'")
+        except Exception as error:
+            errors.append(error)
+
+    mover = threading.Thread(target=move)
+    with psycopg.connect(installed.url) as worker:
+        subject = ", subject_id" if installed.variant == "b" else ""
+        value = ", 't'" if subject else ""
+        worker.execute(
+            f"INSERT INTO audio_tasks (spotify_track_id, task_type{subject}) "
+            f"VALUES ('t', 'align'{value})"
+        )
+        mover.start()
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+        while mover.is_alive() and not installed.sql(waiting):
+            pass
+        assert mover.is_alive()
+    mover.join(30)
+    assert not errors
+    assert rows(installed) == {("t", "align", "pending", 0, 3)}
+
+
+def test_a_stage_that_another_trigger_sets_counts_too(bench: Bench) -> None:
+    """UPDATE OF would pass by an update that does not name the stage."""
+    bench.sql("""
+        CREATE FUNCTION advance() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.has_audio AND NEW.stage = 'lyrics_acquired' THEN
+                NEW.stage := 'audio_ready';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER advance BEFORE UPDATE ON tracks FOR EACH ROW EXECUTE FUNCTION advance()
+    """)
+    bench.track("done", "ready")
+    trigger.install(bench.queue)
+    assert trigger.verify(bench.queue, prove=True) == []
+    bench.track("t", "lyrics_acquired")
+    bench.sql("UPDATE tracks SET has_audio = true")
+    assert {row[1] for row in rows(bench)} == {"download", "align"}
+
+
+def test_other_updates_do_not_even_look(installed: Bench) -> None:
+    definition = installed.sql(
+        "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname ~ '^queue_insights.*_update$'"
+    )
+    assert "AFTER UPDATE OF stage ON" in definition[0][0]
+
+
+# --- the incident ------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["a", "b"])
+def incident(request: pytest.FixtureRequest, fresh: Callable[[str], Bench]) -> Bench:
+    bench = fresh(request.param)
+    demo.seed(bench.url, request.param, 1000)
+    return bench
+
+
+def test_install_and_backfill_turn_50_to_0_into_50_to_50(incident: Bench) -> None:
+    queue = OperableQueue(Database(incident.url), pipeline.load())
+    align = queue.audit(sources=True).set_index("task_type").loc["align"]
+    sources = ["visible", "get_pending_tasks", "task_summary", "audio_progress"]
+    assert (align.eligible, align.hidden) == (50, 50)
+    assert list(align[sources]) == [0, 0, 0, 0]
+
+    trigger.install(queue)
+    plan = queue.plan_backfill()
+    plan.apply(confirm=plan.token, pause=0)
+
+    audit = queue.audit(sources=True).set_index("task_type")
+    backlog = queue.backlog().set_index("task_type")
+    assert list(audit.loc["align", sources]) == [50, 50, 50, 50]
+    assert backlog.loc["align", ["tracks", "pending", "missing"]].tolist() == [50, 50, 0]
+    assert list(audit.hidden.unique()) == [0]
+    standing, orphans = queue.tasks(), queue.orphans()
+    for task, row in audit.iterrows():
+        mine = standing[(standing.task_type == task) & (standing.status == "pending")]
+        orphaned = int(((orphans.task_type == task) & (orphans.status == "pending")).sum())
+        not_eligible = int((~mine.state.isin(["pending"])).sum())  # exhausted, or backing off
+        pending = int(backlog.loc[task, "pending"])
+        assert row.get_pending_tasks == pending + not_eligible + orphaned
+        assert row.task_summary == row.visible == row.get_pending_tasks

@@ -1,0 +1,179 @@
+"""Undo: exact, also of several runs, and what it keeps."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from conftest import Bench
+from operating import everything, many, operable, rows, video
+from queue_insights import demo
+from queue_insights.errors import RunError
+
+LONG_AGO = sql.SQL("now() - interval '5 hours'")
+STUCK = {"attempts": 1, "last_attempt_at": LONG_AGO}
+
+
+def test_undo_puts_everything_back_exactly_but_updated_at(bench: Bench) -> None:
+    many(bench, "audio_ready", 5)
+    odd = {
+        "metadata": sql.SQL("'null'::jsonb"),
+        "error_details": sql.SQL("""'{"a": null, "b": [1.50, "\\u05e9"]}'::jsonb"""),
+        "error_message": 'it\'s \\ "broken"\n',
+        "next_retry_at": sql.SQL("'infinity'"),
+        "created_at": sql.SQL("now() - interval '1.000001 days'"),
+    }
+    bench.task(bench.track("s", "audio_ready"), "align", "running", **STUCK, **odd)
+    bench.task(bench.track("f", "audio_ready"), "align", "failed", attempts=None, **odd)
+    bench.task(bench.track("d", "audio_ready"), "align", "completed", completed_at=LONG_AGO, **odd)
+    bench.task(bench.track("o", "aligned"), "align", "pending", max_attempts=None, **odd)
+    bench.task(bench.track("p", "aligned"), "align", "failed", **odd)
+    video(bench, "align")
+    queue = operable(bench.url)
+    before = rows(bench.connection)
+    runs = [
+        plan.apply(confirm=plan.token)
+        for plan in (
+            queue.plan_backfill(),
+            queue.plan_reset(),
+            queue.plan_retry(),
+            queue.plan_requeue(),
+            queue.plan_prune(),
+            queue.plan_prune(status="failed"),
+        )
+    ]
+    assert [run.row["rows_done"] for run in runs] == [7, 1, 1, 1, 1, 1]
+    states = []
+    for run in reversed(runs):
+        run.undo()
+        states.append((run.state, run.row["rows_undone"], run.row["rows_kept"]))
+        assert len(run.kept()) == 0
+    assert states == [("undone", n, 0) for n in (1, 1, 1, 1, 1, 7)]
+    assert rows(bench.connection) == before
+
+
+def test_undo_of_a_chain_on_the_same_rows_in_reverse_order_restores_each_stage(
+    bench: Bench,
+) -> None:
+    id = bench.task(bench.track("t", "audio_ready"), "align", "failed", attempts=3)
+    queue = operable(bench.url)
+    seen, runs = [rows(bench.connection)], []
+    for prepare, plan in (
+        ("", queue.plan_retry),
+        ("UPDATE tracks SET stage = 'aligned'", queue.plan_prune),
+    ):
+        if prepare:
+            bench.sql(prepare)
+        runs.append(plan().apply(max_rows=9))
+        seen.append(rows(bench.connection))
+    assert [list(state) for state in seen] == [[id], [id], []]
+    for run in reversed(runs):
+        assert rows(bench.connection) == seen.pop()
+        run.undo()
+        assert rows(bench.connection) == seen[-1]
+
+
+def test_undo_keeps_and_lists_what_has_moved_on(bench: Bench) -> None:
+    tracks = many(bench, "audio_ready", 4)
+    queue = operable(bench.url)
+    run = queue.plan_backfill(tasks="align").apply(max_rows=9)
+    ids = dict(bench.sql("SELECT spotify_track_id, id FROM audio_tasks"))
+    bench.sql("UPDATE audio_tasks SET status = 'running', attempts = 1 WHERE id = %s", ids["t1"])
+    bench.sql("UPDATE audio_tasks SET metadata = '{}' WHERE id = %s", ids["t2"])
+    bench.sql("DELETE FROM audio_tasks WHERE id = %s", ids["t3"])
+    bench.sql("UPDATE audio_tasks SET updated_at = now() WHERE id = %s", ids["t4"])
+    kept = rows(bench.connection)
+    del kept[ids["t4"]]
+    run.undo()
+    assert rows(bench.connection) == kept
+    listed = run.kept().set_index("id").reason.to_dict()
+    assert listed == {
+        str(ids["t1"]): "it has changed since: running",
+        str(ids["t2"]): "it has changed since: pending",
+        str(ids["t3"]): "it is gone",
+    }
+    assert (run.row["rows_undone"], run.row["rows_kept"], len(tracks)) == (1, 3, 4)
+
+
+def test_undo_of_prune_leaves_out_what_has_another_row_or_no_track_by_now(bench: Bench) -> None:
+    ids = [bench.task(bench.track(f"t{i}", "aligned"), "align", "pending") for i in range(3)]
+    run = operable(bench.url).plan_prune().apply(max_rows=3)
+    other = bench.task("t0", "align", "running", attempts=1)
+    bench.sql("DELETE FROM tracks WHERE spotify_track_id = 't1'")
+    run.undo()
+    assert set(rows(bench.connection)) == {other, ids[2]}
+    assert set(run.kept().id) == {str(ids[0]), str(ids[1])}
+
+
+def test_undo_of_an_undone_run_and_resume_of_an_ended_one_are_refused(bench: Bench) -> None:
+    many(bench, "audio_ready", 3)
+    queue = operable(bench.url)
+    run = queue.plan_backfill().apply(max_rows=3)
+    before = everything(bench.connection)
+    with pytest.raises(RunError, match="run 1 is finished: there is nothing to resume"):
+        run.resume()
+    with pytest.raises(RunError, match="run 1 is finished: there is nothing to stop"):
+        run.stop()
+    assert everything(bench.connection) == before
+    run.undo()
+    before = everything(bench.connection)
+    for again in (run.undo, run.resume):
+        with pytest.raises(RunError, match="run 1 is undone"):
+            again()
+    assert everything(bench.connection) == before
+
+
+def test_a_run_is_not_undone_through_another_pipeline_or_after_the_migration(
+    fresh: Callable[[str], Bench], tmp_path: Path
+) -> None:
+    bench = fresh("a")
+    many(bench, "audio_ready", 3)
+    operable(bench.url).plan_backfill().apply(max_rows=3)
+    file = tmp_path / "karaoke.yaml"
+    shipped = Path("params/pipelines/karaoke.yaml").read_text()
+    file.write_text(shipped.replace("stuck_after: 30m", "stuck_after: 31m"))
+    with pytest.raises(RunError, match="belongs to pipeline 'karaoke' as it was then"):
+        operable(bench.url, file).run(1).undo()
+    demo.migrate(bench.connection)
+    with pytest.raises(RunError, match=r"variant A.*variant B"):
+        operable(bench.url).run(1).undo()
+
+
+# Values whose hash, taken alone, is that of a null.
+CHANGES = {
+    "metadata": "'{}'",
+    "error_details": "'null'",
+    "grove_cid": "''",
+    "error_message": "''",
+    "last_attempt_at": "'2000-01-01Z'",
+    "next_retry_at": "'infinity'",
+    "processing_duration_ms": "0",
+    "completed_at": "'2000-01-01Z'",
+    "attempts": "NULL",
+    "created_at": "created_at + interval '1 microsecond'",
+    "score": "0.00",
+    "day": "'2000-01-01'",
+    "took": "'0'",
+    "seen": "false",
+    "raw": "''",
+    "tags": "'{}'",
+}
+
+
+def test_any_change_of_any_column_keeps_a_row_from_being_undone(bench: Bench) -> None:
+    bench.sql(
+        "ALTER TABLE audio_tasks ADD score numeric, ADD day date, ADD took interval, "
+        "ADD seen boolean, ADD raw bytea, ADD tags text[]"
+    )
+    many(bench, "audio_ready", len(CHANGES) + 1)
+    queue = operable(bench.url)
+    run = queue.plan_backfill().apply(max_rows=99)
+    ids = [id for (id,) in bench.sql("SELECT id FROM audio_tasks ORDER BY id")]
+    for id, (column, value) in zip(ids, CHANGES.items(), strict=False):
+        bench.sql(f"UPDATE audio_tasks SET {column} = {value} WHERE id = {id}")
+    database = bench.connection.info.dbname
+    bench.sql(f"ALTER DATABASE {database} SET timezone = 'Asia/Kolkata'")
+    bench.sql(f"ALTER DATABASE {database} SET intervalstyle = 'sql_standard'")
+    run.undo()
+    assert sorted(rows(bench.connection)) == ids[:-1]

@@ -1,0 +1,173 @@
+"""The views say what the commands say, to roles that have no right on the tables."""
+
+import os
+from collections.abc import Callable
+
+import pandas as pd
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+from pandas.testing import assert_frame_equal
+
+from conftest import Bench
+from queue_insights import demo, migration, pipeline, views
+from queue_insights.actions import OperableQueue
+from queue_insights.cli import main
+from queue_insights.database import Database
+from queue_insights.migration import MigrationError
+
+SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname = 'queue_insights'"
+LISTED = "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('queue_insights')"
+
+
+@pytest.fixture
+def installed(bench: Bench) -> Bench:
+    bench.track("hidden", "audio_ready")
+    bench.task(bench.track("moved on", "ready"), "align")
+    views.install(bench.queue)
+    return bench
+
+
+@pytest.mark.parametrize("variant", ["a", "b"])
+def test_they_return_exactly_what_the_commands_return(
+    fresh: Callable[[str], Bench], variant: str
+) -> None:
+    bench = fresh(variant)
+    demo.seed(bench.url, variant, 1000)
+    views.install(bench.queue)
+    queue = bench.queue
+    with queue.snapshot() as moment:
+        expected = {
+            "backlog": queue.backlog(),
+            "audit": queue.audit(),
+            "pending_tasks": queue.upcoming(limit=None),
+        }
+        driver = moment.connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        for view, frame in expected.items():
+            cursor = driver.execute(f"SELECT * FROM queue_insights.{view}")
+            assert [c.name for c in cursor.description or ()] == list(frame.columns)
+            found = pd.DataFrame(cursor.fetchall(), columns=list(frame.columns))
+            assert len(frame) > 0
+            for name in frame:
+                if isinstance(frame[name].dtype, pd.DatetimeTZDtype):
+                    found[name] = pd.to_datetime(found[name], utc=True)
+                found[name] = found[name].astype(frame[name].dtype)
+            assert_frame_equal(found, frame)
+    assert views.verify(queue) == []
+
+
+def test_a_dashboard_needs_no_right_on_the_tables_and_keeps_its_own(installed: Bench) -> None:
+    role = f"dashboard_{os.getpid()}_{installed.variant}"
+    installed.sql(f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA queue_insights TO {role}")
+    installed.sql(f"GRANT SELECT ON queue_insights.backlog, queue_insights.audit TO {role}")
+    installed.sql(f"GRANT SELECT ON queue_insights.pending_tasks TO {role} WITH GRANT OPTION")
+
+    def hidden() -> object:
+        with installed.connection.transaction():
+            installed.sql(f"SET LOCAL ROLE {role}")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):  # noqa: SIM117
+                with installed.connection.transaction():
+                    installed.sql("SELECT * FROM tracks")
+            installed.sql("SELECT * FROM queue_insights.pending_tasks")
+            return installed.sql("SELECT sum(hidden) FROM queue_insights.audit")[0][0]
+
+    try:
+        assert hidden() == 1
+        views.install(installed.queue)
+        assert hidden() == 1
+        # Its name is that of a view's column, which REPLACE VIEW cannot change.
+        installed.sql("ALTER TABLE audio_tasks RENAME grove_cid TO cid")
+        assert len(views.verify(installed.queue)) == 1
+        views.install(installed.queue)
+        assert views.verify(installed.queue) == []
+        assert hidden() == 1
+        grantable = (
+            "SELECT is_grantable FROM information_schema.table_privileges WHERE grantee = %s"
+        )
+        assert sorted(installed.sql(grantable, role)) == [("NO",), ("NO",), ("YES",)]
+    finally:
+        installed.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_uninstall_leaves_nothing(installed: Bench) -> None:
+    views.uninstall(installed.queue)
+    assert installed.sql(SCHEMAS) == []
+    assert views.uninstall(installed.queue) == "there were no views of queue-insights"
+    assert len(views.verify(installed.queue)) == 3
+
+
+def test_uninstall_keeps_the_ledger(bench: Bench) -> None:
+    bench.track("hidden", "audio_ready")
+    queue = OperableQueue(Database(bench.url), pipeline.load())
+    views.install(queue)
+    queue.plan_backfill().apply(max_rows=1, pause=0)
+    views.uninstall(queue)
+    assert list(queue.runs().rows_done) == [1]
+    assert not {"backlog", "audit", "pending_tasks"} & {row[0] for row in bench.sql(LISTED)}
+
+
+def test_uninstall_keeps_a_schema_that_was_there_before(bench: Bench) -> None:
+    bench.sql("CREATE SCHEMA queue_insights")
+    views.install(bench.queue)
+    views.uninstall(bench.queue)
+    assert bench.sql(SCHEMAS) == [("queue_insights",)]
+
+
+def test_verify_finds_what_is_gone_or_changed(installed: Bench) -> None:
+    definition = installed.sql("SELECT pg_get_viewdef('queue_insights.audit'::regclass)")[0][0]
+    installed.sql(
+        "CREATE OR REPLACE VIEW queue_insights.audit AS "
+        f"SELECT * FROM ({definition.rstrip(';')}) a WHERE task_type <> 'align'"
+    )
+    installed.sql("DROP VIEW queue_insights.backlog")
+    installed.sql("COMMENT ON VIEW queue_insights.pending_tasks IS NULL")
+    findings = views.verify(installed.queue)
+    assert [f.partition(":")[0] for f in findings] == [
+        "there is no view queue_insights.backlog",
+        "view queue_insights.audit was changed after it was installed",
+        "view queue_insights.pending_tasks was not made by queue-insights, or has lost its comment",
+    ]
+    views.install(installed.queue)
+    assert views.verify(installed.queue) == []
+
+
+def test_migrating_a_to_b_makes_verify_fail_and_installing_again_mends_it(installed: Bench) -> None:
+    if installed.variant == "b":
+        pytest.skip("starts from A")
+    with installed.connection.transaction():
+        demo.migrate(installed.connection)
+    findings = views.verify(installed.queue)
+    assert len(findings) == 3
+    assert all("was made for variant A" in finding for finding in findings)
+    views.install(installed.queue)
+    assert views.verify(installed.queue) == []
+
+
+def test_install_gives_up_beside_a_long_reader_and_names_it(
+    installed: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "PATIENCE", 0.1)
+    with psycopg.connect(installed.url, application_name="grafana") as reader:
+        reader.execute("SELECT * FROM queue_insights.backlog")
+        with pytest.raises(MigrationError, match=r"nothing was changed: .*\(grafana, idle in"):
+            views.install(installed.queue)
+    assert views.verify(installed.queue) == []
+
+
+def test_the_commands(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(*arguments: str) -> Result:
+        return CliRunner().invoke(main, ["views", *arguments])
+
+    monkeypatch.setenv("QUEUE_INSIGHTS_URL", bench.url)
+    assert command("verify").exit_code == 3
+    assert command("install").exit_code == 0
+    assert command("verify").exit_code == 0
+    assert command("uninstall").exit_code == 0
+    text = command("sql").stdout
+    assert "GRANT USAGE ON SCHEMA queue_insights" in text
+    bench.connection.execute(text.encode())
+    assert command("verify").exit_code == 0
+    down = [line.removeprefix("--down ") for line in text.split("\n") if line[:6] == "--down"]
+    bench.connection.execute("\n".join(down).encode())
+    assert bench.sql(SCHEMAS) == []

@@ -1,0 +1,177 @@
+"""Worker processes as the application has them (DESIGN section 2), and what each of them met.
+
+A worker selects a track, ensures its row, starts, completes or fails, and derives the stage: each
+step a transaction of its own. It sees to its own share of the tracks, so that without anybody else
+at the table no worker meets an error. As a script: ``workers.py URL VARIANT NUMBER OF THINK`` works
+until its stdin closes, then prints one JSON object.
+"""
+
+import contextlib
+import json
+import random
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+STEPS = {
+    "lyrics_acquired": "download",
+    "audio_ready": "align",
+    "aligned": "translate",
+    "translated": "separate",
+    "separated": "segment",
+    "segmented": "enhance",
+    "enhanced": "clip",
+}
+SELECT = """
+    SELECT t.spotify_track_id, a.id IS NOT NULL
+    FROM tracks t
+    LEFT JOIN audio_tasks a ON a.{owner} = t.spotify_track_id AND a.task_type = %(task)s {ours}
+    WHERE t.stage = %(stage)s
+      AND (a.id IS NULL OR (a.status IN ('pending', 'failed') AND a.attempts < a.max_attempts
+                            AND (a.next_retry_at IS NULL OR a.next_retry_at <= now())))
+      AND mod(abs(hashtext(t.spotify_track_id)), %(of)s) = %(number)s
+    {order} LIMIT 1
+"""
+ENSURE = {
+    "a": "INSERT INTO audio_tasks (spotify_track_id, task_type) VALUES (%(track)s, %(task)s)",
+    "b": "INSERT INTO audio_tasks (subject_type, subject_id, spotify_track_id, task_type) "
+    "VALUES ('track', %(track)s, %(track)s, %(task)s)",
+}
+MINE = "spotify_track_id = %(track)s AND task_type = %(task)s"
+START = f"""
+    UPDATE audio_tasks SET status = 'running', attempts = attempts + 1, last_attempt_at = now()
+    WHERE {MINE}
+"""
+COMPLETE = f"""
+    UPDATE audio_tasks SET status = 'completed', completed_at = now(), processing_duration_ms = 7
+    WHERE {MINE}
+"""
+FAIL = f"""
+    UPDATE audio_tasks SET status = 'failed', error_message = 'timeout of the model',
+        next_retry_at = CASE WHEN attempts < max_attempts
+            THEN now() + make_interval(mins => (ARRAY[5, 15, 30])[least(attempts, 3)]) END
+    WHERE {MINE}
+"""
+COMPLETED = """
+    SELECT task_type FROM audio_tasks WHERE spotify_track_id = %(track)s AND status = 'completed'
+"""
+MOVE = "UPDATE tracks SET stage = %(stage)s WHERE spotify_track_id = %(track)s"
+
+
+def derived_stage(completed: set[str]) -> str:
+    """The stage after the last completed task."""
+    stages = [*STEPS, "ready"]
+    done = [i for i, task in enumerate(STEPS.values()) if task in completed]
+    return stages[max(done) + 1]
+
+
+@dataclass
+class Worker:
+    connection: psycopg.Connection[Any]  # autocommit: each statement is a transaction
+    variant: str
+    number: int = 0
+    of: int = 1
+    think: float = 0.0  # seconds of work on a task
+    chance: random.Random = field(default_factory=random.Random)
+    errors: list[tuple[str, str]] = field(default_factory=list)  # (step, sqlstate or what)
+    claims: list[float] = field(default_factory=list)  # seconds to select, ensure and start
+    completed: int = 0
+    ordered: bool = True  # select in order of arrival; else any
+
+    def __post_init__(self) -> None:
+        self._select = SELECT.format(
+            owner="spotify_track_id" if self.variant == "a" else "subject_id",
+            ours="" if self.variant == "a" else "AND a.subject_type = 'track'",
+            order="ORDER BY coalesce(a.created_at, t.updated_at)" if self.ordered else "",
+        )
+
+    def step(self, stage: str | None = None) -> bool:
+        """Take one task from selection to its end; False where there was nothing to take."""
+        stage = stage or self.chance.choice(list(STEPS))
+        names = {"stage": stage, "task": STEPS[stage], "of": self.of, "number": self.number}
+        began = time.perf_counter()
+        found = self._run("select", self._select, names)
+        if not found:
+            return False
+        track, has_row = found[0]
+        names["track"] = track
+        if not has_row and self._run("ensure", ENSURE[self.variant], names) is None:
+            return True  # somebody has made the row meanwhile: the application logs it and goes on
+        if not self._run("start", START, names):
+            return True
+        self.claims.append(time.perf_counter() - began)
+        if self.think:
+            time.sleep(self.think)  # the work itself
+        if self.chance.random() < 0.15:
+            self._run("fail", FAIL, names)
+            return True
+        self._run("complete", COMPLETE, names)
+        self.completed += 1
+        done = self._run("derive", COMPLETED, names)
+        if done:
+            stage = derived_stage({task for (task,) in done})
+            self._run("move", MOVE, {"stage": stage, "track": track})
+        return True
+
+    def _run(self, step: str, statement: str, names: dict[str, Any]) -> Any:
+        """Rows, or how many were changed, which is never none; None after an error, kept."""
+        try:
+            cursor = self.connection.execute(statement, names)
+        except psycopg.Error as error:
+            self.errors.append((step, error.sqlstate or str(error)))
+            return None
+        if cursor.rowcount == 0 and not cursor.description:
+            self.errors.append((step, "gone"))
+        return cursor.fetchall() if cursor.description else cursor.rowcount
+
+
+def main(url: str, variant: str, number: str, of: str, think: str, stages: str) -> None:
+    with psycopg.connect(url, autocommit=True, application_name="worker") as connection:
+        worker = Worker(connection, variant, int(number), int(of), float(think))
+        worker.chance.seed(int(number))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        while not select.select([sys.stdin], [], [], 0)[0]:
+            worker.step(worker.chance.choice(stages.split(",")))
+    found = {"errors": worker.errors, "claims": worker.claims, "completed": worker.completed}
+    print(json.dumps(found))
+
+
+@contextlib.contextmanager
+def crew(
+    url: str, variant: str, size: int, think: float = 0.0, stages: str = ",".join(STEPS)
+) -> Iterator[list[dict[str, Any]]]:
+    """*size* worker processes while the block runs; afterwards the list has what each met."""
+    met: list[dict[str, Any]] = []
+    command = [sys.executable, __file__, url, variant]
+    workers = [
+        subprocess.Popen(
+            [*command, str(number), str(size), str(think), stages],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(size)
+    ]
+    try:
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdin is not None
+            assert worker.stdout.readline() == "ready\n"
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        yield met
+    finally:
+        for worker in workers:
+            output, _ = worker.communicate(timeout=60)
+            met.append(json.loads(output))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
