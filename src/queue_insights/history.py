@@ -1,0 +1,117 @@
+"""The past of one queue as two sorted curves: what had arrived, and what had been completed."""
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from queue_insights.errors import InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+HOUR, DAY, WEEK = 3600.0, 86400.0, 604800.0
+
+
+def moment(now: pd.Timestamp) -> float:
+    """Unix seconds of one tz-aware moment; InputError if it has no time zone."""
+    given = pd.Timestamp(now)
+    if given.tzinfo is None:
+        raise InputError(f"now={now} has no time zone: give e.g. pd.Timestamp.now('UTC')")
+    return given.timestamp()
+
+
+def seconds(times: pd.Series, name: str) -> Floats:
+    """Unix seconds of tz-aware ``times`` in any zone or mix of zones; NaN for NaT.
+
+    Raises InputError for naive times, and for anything that is not a time.
+    """
+    aware = times
+    if not isinstance(times.dtype, pd.DatetimeTZDtype):
+        given = times.dropna()
+        if any(getattr(value, "tzinfo", None) is None for value in given):
+            raise InputError(
+                f"{name} holds {times.dtype}, not times with a time zone: "
+                f"localise it, e.g. with .dt.tz_localize('UTC')"
+            )
+        aware = pd.to_datetime(times, utc=True)
+    micros = aware.dt.tz_convert("UTC").dt.as_unit("us").dt.tz_localize(None).to_numpy()
+    return np.where(np.isnat(micros), np.nan, micros.astype(np.int64) / 1e6)
+
+
+class History:
+    """Arrivals and completions of one queue, in Unix seconds, in any order.
+
+    ``carried`` items waited already before the first arrival given.
+    """
+
+    def __init__(self, arrivals: Floats, completions: Floats, carried: int = 0) -> None:
+        self.arrivals = np.sort(arrivals)
+        self.completions = np.sort(completions)
+        self.carried = carried
+        firsts = [curve[0] for curve in (self.arrivals, self.completions) if len(curve)]
+        lasts = [curve[-1] for curve in (self.arrivals, self.completions) if len(curve)]
+        self.first = float(min(firsts)) if firsts else np.nan
+        self.last = float(max(lasts)) if lasts else np.nan
+
+    def done(self, at: Floats) -> Ints:
+        """Completions up to and including each moment."""
+        found: Ints = np.searchsorted(self.completions, at, "right")
+        return found
+
+    def arrived(self, at: Floats) -> Ints:
+        found: Ints = np.searchsorted(self.arrivals, at, "right") + self.carried
+        return found
+
+    def waiting(self, at: Floats) -> Ints:
+        found: Ints = np.maximum(self.arrived(at) - self.done(at), 0)
+        return found
+
+    def time_to(self, since: Floats, count: Ints) -> Floats:
+        """Seconds from each moment to its ``count``-th completion; NaN where history ends."""
+        place = self.done(since) + count - 1
+        known = place < len(self.completions)
+        if not known.any():
+            return np.full(since.shape, np.nan)
+        return np.where(known, self.completions[np.where(known, place, 0)] - since, np.nan)
+
+    def changes(self, since: float) -> tuple[Floats, Ints, Bools]:
+        """(times, waiting after each, whether it was a completion) of all that happened since."""
+        came = self.arrivals[np.searchsorted(self.arrivals, since) :]
+        went = self.completions[np.searchsorted(self.completions, since) :]
+        times = np.concatenate([came, went])
+        order = np.argsort(times, kind="stable")
+        completed = order >= len(came)
+        before = self.carried + len(self.arrivals) - len(came) - len(self.completions) + len(went)
+        return times[order], before + np.cumsum(np.where(completed, -1, 1)), completed
+
+    @cached_property
+    def _gaps(self) -> tuple[Floats, Floats]:
+        """Per completion: when the idle time after it began, and the longest such time before it.
+
+        Idle is counted only while something waits.
+        """
+        ends = self.completions
+        began = ends.copy()
+        empty = self.waiting(ends) == 0
+        following = np.searchsorted(self.arrivals, ends[empty], "right")
+        later = np.append(self.arrivals, np.inf)
+        began[empty] = later[following]
+        gaps = np.maximum(ends[1:] - began[:-1], 0.0)
+        return began, np.concatenate([[0.0], np.maximum.accumulate(gaps)]) if len(ends) else began
+
+    def stalled(self, at: Floats) -> Bools:
+        """Whether work waits and has not moved for over twice the longest pause so far.
+
+        Nights, weekends and hourly batches are pauses that a queue has shown before, so they do
+        not count as stalls once seen; nothing under an hour does.
+        """
+        done = self.done(at)
+        if not len(self.completions):
+            return np.zeros(at.shape, dtype=bool)
+        began, longest = self._gaps
+        place = np.maximum(done - 1, 0)
+        idle = at - began[place]
+        return (done > 0) & (self.waiting(at) > 0) & (idle > np.maximum(2 * longest[place], HOUR))

@@ -1,0 +1,431 @@
+"""Queue histories whose mechanism is known, to judge forecasts by: ``GENERATORS[name](seed)``.
+
+Each returns the frame that ``forecast.backtest`` takes: tz-aware ``arrived_at`` and
+``completed_at`` (NaT where not completed by the end). Nothing here knows how forecasts are made.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+START = pd.Timestamp("2025-01-06", tz="UTC")  # a Monday
+HOUR, DAY, WEEK = 3600.0, 86400.0, 604800.0
+Speed = Callable[[float], float]
+
+
+def frame(arrived: np.ndarray, completed: np.ndarray, end: float) -> pd.DataFrame:
+    """Seconds since START as a frame; what had not completed by ``end`` is NaT."""
+    keep = arrived <= end
+    arrived, completed = arrived[keep], completed[keep]
+    done = np.where(completed <= end, completed, np.nan)
+    return pd.DataFrame(
+        {
+            "arrived_at": START + pd.to_timedelta(arrived, unit="s").round("us"),
+            "completed_at": START + pd.to_timedelta(done, unit="s").round("us"),
+        }
+    )
+
+
+def poisson(
+    rng: np.random.Generator, rate: Callable[[np.ndarray], np.ndarray], peak: float, end: float
+) -> np.ndarray:
+    """Arrivals of a Poisson process whose hourly rate is ``rate(seconds)``, at most ``peak``."""
+    count = rng.poisson(peak * end / HOUR)
+    times = np.sort(rng.uniform(0, end, count))
+    return times[rng.uniform(0, peak, count) < rate(times)]
+
+
+def constant(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda t: np.full(t.shape, value)
+
+
+def serve(
+    arrived: np.ndarray,
+    work: np.ndarray,
+    servers: int,
+    speed: Speed | None = None,
+    order: str = "fifo",
+    seed: int = 0,
+) -> np.ndarray:
+    """Completion times of jobs of ``work`` seconds on ``servers`` equal servers.
+
+    ``speed(t)`` scales a server at the time it starts a job; 0 means that nothing starts, and is
+    asked again every five minutes. ``order``: fifo, lifo or random.
+    """
+    rng = np.random.default_rng(seed)
+    rank = {
+        "fifo": arrived,
+        "lifo": -arrived,
+        "random": rng.uniform(size=len(arrived)),
+    }[order]
+    arrival_order = np.argsort(arrived, kind="stable")
+    free = [0.0] * servers
+    heapq.heapify(free)
+    waiting: list[tuple[float, int]] = []
+    done = np.full(len(arrived), np.inf)
+    next_arrival = 0
+    while next_arrival < len(arrived) or waiting:
+        now = heapq.heappop(free)
+        if not waiting:
+            now = max(now, arrived[arrival_order[next_arrival]])
+        while next_arrival < len(arrived) and arrived[arrival_order[next_arrival]] <= now:
+            job = int(arrival_order[next_arrival])
+            heapq.heappush(waiting, (rank[job], job))
+            next_arrival += 1
+        rate = 1.0 if speed is None else speed(now)
+        if rate <= 0:
+            heapq.heappush(free, now + 300.0)
+            if now > arrived.max() + 60 * DAY:
+                break
+            continue
+        _, job = heapq.heappop(waiting)
+        done[job] = now + work[job] / rate
+        heapq.heappush(free, done[job])
+    return done
+
+
+def batches(arrived: np.ndarray, every: float, size: int, end: float, lag: float) -> np.ndarray:
+    """Completion times under a worker that takes up to ``size`` items at every full ``every``."""
+    done = np.full(len(arrived), np.inf)
+    waiting: deque[int] = deque()
+    order = np.argsort(arrived, kind="stable")
+    position = 0
+    for start in np.arange(every, end + every, every):
+        while position < len(order) and arrived[order[position]] <= start:
+            waiting.append(int(order[position]))
+            position += 1
+        for taken in range(min(size, len(waiting))):
+            done[waiting.popleft()] = start + lag * (taken + 1)
+    return done
+
+
+def daily(t: np.ndarray, low: float, high: float, weekend: float = 1.0) -> np.ndarray:
+    """A rate between ``low`` at 3:00 and ``high`` at 15:00, scaled on Saturday and Sunday."""
+    shape = low + (high - low) * (1 - np.cos(2 * np.pi * (t / DAY - 3 / 24))) / 2
+    return shape * np.where((t % WEEK) >= 5 * DAY, weekend, 1.0)
+
+
+def steady(seed: int, days: int = 60, servers: int = 3, hourly: float = 29.0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    end = days * DAY
+    arrived = np.concatenate([np.zeros(60), poisson(rng, constant(hourly), hourly, end)])
+    work = rng.exponential(servers * HOUR / 30.0, len(arrived))
+    return frame(arrived, serve(arrived, work, servers), end)
+
+
+def heavy_service(seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    end = 60 * DAY
+    arrived = poisson(rng, constant(20.0), 20.0, end)
+    work = rng.lognormal(np.log(1674.0) - 0.72, 1.2, len(arrived))
+    return frame(arrived, serve(arrived, work, 10), end)
+
+
+def bursty(seed: int, days: int = 70) -> pd.DataFrame:
+    """Day and night, weekends, over a constant capacity: a backlog by day, idle at night."""
+    rng = np.random.default_rng(seed)
+    end = days * DAY
+    arrived = poisson(rng, lambda t: daily(t, 5, 115, 0.25), 115.0, end)
+    work = rng.exponential(4 * HOUR / 62.0, len(arrived))
+    return frame(arrived, serve(arrived, work, 4), end)
+
+
+def office(seed: int) -> pd.DataFrame:
+    """People at work Monday to Friday, 9 to 17 in New York (clocks change), work comes always."""
+    rng = np.random.default_rng(seed)
+    end = 90 * DAY
+    arrived = poisson(rng, lambda t: daily(t, 4, 16, 0.6), 16.0, end)
+    origin = START.tz_convert("America/New_York")
+    offsets = [
+        (origin + pd.Timedelta(days=d)).utcoffset().total_seconds()  # type: ignore[union-attr]
+        for d in range(200)
+    ]
+
+    def speed(t: float) -> float:
+        local = t + offsets[min(int(t // DAY), 199)]
+        return 1.0 if local % WEEK < 5 * DAY and 9 <= (local % DAY) / HOUR < 17 else 0.0
+
+    work = rng.exponential(5 * HOUR / 46.0, len(arrived))
+    return frame(arrived, serve(arrived, work, 5, speed), end)
+
+
+def rate_change(seed: int) -> pd.DataFrame:
+    """Capacity falls to 60% for good on day 20 and doubles on day 40."""
+    rng = np.random.default_rng(seed)
+    end = 60 * DAY
+    arrived = poisson(rng, lambda t: daily(t, 20, 50), 50.0, end)
+
+    def speed(t: float) -> float:
+        return 1.0 if t < 20 * DAY else 0.6 if t < 40 * DAY else 1.3
+
+    work = rng.exponential(4 * HOUR / 38.0, len(arrived))
+    return frame(arrived, serve(arrived, work, 4, speed), end)
+
+
+def rate_step(seed: int) -> pd.DataFrame:
+    """Capacity changes once, on day 30: to 95% or, with an even seed, to 150%."""
+    rng = np.random.default_rng(seed)
+    end = 60 * DAY
+    arrived = poisson(rng, lambda t: daily(t, 20, 40), 40.0, end)
+    later = 0.95 if seed % 2 else 1.5
+    work = rng.exponential(4 * HOUR / 31.0, len(arrived))
+    return frame(arrived, serve(arrived, work, 4, lambda t: 1.0 if t < 30 * DAY else later), end)
+
+
+def hourly_batch(seed: int) -> pd.DataFrame:
+    """A cron job that takes up to 60 items at the full hour; day and night arrivals."""
+    rng = np.random.default_rng(seed)
+    end = 60 * DAY
+    arrived = poisson(rng, lambda t: daily(t, 10, 100, 0.7), 100.0, end)
+    return frame(arrived, batches(arrived, HOUR, 60, end, 2.0), end)
+
+
+def hourly_flush(seed: int) -> pd.DataFrame:
+    """A cron job that takes all there is; origins fall at odd minutes."""
+    rng = np.random.default_rng(seed)
+    end = 45 * DAY
+    arrived = 1111.0 + poisson(rng, lambda t: daily(t, 30, 160), 160.0, end - 1111.0)
+    return frame(arrived, batches(arrived, HOUR, 10**6, end, 1.5), end)
+
+
+def growing(seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    end = 45 * DAY
+    arrived = poisson(rng, constant(33.0), 33.0, end)
+    work = rng.exponential(3 * HOUR / 30.0, len(arrived))
+    return frame(arrived, serve(arrived, work, 3), end)
+
+
+def nightly_load(seed: int) -> pd.DataFrame:
+    """A dump of a few hundred items every night at 1:00, larger on Mondays; else a trickle."""
+    rng = np.random.default_rng(seed)
+    end = 60 * DAY
+    loads = [
+        d * DAY
+        + HOUR
+        + np.sort(rng.uniform(0, 120, int(rng.lognormal(6.2, 0.5) * (1 + (d % 7 == 0)))))
+        for d in range(60)
+    ]
+    arrived = np.sort(np.concatenate([*loads, poisson(rng, constant(3.0), 3.0, end)]))
+    work = rng.lognormal(np.log(2 * HOUR / 45.0) - 0.125, 0.5, len(arrived))
+    return frame(arrived, serve(arrived, work, 2), end)
+
+
+def heavy_arrivals(seed: int) -> pd.DataFrame:
+    """Pareto-sized uploads at Poisson times: most are small, a few take days to clear."""
+    rng = np.random.default_rng(seed)
+    end = 80 * DAY
+    times = poisson(rng, constant(1.2), 1.2, end)
+    sizes = np.minimum(6 * (1 + rng.pareto(1.4, len(times))), 3000).astype(int)
+    arrived = np.sort(np.repeat(times, sizes) + rng.uniform(0, 600, sizes.sum()))
+    work = rng.exponential(3 * HOUR / 30.0, len(arrived))
+    return frame(arrived, serve(arrived, work, 3, order="random", seed=seed), end)
+
+
+def outages(seed: int) -> pd.DataFrame:
+    """Nothing is done for 1 to 14 hours, about twice a week."""
+    rng = np.random.default_rng(seed)
+    end = 70 * DAY
+    begins = np.sort(rng.uniform(0, end, 20))
+    ends = begins + rng.uniform(1, 14, 20) * HOUR
+    arrived = poisson(rng, lambda t: daily(t, 15, 45), 45.0, end)
+
+    def speed(t: float) -> float:
+        return 0.0 if bool(np.any((begins <= t) & (t < ends))) else 1.0
+
+    work = rng.exponential(4 * HOUR / 37.0, len(arrived))
+    return frame(arrived, serve(arrived, work, 4, speed), end)
+
+
+def drifting(seed: int) -> pd.DataFrame:
+    """Capacity wanders: a random walk in logarithm that returns to its mean in days."""
+    rng = np.random.default_rng(seed)
+    end = 80 * DAY
+    level = np.zeros(80 * 24 + 2400)
+    for i in range(1, len(level)):
+        level[i] = 0.985 * level[i - 1] + rng.normal(0, 0.06)
+    arrived = poisson(rng, constant(30.0), 30.0, end)
+    work = rng.exponential(3 * HOUR / 33.0, len(arrived))
+    served = serve(arrived, work, 3, lambda t: float(np.exp(level[int(t // HOUR)])))
+    return frame(arrived, served, end)
+
+
+def regimes(seed: int) -> pd.DataFrame:
+    """Capacity jumps between slow, usual and fast, staying a day or two in each."""
+    rng = np.random.default_rng(seed)
+    end = 80 * DAY
+    changes = np.cumsum(rng.exponential(1.5 * DAY, 200))
+    levels = rng.choice([0.4, 1.0, 1.8], 201)
+    arrived = poisson(rng, lambda t: daily(t, 15, 45), 45.0, end)
+    work = rng.exponential(3 * HOUR / 33.0, len(arrived))
+    served = serve(arrived, work, 3, lambda t: float(levels[int(np.searchsorted(changes, t))]))
+    return frame(arrived, served, end)
+
+
+def unlimited(seed: int) -> pd.DataFrame:
+    """As many servers as items: what waits is what arrived lately (builds, reviews)."""
+    rng = np.random.default_rng(seed)
+    end = 60 * DAY
+    arrived = poisson(rng, lambda t: daily(t, 4, 40, 0.3), 40.0, end)
+    return frame(arrived, arrived + rng.lognormal(np.log(2 * HOUR), 0.9, len(arrived)), end)
+
+
+def autoscaled(seed: int) -> pd.DataFrame:
+    """One server more for every 40 items that arrived in the last two hours, at most eight."""
+    rng = np.random.default_rng(seed)
+    end = 60 * DAY
+    arrived = poisson(rng, lambda t: daily(t, 10, 130, 0.4), 130.0, end)
+
+    def speed(t: float) -> float:
+        lately = np.searchsorted(arrived, t) - np.searchsorted(arrived, t - 2 * HOUR)
+        return float(np.clip(lately // 40, 1, 8))
+
+    work = rng.exponential(2 * HOUR / 22.0, len(arrived))
+    return frame(arrived, serve(arrived, work, 2, speed), end)
+
+
+def tickets(seed: int) -> pd.DataFrame:
+    """A slow desk: a dozen tickets a day in working hours, latest first, 2% never closed."""
+    rng = np.random.default_rng(seed)
+    end = 300 * DAY
+    arrived = poisson(rng, lambda t: daily(t, 0.05, 1.3, 0.2), 1.3, end)
+
+    def speed(t: float) -> float:
+        return 1.0 if t % WEEK < 5 * DAY and 8 <= (t % DAY) / HOUR < 18 else 0.0
+
+    open_share = 5 * 10 / (7 * 24)
+    mean = 0.88 * 2 * open_share * end / len(arrived)
+    work = rng.lognormal(np.log(mean) - 0.5, 1.0, len(arrived))
+    done = serve(arrived, work, 2, speed, "random", seed)
+    done[rng.uniform(size=len(done)) < 0.02] = np.inf
+    return frame(arrived, done, end)
+
+
+def holidays(seed: int) -> pd.DataFrame:
+    """Nothing arrives and nothing is done in two weeks of the quarter, nor at weekends."""
+    rng = np.random.default_rng(seed)
+    end = 100 * DAY
+    closed = {4, 9}
+
+    def working(t: np.ndarray) -> np.ndarray:
+        open_week = ~np.isin((t // WEEK).astype(int), list(closed))
+        return open_week & ((t % WEEK) < 5 * DAY)
+
+    arrived = poisson(rng, lambda t: daily(t, 2, 30) * working(t), 30.0, end)
+    work = rng.exponential(3 * HOUR / 20.0, len(arrived))
+    served = serve(arrived, work, 3, lambda t: float(working(np.array([t]))[0]))
+    return frame(arrived, served, end)
+
+
+def jobs(seed: int) -> pd.DataFrame:
+    """A compute cluster: users submit arrays of jobs of alike length, hours long, by day."""
+    rng = np.random.default_rng(seed)
+    end = 90 * DAY
+    times = poisson(rng, lambda t: daily(t, 0.3, 3.5, 0.4), 3.5, end)
+    sizes = np.minimum(1 + rng.pareto(1.1, len(times)) * 3, 150).astype(int)
+    length = np.minimum(rng.lognormal(np.log(1.5 * HOUR), 1.3, len(times)), 30 * HOUR)
+    arrived = np.repeat(times, sizes) + rng.uniform(0, 60, sizes.sum())
+    work = np.repeat(length, sizes) * rng.lognormal(0, 0.3, sizes.sum())
+    servers = int(work.sum() / end / 0.85) + 1
+    return frame(arrived, serve(arrived, work, servers), end)
+
+
+def stalled(seed: int) -> pd.DataFrame:
+    """A steady queue whose workers died five days before the end."""
+    events = steady(seed, days=30)
+    death = START + pd.Timedelta(days=25)
+    events.loc[events["completed_at"] > death, "completed_at"] = pd.NaT
+    return events
+
+
+def nine(seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    arrived = np.sort(rng.uniform(0, 20 * DAY, 9))
+    done = arrived + rng.exponential(DAY, 9)
+    done[6:] = np.inf
+    return frame(arrived, done, 21 * DAY)
+
+
+GENERATORS: dict[str, Callable[[int], pd.DataFrame]] = {
+    f.__name__: f
+    for f in (
+        steady,
+        heavy_service,
+        bursty,
+        office,
+        rate_change,
+        rate_step,
+        hourly_batch,
+        hourly_flush,
+        growing,
+        nightly_load,
+        heavy_arrivals,
+        outages,
+        drifting,
+        regimes,
+        unlimited,
+        autoscaled,
+        tickets,
+        holidays,
+        jobs,
+    )
+}
+
+
+STEPS = ["download", "align", "translate", "separate", "segment", "enhance", "clip"]
+BACKOFF = (300.0, 900.0, 1800.0)
+
+
+def _retries(rng: np.random.Generator, count: int, share: float) -> np.ndarray:
+    """Seconds of backoff that each of ``count`` items spends on failed attempts (at most two)."""
+    failures = np.minimum(rng.geometric(1 - share, count) - 1, 2)
+    return np.where(failures >= 1, BACKOFF[0], 0) + np.where(failures >= 2, BACKOFF[1], 0)
+
+
+def seven_steps(
+    seed: int,
+    days: int = 60,
+    hourly: float = 20.0,
+    low: float = 0.2,
+    spread: float = 0.35,
+    share: float = 0.05,
+    incident: bool = True,
+) -> tuple[pd.DataFrame, float]:
+    """A pipeline of seven steps: (entered_at and completed_at per step; failure share).
+
+    Capacities lie 5 to ``spread`` above the arrivals, and one step stops for a day or so now and
+    then, so that a backlog travels down the steps.
+    """
+    rng = np.random.default_rng(seed)
+    end = days * DAY
+    entered = poisson(
+        rng, lambda t: daily(t, hourly * low, hourly * (2 - low), 0.6), 2 * hourly, end
+    )
+    arrived = entered
+    columns = {}
+    for step in STEPS:
+        servers = int(rng.integers(2, 7))
+        mean = servers * HOUR / (hourly * 0.9 * (1.05 + spread * rng.uniform()))
+        work = rng.lognormal(np.log(mean) - 0.18, 0.6, len(arrived))
+        stops = np.sort(rng.uniform(0, end, int(rng.integers(1, 4)))) if incident else np.array([])
+        ends = stops + rng.uniform(4, 30, len(stops)) * HOUR
+
+        def speed(t: float, stops: np.ndarray = stops, ends: np.ndarray = ends) -> float:
+            return 0.0 if bool(np.any((stops <= t) & (t < ends))) else 1.0
+
+        arrived = serve(arrived + _retries(rng, len(arrived), share), work, servers, speed)
+        columns[step] = arrived
+    at = {step: START + pd.to_timedelta(c, unit="s").round("us") for step, c in columns.items()}
+    return pd.DataFrame({"entered_at": START + pd.to_timedelta(entered, unit="s"), **at}), share
+
+
+def as_known(tracks: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
+    """The frame that ``forecast.pipeline`` takes, as a database would have shown it at ``now``."""
+    seen = tracks[tracks["entered_at"] <= now].copy()
+    seen[STEPS] = seen[STEPS].where(seen[STEPS] <= now)
+    done = seen[STEPS].notna().sum(axis=1).to_numpy()
+    seen["due"] = pd.Series([*STEPS, None], dtype=object).iloc[done].to_numpy()
+    return seen
