@@ -31,7 +31,18 @@ def running_lab(url: str, folder: Path) -> Iterator[str]:
         *(sys.executable, "-m", "queue_insights", "lab", "--", "--no-browser", f"--port={port}"),
         *("--IdentityProvider.token=test", f"--ServerApp.root_dir={folder}"),
     ]
-    environment = {**os.environ, "QUEUE_INSIGHTS_URL": url}
+    # Nothing of the user's, such as tabs of the last time; and all cells drawn, seen or not.
+    home = folder / ".jupyter"
+    settings = home / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    environment = {
+        **os.environ,
+        "QUEUE_INSIGHTS_URL": url,
+        "JUPYTER_CONFIG_DIR": str(home),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+    }
     with (folder / "lab.log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:

@@ -113,8 +113,9 @@ def start(
     }
     try:
         with queue.database.write() as connection:
-            # The plan of a long queue takes its time, and so may another start that this one meets.
-            ledger.begin(connection, lock="30s", statement="0")
+            # The plan of a long queue takes its time, and so may another start that this one meets;
+            # what is held here is only the new run.
+            ledger.begin(connection, lock="30s", statement="0", idle="30s")
             ledger.require(connection, queue.schema, action)
             ledger.create(connection)
             row |= {"planned": {}, "rows_planned": 0}

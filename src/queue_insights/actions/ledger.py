@@ -69,7 +69,7 @@ BATCHES = sa.Table(
 _SETTINGS = sa.text("""
     SELECT set_config('lock_timeout', :lock, true),
            set_config('statement_timeout', :statement, true),
-           set_config('idle_in_transaction_session_timeout', '2s', true)
+           set_config('idle_in_transaction_session_timeout', :idle, true)
 """)
 
 _HAS_PRIVILEGE = sa.text("SELECT has_table_privilege(:table, :privilege)")
@@ -86,9 +86,11 @@ def ddl() -> str:
     return files(__package__).joinpath("ledger.sql").read_text(encoding="utf-8")
 
 
-def begin(connection: sa.Connection, lock: str = "500ms", statement: str = "30s") -> None:
+def begin(
+    connection: sa.Connection, lock: str = "500ms", statement: str = "30s", idle: str = "2s"
+) -> None:
     """Bound what this transaction may wait for or hold."""
-    connection.execute(_SETTINGS, {"lock": lock, "statement": statement})
+    connection.execute(_SETTINGS, {"lock": lock, "statement": statement, "idle": idle})
 
 
 def exists(connection: sa.Connection) -> bool:
