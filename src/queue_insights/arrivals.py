@@ -1,0 +1,210 @@
+"""What happened at each step in each bucket, counted in one pass over the task table.
+
+Nearly every arrival at a step is a completion of the step before, so these are counted where they
+stand, and moved on by one step. Where that goes wrong is found by masks of steps for each track
+that anything happened to, and looked up: as a rule that is what waits now, and little else. The
+answer is that of ``visits``, which looks closely at every visit and takes twice as long.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from queue_insights import visits
+from queue_insights.buckets import Buckets
+from queue_insights.pipeline import Step
+from queue_insights.schema import Schema
+from queue_insights.visits import behind, position, previous_completion
+
+KINDS = ("arrivals", "completions", "failures")
+
+
+def events(schema: Schema, buckets: Buckets) -> sa.CompoundSelect[Any]:
+    """Counts (kind, position, bucket, n); there may be several about one bucket of a step, and
+    some take away."""
+    seen = _seen(schema, buckets)
+    keys = [seen.c[key] for key in ("position", "done", "failed", "came")]
+    tally = sa.select(*keys, sa.func.count().label("n")).group_by(*keys).cte("tally")
+    found = [
+        event("completions", tally.c.position, tally.c.done, tally.c.n),
+        event("failures", tally.c.position, tally.c.failed, tally.c.n),
+    ]
+    stages = [step.stage for step in schema.pipeline.steps]
+    if len(set(stages)) < len(stages):  # an arrival may be the latest of several completions
+        return sa.union_all(*found, *_of_visits(schema, buckets))
+    return sa.union_all(
+        *found,
+        event("arrivals", tally.c.position, tally.c.came, tally.c.n),
+        event("arrivals", tally.c.position + 1, tally.c.done, tally.c.n),
+        *_corrections(schema, buckets, seen),
+    )
+
+
+def event(
+    kind: str,
+    position: sa.ColumnElement[int],
+    bucket: sa.ColumnElement[int],
+    n: int | sa.ColumnElement[int] = 1,
+) -> sa.Select[Any]:
+    """A record of ``events``."""
+    if isinstance(n, int):
+        n = sa.literal_column(str(n), sa.Integer)
+    columns = (sa.literal(kind, sa.Text), position, bucket, n)
+    labels = ("kind", "position", "bucket", "n")
+    pairs: Any = zip(labels, columns, strict=True)
+    return sa.select(*(column.label(label) for label, column in pairs))
+
+
+def _of_visits(schema: Schema, buckets: Buckets) -> Iterable[sa.Select[Any]]:
+    for query in (visits.present(schema), visits.departed(schema, buckets.start)):
+        visit = query.subquery("visit")
+        yield event("arrivals", visit.c.position, buckets.number(visit.c.arrived_at))
+
+
+def _seen(schema: Schema, buckets: Buckets) -> sa.CTE:
+    """The rows to which anything happened: id, position, completed, and the buckets of done,
+    failed, made, and came (made, where that is sure to be the arrival), null if before.
+
+    In order of id: parallel workers sort at hardly any cost, and the masks need it.
+    """
+    row, start = schema.tasks.alias("task"), buckets.start
+    failed = sa.and_(row.c.status == "failed", row.c.last_attempt_at >= start)
+    made, done = row.c.created_at >= start, row.c.completed_at >= start
+    completed = sa.func.coalesce(row.c.status == "completed", False)
+    first = row.c.task_type == schema.pipeline.steps[0].task
+
+    def bucket(name: str, when: sa.ColumnElement[bool], key: str) -> sa.ColumnElement[int]:
+        return sa.case((when, buckets.number(row.c[key]))).label(name)
+
+    return (
+        sa.select(
+            visits.owner(schema, row).label("id"),
+            position(schema, row.c.task_type).label("position"),
+            completed.label("completed"),
+            bucket("done", done, "completed_at"),
+            bucket("failed", failed, "last_attempt_at"),
+            bucket("made", made, "created_at"),
+            bucket("came", sa.and_(made, completed, first), "created_at"),
+        )
+        .where(sa.or_(done, made, failed), visits.of_steps(schema, row))
+        .order_by(sa.column("id"))
+        .cte("seen")
+    )
+
+
+def _corrections(schema: Schema, buckets: Buckets, seen: sa.CTE) -> Iterable[sa.Select[Any]]:
+    """The arrivals that are not as ``seen`` suggests."""
+    odd = _odd(seen)
+    positions = range(len(schema.pipeline.steps))
+    step = sa.values(sa.column("position", sa.Integer), name="step").data([(i,) for i in positions])
+    bit = _bit(step.c.position)
+    pair = sa.select(
+        odd.c.id,
+        step.c.position,
+        (odd.c.led.bitwise_and(bit) != 0).label("led"),
+        (odd.c.made.bitwise_and(bit) != 0).label("made"),
+    ).select_from(odd.join(step, odd.c.led.bitwise_or(odd.c.made).bitwise_and(bit) != 0))
+    pairs = pair.cte("pair")
+    for n, query in ((-1, _not_there(schema, pairs)), (1, _unled(schema, pairs, buckets))):
+        found = query.lateral("found")
+        change = event("arrivals", pairs.c.position, buckets.number(found.c.arrived_at), n)
+        yield change.select_from(pairs.join(found, sa.true()))
+    for i, due in enumerate(schema.pipeline.steps):
+        track = _without_row(schema, due, buckets).subquery("track")
+        yield event(
+            "arrivals", sa.literal_column(str(i), sa.Integer), buckets.number(track.c.updated_at)
+        )
+
+
+def _bit(position: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    return sa.literal_column("CAST(1 AS bigint)", sa.BigInteger).bitwise_lshift(position)
+
+
+def _odd(seen: sa.CTE) -> sa.CTE:
+    """Each track with the steps, as masks, that a completion led to and no completion followed
+    (led), and those that have a new row to which nothing led (made)."""
+
+    def mask(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.coalesce(sa.func.bit_or(_bit(seen.c.position)).filter(condition), 0)
+
+    done = seen.c.done.is_not(None)
+    led = mask(done).bitwise_lshift(1)
+    made = mask(sa.and_(seen.c.made.is_not(None), seen.c.came.is_(None)))
+    ended = mask(sa.and_(done, seen.c.completed))
+    return (
+        sa.select(
+            seen.c.id,
+            led.bitwise_and(ended.bitwise_not()).label("led"),
+            made.bitwise_and(led.bitwise_not()).label("made"),
+        )
+        .group_by(seen.c.id)
+        .cte("odd")
+    )
+
+
+def _not_there(schema: Schema, pair: sa.FromClause) -> sa.Select[Any]:
+    """When the track came by the completion that led to the step, if it is not there for all that:
+    it stands before it, and the task has no row or an open one."""
+    track, own = schema.tracks.alias("track"), schema.tasks.alias("own")
+    done = sa.exists().where(
+        schema.of_track(own, track),  # not the pair: it is asked last, for who stands before
+        position(schema, own.c.task_type) == pair.c.position,
+        own.c.status == "completed",
+    )
+    done_there = sa.select(done.correlate(track, pair)).scalar_subquery()
+    return (
+        sa.select(previous_completion(schema, pair).label("arrived_at"))
+        .select_from(track)
+        .where(
+            pair.c.led,
+            track.c.id == pair.c.id,
+            behind(schema, track.c.stage, pair.c.position),
+            done_there.is_(False),
+        )
+        .offset(sa.literal_column("0"))  # looks for each pair, where a join might read the table
+    )
+
+
+def _unled(schema: Schema, pair: sa.FromClause, buckets: Buckets) -> sa.Select[Any]:
+    """When the row was made that brought the track to the step, no completion having led there."""
+    track, row = schema.tracks.alias("track"), schema.tasks.alias("row")
+    due_at = {i: step.stage for i, step in enumerate(schema.pipeline.steps)}
+    standing = track.c.stage == sa.case(due_at, value=pair.c.position)
+    worked_on = sa.or_(row.c.last_attempt_at.is_not(None), row.c.status == "skipped")
+    is_open = sa.and_(
+        sa.or_(sa.func.coalesce(standing, False), worked_on),
+        sa.not_(behind(schema, track.c.stage, pair.c.position)),
+    )
+    return (
+        sa.select(row.c.created_at.label("arrived_at"))
+        .select_from(row.join(track, schema.of_track(row, track), isouter=True))
+        .where(
+            pair.c.made,
+            schema.of_track(row, pair),
+            position(schema, row.c.task_type) == pair.c.position,
+            row.c.created_at >= buckets.start,
+            sa.or_(row.c.status == "completed", is_open),
+            previous_completion(schema, pair).is_(None),
+        )
+        .offset(sa.literal_column("0"))
+    )
+
+
+def _without_row(schema: Schema, step: Step, buckets: Buckets) -> sa.Select[Any]:
+    """The tracks at the step that have no row and no completion that led them there."""
+    track, row = schema.tracks.alias("track"), schema.tasks.alias("row")
+    previous = schema.pipeline.previous(step)
+
+    def has(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+        found = sa.exists().where(schema.of_track(row, track), *conditions)
+        # As a value, not a join: a join might read the whole table.
+        return sa.select(found.correlate(track)).scalar_subquery()
+
+    led = has(row.c.task_type.in_(previous), row.c.completed_at.is_not(None))
+    return sa.select(track.c.updated_at).where(
+        track.c.stage == step.stage,
+        track.c.updated_at >= buckets.start,
+        *([led.is_(False)] if previous else []),
+        has(row.c.task_type == step.task).is_(False),
+    )
