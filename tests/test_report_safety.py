@@ -66,9 +66,12 @@ def running(tmp_path: Path) -> Iterator[Callable[[str], tuple[subprocess.Popen[s
             *(sys.executable, "-m", "queue_insights", "report", write(tmp_path, said, cell)),
             *("--output", tmp_path / "reports"),
         ]
+        # Whoever starts the tests in the background leaves them, and their children, deaf to it.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         report = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        signal.signal(signal.SIGINT, before)
         started.append(report)
         wait(lambda: note.exists() and note.read_text())
         return report, int(note.read_text())
