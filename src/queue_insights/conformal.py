@@ -26,12 +26,12 @@ MIN_TARGET = 5
 MIN_TRIALS = 10  # answers known, before a range is given
 MIN_COMPLETIONS = 20
 MEMORY, HORIZONS = 45 * DAY, 8.0  # trials older than both this and so many horizons are forgotten
-HALF_LIFE, RESIDUAL_HALF_LIFE = 14 * DAY, 20 * DAY
+HALF_LIFE, RESIDUAL_HALF_LIFE = 30 * DAY, 40 * DAY
 WINDOWS = (6 * HOUR, DAY, 3 * DAY, WEEK, 4 * WEEK, 90 * DAY)
 BUSY_WINDOWS = (DAY, 3 * DAY, WEEK, 4 * WEEK)
 SHIFT, FEW = 0.25, 0.2  # how much noise a common shift must stand out from, and the extra spread
 DELAY = 0.2  # log error beyond which being late is taken as a delay, not as a slower pace
-LEARNING, SKEW, DAMPING, WIDEST, NARROWEST = 0.3, 0.02, 1.0, 1.0, -3.0
+LEARNING, SKEW, DAMPING, WIDEST, NARROWEST = 0.25, 0.02, 1.0, 1.0, -3.0
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Centre:
 
     def _recency(self, now: float, row: int, past: slice, half_life: float) -> Floats:
         half_life = max(half_life, 6 * np.exp(self.middle[row]))
-        known = self.rows.known[past] < np.inf
+        known = self.rows.known[past] <= now
         found: Floats = known * np.exp((self.rows.began[past] - now) * (np.log(2) / half_life))
         return found
 
@@ -229,7 +229,7 @@ class Centre:
         weight *= np.exp(-0.5 * longer**2)
         trend = rows.experts[past, 0] - estimate[past]  # the last six hours, against the blend
         weight *= _near((trend - rows.experts[row, 0] + estimate[row]) / 0.4, 0.3)
-        known = rows.known[past] < np.inf
+        known = rows.known[past] <= now
         if np.count_nonzero(known) < MIN_TRIALS:
             return np.empty(0), np.empty(0)
         longer, errors, weight = longer[known], self.residual[past][known], weight[known] + 1e-9
