@@ -21,7 +21,7 @@ from operating import (
     status,
     video,
 )
-from queue_insights.actions import apply
+from queue_insights.actions import apply, targets
 
 LONG_AGO = sql.SQL("now() - interval '5 hours'")
 STUCK = {"attempts": 1, "last_attempt_at": LONG_AGO}
@@ -74,7 +74,8 @@ def test_backfilled_rows_are_as_the_application_makes_them_but_for_their_creatio
 def test_backfill_keeps_arrival_across_batches_steps_and_ties(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, size in (("CHUNK", 3), ("FIRST", 1), ("LARGEST", 2)):
+    monkeypatch.setattr(targets, "CHUNK", 3)
+    for name, size in (("FIRST", 1), ("LARGEST", 2)):
         monkeypatch.setattr(apply, name, size)
     many(bench, "audio_ready", 40)
     many(bench, "aligned", 30, prefix="later")

@@ -20,7 +20,7 @@ from conftest import Bench
 from operating import give_rows, ledger_agrees, many, operable, rows, video
 from processes import Process, children
 from queue_insights import demo
-from queue_insights.actions import OperableQueue, apply
+from queue_insights.actions import OperableQueue, apply, targets
 
 KILLS = 30  # in each variant, so 60 in a test run
 ACTIONS = ("backfill", "reset", "requeue", "prune")
@@ -39,7 +39,8 @@ def own_server() -> Iterator[demo.EmbeddedServer]:
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, size in (("CHUNK", 5), ("FIRST", 1), ("LARGEST", 2)):
+    monkeypatch.setattr(targets, "CHUNK", 5)
+    for name, size in (("FIRST", 1), ("LARGEST", 2)):
         monkeypatch.setattr(apply, name, size)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Bench
 from operating import RECORD, changes, give_rows, many, operable, rows, video
-from queue_insights.actions import apply
+from queue_insights.actions import apply, targets
 from workers import STEPS, Worker, crew
 
 # What the application's own way of working can raise beside any action (the README names them).
@@ -24,7 +24,8 @@ STAGES = ("lyrics_acquired", "audio_ready", "aligned", "translated")
 def live(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A queue with work of every kind, and batches small enough to be many."""
     monkeypatch.setattr(apply, "REST", 1.0)
-    for name, size in (("CHUNK", 10), ("FIRST", 2), ("LARGEST", 10)):
+    monkeypatch.setattr(targets, "CHUNK", 10)
+    for name, size in (("FIRST", 2), ("LARGEST", 10)):
         monkeypatch.setattr(apply, name, size)
     for stage in STAGES:
         many(bench, stage, 150, prefix=stage)

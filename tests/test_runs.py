@@ -13,7 +13,7 @@ import pytest
 from conftest import Bench
 from operating import everything, give_rows, ledger_agrees, many, operable, pending, rows
 from processes import Gate, Process, children, until
-from queue_insights.actions import apply, ledger, progress
+from queue_insights.actions import apply, ledger, progress, targets
 from queue_insights.errors import DatabaseError, RunError
 
 Start = Callable[[Callable[[], Any]], Process]
@@ -28,7 +28,8 @@ def bench(fresh: Callable[[str], Bench]) -> Bench:
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, size in (("CHUNK", 2), ("FIRST", 1), ("LARGEST", 1)):
+    monkeypatch.setattr(targets, "CHUNK", 2)
+    for name, size in (("FIRST", 1), ("LARGEST", 1)):
         monkeypatch.setattr(apply, name, size)
 
 

@@ -2,8 +2,8 @@
 
 A worker selects a track, ensures its row, starts, completes or fails, and derives the stage: each
 step a transaction of its own. It sees to its own share of the tracks, so that without anybody else
-at the table no worker meets an error. As a script: ``workers.py URL VARIANT NUMBER OF THINK`` works
-until its stdin closes, then prints one JSON object.
+at the table no worker meets an error. As a script: ``workers.py URL VARIANT NUMBER OF THINK STAGES
+ORDER`` works until its stdin closes, then prints one JSON object.
 """
 
 import contextlib
@@ -84,8 +84,9 @@ class Worker:
     completed: int = 0
     ordered: bool = True  # select in order of arrival; else any
 
-    def __post_init__(self) -> None:
-        self._select = SELECT.format(
+    @property
+    def _select(self) -> str:
+        return SELECT.format(
             owner="spotify_track_id" if self.variant == "a" else "subject_id",
             ours="" if self.variant == "a" else "AND a.subject_type = 'track'",
             order="ORDER BY coalesce(a.created_at, t.updated_at)" if self.ordered else "",
@@ -131,9 +132,10 @@ class Worker:
         return cursor.fetchall() if cursor.description else cursor.rowcount
 
 
-def main(url: str, variant: str, number: str, of: str, think: str, stages: str) -> None:
+def main(url: str, variant: str, number: str, of: str, think: str, stages: str, order: str) -> None:
     with psycopg.connect(url, autocommit=True, application_name="worker") as connection:
         worker = Worker(connection, variant, int(number), int(of), float(think))
+        worker.ordered = order == "arrival"
         worker.chance.seed(int(number))
         print("ready", flush=True)
         sys.stdin.readline()
@@ -145,14 +147,19 @@ def main(url: str, variant: str, number: str, of: str, think: str, stages: str) 
 
 @contextlib.contextmanager
 def crew(
-    url: str, variant: str, size: int, think: float = 0.0, stages: str = ",".join(STEPS)
+    url: str,
+    variant: str,
+    size: int,
+    think: float = 0.0,
+    stages: str = ",".join(STEPS),
+    order: str = "arrival",
 ) -> Iterator[list[dict[str, Any]]]:
     """*size* worker processes while the block runs; afterwards the list has what each met."""
     met: list[dict[str, Any]] = []
     command = [sys.executable, __file__, url, variant]
     workers = [
         subprocess.Popen(
-            [*command, str(number), str(size), str(think), stages],
+            [*command, str(number), str(size), str(think), stages, order],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

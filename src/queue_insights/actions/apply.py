@@ -13,22 +13,18 @@ from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from queue_insights.actions import batch, ledger, undo
-from queue_insights.actions.batch import OF_RUN
-from queue_insights.actions.definitions import ACTIONS, Action, Parameters, selection
+from queue_insights.actions import batch, ledger, targets, undo
+from queue_insights.actions.definitions import ACTIONS, Action, Parameters
 from queue_insights.actions.ledger import RUNS, TARGETS
 from queue_insights.actions.progress import Progress
+from queue_insights.actions.targets import CHUNK
 from queue_insights.database import Database
 from queue_insights.errors import DatabaseError, RunError, Stopped
 from queue_insights.queue import Queue
 
-CHUNK = 50  # targets that are taken together; the smallest batch
 FIRST = 1000 // CHUNK
 LARGEST = 20_000 // CHUNK
-ALL = 2**62
-CHUNKS_PER_STEP = 10**12  # so that the chunks of one step come after those of the one before
 TARGET_SECONDS = 0.5
 GENTLE_SECONDS = 0.03
 REST = 3.0  # times as long as the batch before it took
@@ -120,8 +116,8 @@ def start(
             ledger.create(connection)
             row |= {"planned": {}, "rows_planned": 0}
             run = connection.scalar(sa.insert(RUNS).values(row).returning(RUNS.c.run))
-            targets = _targets(queue, action, parameters, planned)
-            found = connection.execute(targets, {"of_run": run})
+            listing = targets.store(queue, action, parameters, planned)
+            found = connection.execute(listing, {"of_run": run})
             now = {row.task_type: int(row.rows) for row in found}
             accept(now)
             planned = now if planned is None else planned
@@ -136,56 +132,6 @@ def start(
             raise _occupied(queue, action) from None
         raise
     return _drive(queue, int(run), 1, pause)
-
-
-def _targets(
-    queue: Queue, action: Action, parameters: Parameters, planned: dict[str, int] | None
-) -> sa.Select[Any]:
-    """Store the first *planned* rows of each task in order of arrival, in chunks; returns, for
-    each task, how many rows there are."""
-    steps = queue.pipeline.select(parameters.tasks)
-    limits = (planned[step.task] if planned is not None else ALL for step in steps)
-    step = (
-        sa.values(
-            sa.column("position", sa.Integer),
-            sa.column("task_type", sa.Text),
-            sa.column("planned", sa.BigInteger),
-            name="step",
-        )
-        .data([(i, s.task, n) for i, (s, n) in enumerate(zip(steps, limits, strict=True))])
-        .cte("step")
-    )
-    found = selection(queue.schema, action, parameters)
-    order = (found.c.arrived_at, found.c.track_id)
-    number = sa.func.row_number().over(partition_by=found.c.position, order_by=order) - 1
-    ordered = sa.select(
-        found.c.position,
-        sa.cast(found.c.id, sa.Text).label("id"),
-        found.c.arrived_at,
-        number.label("number"),
-    ).cte("ordered")
-    part = ordered.c.number.op("/")(sa.literal_column(str(CHUNK)))
-    chunk = ordered.c.position * sa.literal_column(str(CHUNKS_PER_STEP)) + part
-    rows = (
-        sa.select(
-            OF_RUN,
-            chunk,
-            step.c.task_type,
-            sa.func.array_agg(aggregate_order_by(ordered.c.id, ordered.c.number)),
-            sa.func.array_agg(aggregate_order_by(ordered.c.arrived_at, ordered.c.number)),
-        )
-        .select_from(ordered.join(step, step.c.position == ordered.c.position))
-        .where(ordered.c.number < step.c.planned)
-        .group_by(chunk, step.c.task_type)
-    )
-    columns = ["run", "chunk", "task_type", "ids", "arrived"]
-    stored = sa.insert(TARGETS).from_select(columns, rows).cte("stored")
-    return (
-        sa.select(step.c.task_type, sa.func.count(ordered.c.position).label("rows"))
-        .select_from(step.outerjoin(ordered, step.c.position == ordered.c.position))
-        .group_by(step.c.task_type)
-        .add_cte(stored)
-    )
 
 
 def _occupied(queue: Queue, action: Action) -> RunError:

@@ -2,6 +2,9 @@
 
 Rows that somebody has locked are left for a later turn instead of waited for, so that a batch
 neither waits on a worker nor can deadlock with one.
+
+Each target is looked up by itself (LATERAL, and arrays of ids): joined as sets, a planner that
+knows how many targets a batch has would read the whole table for each batch.
 """
 
 from collections.abc import Mapping
@@ -46,8 +49,7 @@ def statement(schema: Schema, action: Action, parameters: Parameters, step: Step
         changed, before = _rewrite(schema, action, parameters, step, todo)
     left = _left(schema, action, parameters, step, todo, changed)
     dropped = sa.select(left.c.id, left.c.reason).where(left.c.reason != LOCKED).cte("dropped")
-    done = sa.select(sa.func.count()).select_from(changed).scalar_subquery()
-    gone = sa.select(sa.func.count()).select_from(dropped).scalar_subquery()
+    done, gone = _number(changed), _number(dropped)
     return (
         sa.update(RUNS)
         .where(RUNS.c.run == OF_RUN)
@@ -59,6 +61,10 @@ def statement(schema: Schema, action: Action, parameters: Parameters, step: Step
         .returning(done.label("done"), gone.label("dropped"))
         .add_cte(_again(step, left), _recorded(step, changed, before, dropped))
     )
+
+
+def _number(rows: sa.CTE) -> sa.ScalarSelect[int]:
+    return sa.select(sa.func.count()).select_from(rows).scalar_subquery()
 
 
 def _taken(step: Step) -> sa.CTE:
@@ -91,13 +97,13 @@ def _insert(schema: Schema, step: Step, todo: sa.CTE) -> sa.CTE:
     tracks, tasks = schema.tracks.alias("track"), schema.tasks
     # FOR UPDATE, so that a track whose row a worker is just inserting counts as locked: the
     # foreign key holds it FOR KEY SHARE. A row that is there already is a conflict.
-    locked = (
-        sa.select(tracks.c.id, todo.c.arrived)
-        .join_from(todo, tracks, tracks.c.id == sa.cast(todo.c.id, tracks.c.id.type))
-        .where(tracks.c.stage == step.stage)
-        .with_for_update(of=tracks, skip_locked=True)
-        .cte("locked")
+    free = (
+        sa.select(tracks.c.id)
+        .where(_same(tracks, todo), tracks.c.stage == step.stage)
+        .with_for_update(skip_locked=True)
+        .lateral("free")
     )
+    locked = sa.select(free.c.id, todo.c.arrived).join_from(todo, free, sa.true()).cte("locked")
     values: dict[str, Any] = {
         "track_id": locked.c.id,
         "task_type": sa.literal(step.task),
@@ -133,8 +139,9 @@ def _rewrite(
     if action.kind == "update":
         values = action.makes(dict(tasks.c.items()), step, parameters)
         write = sa.update(tasks).values({tasks.c[key]: value for key, value in values.items()})
+    ids = sa.func.array(sa.select(locked.c.id).scalar_subquery(), type_=sa.ARRAY(tasks.c.id.type))
     changed = (
-        write.where(tasks.c.id == locked.c.id)
+        write.where(tasks.c.id == sa.any_(ids))
         .returning(
             tasks.c.id.label("row_id"),
             tasks.c.id.label("target"),
@@ -155,28 +162,28 @@ def _locked_rows(
     that moved at the same moment would change what its row is."""
     tracks, row = schema.tracks.alias("track"), schema.tasks.alias("task")
     named = schema.tasks.alias("named")
-    owners = sa.select(named.c.track_id).join_from(todo, named, _same(named, todo))
+    owner = sa.select(named.c.track_id).where(_same(named, todo)).limit(1).lateral("owner")
     parent = (
         sa.select(tracks.c.id, tracks.c.stage)
-        .where(tracks.c.id.in_(owners))
-        .with_for_update(read=True, of=tracks, skip_locked=True)
-        .cte("parent")
+        .where(tracks.c.id == owner.c.track_id)
+        .with_for_update(read=True, skip_locked=True)
+        .lateral("parent")
     )
     keys = schema.tasks.c.keys() if action.kind == "delete" else ("id", *CHANGED)
     image = json_object({schema.tasks.c[key].name: imaged(row.c[key]) for key in keys})
     trackless = ~sa.exists().where(schema.of_track(row, tracks)).correlate(row)
-    return (
+    free = (
         sa.select(row.c.id, image.label("before"))
-        .select_from(
-            todo.join(row, _same(row, todo)).outerjoin(parent, parent.c.id == row.c.track_id)
-        )
         .where(
+            _same(row, todo),
             sa.or_(parent.c.id.is_not(None), trackless),
             _qualifies(schema, action, parameters, step, row, parent.c.stage, todo.c.arrived),
         )
-        .with_for_update(of=row, skip_locked=True)
-        .cte("locked")
+        .with_for_update(skip_locked=True)
+        .lateral("free")
     )
+    found = todo.join(owner, sa.true()).outerjoin(parent, sa.true()).join(free, sa.true())
+    return sa.select(free.c.id, free.c.before).select_from(found).cte("locked")
 
 
 def _same(row: sa.FromClause, target: sa.FromClause) -> sa.ColumnElement[bool]:
@@ -211,9 +218,10 @@ def _left(
     """The targets that were not changed, and why. Those that this statement's snapshot still sees
     qualify were skipped because somebody had them locked."""
     tracks, row = schema.tracks.alias("track"), schema.tasks.alias("task")
+    some_left = _number(changed) < _number(todo)  # asked once, where the rest is asked of each
     rest = (
         sa.select(todo)
-        .where(~sa.exists().where(sa.cast(changed.c.target, sa.Text) == todo.c.id))
+        .where(some_left, ~sa.exists().where(sa.cast(changed.c.target, sa.Text) == todo.c.id))
         .cte("rest")
     )
     if action.kind == "insert":

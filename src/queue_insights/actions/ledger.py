@@ -65,11 +65,13 @@ BATCHES = sa.Table(
     sa.Column("kept", sa.dialects.postgresql.JSONB),
 )
 
-# A frozen process must not keep its locks: the server ends its transaction.
+# A frozen process must not keep its locks: the server ends its transaction. Compiling (jit) a batch
+# takes longer than it saves.
 _SETTINGS = sa.text("""
     SELECT set_config('lock_timeout', :lock, true),
            set_config('statement_timeout', :statement, true),
-           set_config('idle_in_transaction_session_timeout', :idle, true)
+           set_config('idle_in_transaction_session_timeout', :idle, true),
+           set_config('jit', 'off', true)
 """)
 
 _HAS_PRIVILEGE = sa.text("SELECT has_table_privilege(:table, :privilege)")

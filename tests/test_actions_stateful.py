@@ -1,0 +1,277 @@
+"""Random sequences of worker steps, outside changes, actions and undos, on both variants.
+
+After each action: it took exactly the rows that DESIGN section 3 says, at most as many as asked for
+and those first in order of arrival, made of them what its plan said, and touched nothing else.
+After each undo: what was still as the run had left it is as it was before, all else as it is.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from conftest import Bench
+from operating import operable, rows, video
+from queue_insights.actions import OperableQueue
+from workers import STEPS, Worker
+
+TASK_AT = dict(list(STEPS.items())[:3])  # three steps are enough, and quicker
+STAGES = (*TASK_AT, "translated", "ready")
+PREVIOUS = ("none", *TASK_AT.values())
+DUE = "(VALUES {}) AS due (position, stage, task, previous)".format(
+    ", ".join(
+        f"({i}, '{stage}', '{task}', '{PREVIOUS[i]}')"
+        for i, (stage, task) in enumerate(TASK_AT.items())
+    )
+)
+ARRIVAL = """coalesce((SELECT max(completed_at) FROM audio_tasks p
+    WHERE p.spotify_track_id = t.spotify_track_id AND p.task_type = due.previous),
+    a.created_at, t.updated_at)"""
+LEFT = "a.attempts < a.max_attempts"
+# Which rows (by track and task) each action takes: the table of states, in plain SQL.
+TAKES = {
+    "backfill": "t.stage = due.stage AND a.id IS NULL",
+    "reset": "t.stage = due.stage AND a.status = 'running' AND (a.last_attempt_at IS NULL "
+    "OR a.last_attempt_at < now() - interval '30 minutes')",
+    "retry": f"t.stage = due.stage AND (a.status = 'failed' OR a.status = 'pending' AND ({LEFT}) "
+    "IS NOT TRUE)",
+    "requeue": "t.stage = due.stage AND a.status = 'completed'",
+    "prune": "t.stage <> due.stage AND a.status = 'pending'",
+    "prune failed": "t.stage <> due.stage AND a.status = 'failed'",
+}
+OURS = "a.spotify_track_id = t.spotify_track_id AND a.task_type = due.task"
+FOUND = f"""
+    SELECT t.spotify_track_id, due.task, a.id, {ARRIVAL} AS arrived
+    FROM tracks t CROSS JOIN {DUE} LEFT JOIN audio_tasks a ON {OURS}
+    WHERE {{takes}} ORDER BY arrived, 1, due.position
+"""
+# What a row may be at first: SQL for status, attempts, last_attempt_at and the like.
+ROWS = {
+    "fresh pending": ("pending", {}),
+    "exhausted": ("failed", {"attempts": 3}),
+    "null attempts": ("pending", {"attempts": None}),
+    "null limit": ("failed", {"attempts": 1, "max_attempts": None}),
+    "retryable": ("failed", {"attempts": 1}),
+    "running": ("running", {"attempts": 1, "last_attempt_at": "now"}),
+    "stuck": ("running", {"attempts": 2, "last_attempt_at": "2026-01-01Z"}),
+    "stuck at the limit": ("running", {"attempts": 4, "last_attempt_at": None}),
+    "completed": ("completed", {"attempts": 1, "completed_at": "2026-01-02Z"}),
+}
+
+
+@dataclass
+class Done:
+    """A run, with the rows that it changed as they were before it and after."""
+
+    run: Any
+    before: dict[int, str]
+    after: dict[int, str]
+
+
+class QueueUnderActions(RuleBasedStateMachine):
+    bench: Bench
+    queue: OperableQueue
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[Done] = []
+        self.tracks: list[str] = []
+        self.videos: list[Any] = []
+
+    @initialize()
+    def begin(self) -> None:
+        self.bench.connection.execute(
+            "DROP SCHEMA IF EXISTS queue_insights CASCADE; TRUNCATE audio_tasks, tracks CASCADE"
+        )
+        for task in ("align", "clip"):
+            video(self.bench, task, "pending")
+            video(self.bench, task, "running")
+        self.videos = self._videos()
+
+    def _videos(self) -> list[Any]:
+        return self.bench.sql("SELECT t::text FROM audio_tasks t WHERE spotify_track_id IS NULL")
+
+    @rule(stage=st.sampled_from(STAGES), minutes=st.integers(0, 5), count=st.integers(1, 3))
+    def arrive(self, stage: str, minutes: int, count: int) -> None:
+        for _ in range(count):
+            self.tracks.append(f"t{len(self.tracks):03}")
+            self.bench.sql(
+                "INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at) VALUES "
+                "(%s, 'Song', '[]', %s, timestamptz '2026-01-03Z' + make_interval(mins => %s))",
+                self.tracks[-1],
+                stage,
+                minutes,
+            )
+
+    @precondition(lambda self: self.tracks)
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from(sorted(ROWS)),
+        task=st.sampled_from([*TASK_AT.values()]),
+    )
+    def somebody_writes_a_row(self, data: st.DataObject, kind: str, task: str) -> None:
+        track = data.draw(st.sampled_from(self.tracks))
+        self.bench.sql(
+            "DELETE FROM audio_tasks WHERE spotify_track_id = %s AND task_type = %s", track, task
+        )
+        status, columns = ROWS[kind]
+        self.bench.task(track, task, status, **columns)
+
+    @precondition(lambda self: self.tracks)
+    @rule(data=st.data(), stage=st.sampled_from(STAGES))
+    def somebody_moves_a_track(self, data: st.DataObject, stage: str) -> None:
+        track = data.draw(st.sampled_from(self.tracks))
+        self.bench.sql("UPDATE tracks SET stage = %s WHERE spotify_track_id = %s", stage, track)
+
+    @rule(stage=st.sampled_from([*TASK_AT]), seed=st.integers(0, 99), steps=st.integers(1, 4))
+    def workers_work(self, stage: str, seed: int, steps: int) -> None:
+        chance = random.Random(seed)
+        worker = Worker(self.bench.connection, self.bench.variant, chance=chance)
+        for _ in range(steps):
+            worker.step(stage)
+        assert worker.errors == []
+
+    @rule(hours=st.sampled_from([1, 5]))
+    def time_passes(self, hours: int) -> None:
+        self.bench.sql(
+            "UPDATE audio_tasks SET last_attempt_at = last_attempt_at - make_interval(hours => %s),"
+            " next_retry_at = next_retry_at - make_interval(hours => %s) "
+            "WHERE spotify_track_id IS NOT NULL",
+            hours,
+            hours,
+        )
+
+    @rule(
+        action=st.sampled_from(sorted(TAKES)),
+        limit=st.none() | st.integers(1, 3),
+        attempts=st.sampled_from(["refund", "keep", "zero"]),
+        by_token=st.booleans(),
+    )
+    def act(self, action: str, limit: int | None, attempts: str, by_token: bool) -> None:
+        name = action.split()[0]
+        options: dict[str, Any] = {"limit": limit}
+        if action == "prune failed":
+            options["status"] = "failed"
+        if action == "reset":
+            options["attempts"] = attempts
+        found = self.bench.sql(FOUND.format(takes=TAKES[action]))[:limit]
+        before = rows(self.bench.connection)
+        tracks = self.bench.sql("SELECT * FROM tracks ORDER BY 1")
+        plan = getattr(self.queue, f"plan_{name}")(**options)
+        assert plan.rows == len(found)
+        given = {"confirm": plan.token} if by_token else {"max_rows": len(found)}
+        run = plan.apply(pause=0, **given)
+        assert (run.state, run.row["rows_done"], run.row["rows_dropped"]) == (
+            *("finished", len(found), 0),
+        )
+        after = rows(self.bench.connection)
+        changed = {id for id in before.keys() | after.keys() if before.get(id) != after.get(id)}
+        if name == "backfill":
+            self._check_inserted(found, changed, before)
+        else:
+            assert changed == {id for _, _, id, _ in found}
+        if name == "prune":
+            assert not changed & after.keys()
+        elif name != "backfill":
+            assert changed <= after.keys()
+        self._check_ends(changed, plan.counts)
+        assert self.bench.sql("SELECT * FROM tracks ORDER BY 1") == tracks
+        keep = lambda all_of: {id: row for id, row in all_of.items() if id in changed}  # noqa: E731
+        self.done.append(Done(run, keep(before), keep(after)))
+
+    def _check_inserted(
+        self, found: list[tuple[Any, ...]], new: set[int], before: dict[int, str]
+    ) -> None:
+        assert not new & before.keys()
+        made = self.bench.sql(
+            "SELECT spotify_track_id, task_type, created_at, status, attempts, max_attempts "
+            "FROM audio_tasks WHERE id = ANY(%s)",
+            list(new),
+        )
+        expected = {(track, task, at, "pending", 0, 3) for track, task, _, at in found}
+        assert set(made) == expected
+
+    def _check_ends(self, changed: set[int], counts: Any) -> None:
+        """The plan's ends_pending and ends_exhausted are true afterwards."""
+        found = self.bench.sql(
+            f"SELECT coalesce({LEFT}, false), status FROM audio_tasks a WHERE id = ANY(%s)",
+            list(changed),
+        )
+        assert all(status == "pending" for _, status in found)
+        usable = sum(1 for left, _ in found if left)
+        ends = (usable, len(found) - usable)
+        assert (counts.ends_pending.sum(), counts.ends_exhausted.sum()) == ends
+
+    @precondition(lambda self: self.done)
+    @rule(data=st.data())
+    def undo(self, data: st.DataObject) -> None:
+        last_first = st.sampled_from([*reversed(self.done)])
+        done = data.draw(last_first)
+        self.done.remove(done)
+        now = rows(self.bench.connection)
+        changed = done.before.keys() | done.after.keys()
+        kept = {id for id in changed if now.get(id) != done.after.get(id)}
+        removed = done.before.keys() - done.after.keys()
+        kept |= {id for id in removed if not self._has_room(done.before[id])}
+        done.run.undo(pause=0)
+        expected, back = dict(now), changed - kept
+        for id in back:
+            expected.pop(id, None)
+            if id in done.before:
+                expected[id] = done.before[id]
+        assert rows(self.bench.connection) == expected
+        row = done.run.row
+        assert (row["state"], row["rows_undone"], row["rows_kept"]) == (
+            *("undone", len(back), len(kept)),
+        )
+        assert len(done.run.kept()) == len(kept)
+
+    def _has_room(self, removed: str) -> bool:
+        """Whether no other row has taken the place of a removed one."""
+        place = "a.task_type = r->>'task_type' AND a.spotify_track_id = r->>'spotify_track_id'"
+        record = removed[: removed.rindex("}") + 1]
+        (found,) = self.bench.sql(
+            f"SELECT count(*) FROM audio_tasks a, (SELECT %s::jsonb r) x WHERE {place}", record
+        )
+        return bool(found[0] == 0)
+
+    @invariant()
+    def videos_are_never_touched(self) -> None:
+        assert self._videos() == self.videos
+
+    @invariant()
+    def no_run_is_left_unfinished(self) -> None:
+        if self.done:
+            found = self.bench.sql("SELECT count(*) FROM queue_insights.targets")
+            assert found == [(0,)]
+
+
+def test_actions_and_undo_hold_their_invariants(bench: Bench, tmp_path: Path) -> None:
+    shipped = yaml.safe_load(Path("params/pipelines/karaoke.yaml").read_text())
+    file = tmp_path / "short.yaml"
+    file.write_text(yaml.safe_dump(shipped | {"steps": shipped["steps"][: len(TASK_AT)]}))
+    machine: Callable[[], RuleBasedStateMachine] = type(
+        "Machine", (QueueUnderActions,), {"bench": bench, "queue": operable(bench.url, file)}
+    )
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=15,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,148 @@
+"""The same through PgBouncer in transaction mode: each transaction may get another session."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import psycopg.conninfo
+import pytest
+
+from conftest import Bench
+from operating import ledger_agrees, many, operable, pending, rows
+from processes import until
+from test_runs import (  # noqa: F401  run here once more, with the bench of this module
+    _small_batches,
+    start,
+    test_a_frozen_process_is_taken_over_and_changes_nothing_when_it_wakes,
+    test_a_killed_run_is_refused_to_others_who_are_told_who_has_it_and_resumed,
+    test_an_interrupt_ends_the_run_after_the_batch_in_hand_and_says_how_to_resume,
+    test_of_two_that_start_at_the_same_time_one_runs_and_the_other_is_told_by_whom,
+    test_passing_troubles_are_outlived,
+    test_stop_from_elsewhere_ends_it_after_the_batch_in_hand,
+)
+
+# Debian installs it where only root's PATH leads.
+PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None and not os.environ.get("CI"),
+    reason="pgbouncer is not installed (Debian's package of that name)",
+)
+
+
+@contextlib.contextmanager
+def pgbouncer(url: str, lifetime: int = 0) -> Iterator[str]:
+    """The URL of a PgBouncer in transaction mode before the database of *url*, whose sessions live
+    for *lifetime* seconds: with 0, for one transaction each."""
+    assert PROGRAM is not None, "pgbouncer is required when CI is set: apt-get install pgbouncer"
+    server = psycopg.conninfo.conninfo_to_dict(url)
+    target = " ".join(
+        f"{key}='{server[key]}'"
+        for key in ("host", "port", "dbname", "user", "password")
+        if server.get(key)
+    )
+    folder = Path(tempfile.mkdtemp(prefix="queue-insights-pgbouncer-", dir="/var/tmp"))
+    (folder / "pgbouncer.ini").write_text(
+        f"""
+[databases]
+{server["dbname"]} = {target}
+[pgbouncer]
+pool_mode = transaction
+default_pool_size = 8
+auth_type = any
+listen_addr =
+listen_port = 6432
+unix_socket_dir = {folder}
+server_lifetime = {lifetime}
+"""
+    )
+    account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # it refuses to run as root
+    if account is not None:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        (folder / "pgbouncer.ini").chmod(0o644)
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [PROGRAM, "-q", str(folder / "pgbouncer.ini")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            extra_groups=[] if account else None,
+        )
+    through = f"postgresql://postgres@/{server['dbname']}?host={folder}&port=6432"
+
+    def answers() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()
+        with contextlib.suppress(psycopg.OperationalError):
+            psycopg.connect(through).close()
+            return True
+        return False
+
+    try:
+        until(answers)
+        yield through
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def bench(fresh: Callable[[str], Bench]) -> Iterator[Bench]:
+    """A database whose URL leads through PgBouncer; ``bench.connection`` does not."""
+    direct = fresh("b")
+    with pgbouncer(direct.url) as through:
+        yield Bench(through, "b", direct.connection, operable(through))
+
+
+def test_every_transaction_has_a_session_of_its_own_here(bench: Bench) -> None:
+    """Or the tests of this module would show nothing."""
+    with (
+        psycopg.connect(bench.url, autocommit=True, prepare_threshold=None) as one,
+        psycopg.connect(bench.url, autocommit=True, prepare_threshold=None) as two,
+    ):
+        pid = "SELECT pg_backend_pid()"
+        found = {c.execute(pid).fetchone() for c in (one, two, one, two)}
+    assert len(found) == 4
+
+
+def test_plan_apply_and_undo_through_a_transaction_pooler(bench: Bench) -> None:
+    tracks = many(bench, "audio_ready", 9)
+    queue = operable(bench.url)
+    plan = queue.plan_backfill()
+    assert plan.rows == 9
+    run = plan.apply(confirm=plan.token, pause=0)
+    assert pending(bench, "align") == tracks
+    ledger_agrees(bench, run.run)
+    run.undo(pause=0)
+    assert rows(bench.connection) == {}
+
+
+def test_nothing_that_a_transaction_sets_stays_in_the_session_that_others_get_next(
+    fresh: Callable[[str], Bench],
+) -> None:
+    direct = fresh("b")
+    many(direct, "audio_ready", 9)
+    settings = ("lock_timeout", "statement_timeout", "transaction_read_only", "jit")
+    with pgbouncer(direct.url, lifetime=3600) as through:
+
+        def found() -> list[object]:
+            with psycopg.connect(through, autocommit=True, prepare_threshold=None) as connection:
+                ask = "SELECT pg_backend_pid(), " + ", ".join(
+                    f"current_setting('{name}')" for name in settings
+                )
+                return list(connection.execute(ask).fetchone() or ())
+
+        before = found()
+        queue = operable(through)
+        queue.backlog()
+        queue.plan_backfill().apply(max_rows=9, pause=0).undo(pause=0)
+        assert found() == before
