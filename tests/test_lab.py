@@ -65,6 +65,9 @@ def _answers(address: str, server: subprocess.Popen[bytes]) -> bool:
 
 def run_all(browser: Chrome) -> None:
     """Menu Run, Run All Cells; returns once no cell is running or queued."""
+    # Asked to run before it has one, JupyterLab asks back which kernel.
+    kernel = "return document.querySelector('.jp-KernelName')?.textContent.includes('Python')"
+    WebDriverWait(browser, PATIENCE).until(lambda b: b.execute_script(kernel))
     idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
     WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.CSS_SELECTOR, idle))
     menu = "//div[contains(@class,'lm-MenuBar-itemLabel') and text()='Run']"
