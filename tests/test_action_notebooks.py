@@ -1,0 +1,120 @@
+"""backfill.ipynb and reset_tasks.ipynb: they plan until told to act, and show before and after."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import psycopg
+import pytest
+import yaml
+
+from queue_insights import parameters
+from reporting import MISSING, ROOT, incident, queue_insights
+
+PARAMS = [
+    *("backfill_plan", "backfill_unattended"),
+    *("reset_tasks_plan", "reset_tasks_unattended"),
+]
+
+
+@pytest.fixture
+def url(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
+    with incident(server, templates, "b") as url:
+        yield url
+
+
+def rows(url: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT * FROM audio_tasks ORDER BY id").fetchall()
+
+
+def sides(folder: Path) -> dict[str, dict[str, str]]:
+    """The table of before and after, by task."""
+    text = (folder / "tables" / "before_and_after.csv").read_text("utf-8")
+    return {row["task_type"]: row for row in csv.DictReader(text.splitlines())}
+
+
+def report(url: str, output: Path, name: str, *arguments: str | Path) -> tuple[Path, str]:
+    """The folder of a run that goes well, and what its notebook printed."""
+    done = queue_insights("report", name, *arguments, "--output", output, url=url)
+    assert done.returncode == 0, done.stderr
+    (folder,) = output.glob(f"{name}-*")
+    cells = nbformat.read(folder / f"{name}.ipynb", as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return folder, "".join(output.get("text", "") for output in outputs)
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_each_parameter_file_fits_its_notebook(name: str) -> None:
+    notebook = name.removesuffix("_plan").removesuffix("_unattended")
+    read = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
+    values = yaml.safe_load((ROOT / "params" / f"{name}.yaml").read_text())
+    known = parameters.declared(read, notebook)
+    assert parameters.validated(known, values, [], notebook, "-f") == values
+    assert ("max_rows" in values) == name.endswith("unattended")
+    assert "confirm" not in values
+
+
+def test_backfill_plans_then_fills_in_with_the_token_that_it_printed(
+    url: str, tmp_path: Path
+) -> None:
+    before = rows(url)
+    file = ROOT / "params" / "backfill_plan.yaml"
+    folder, printed = report(url, tmp_path / "plan", "backfill", "-f", file)
+    assert rows(url) == before
+    assert "Nothing was changed." in printed
+    align = sides(folder)["align"]
+    assert (align["tracks_before"], align["pending_before"]) == ("50", "0")
+    (token,) = re.findall(r"^confirm: (\S+)$", printed, re.MULTILINE)
+
+    folder, _ = report(url, tmp_path / "done", "backfill", "-f", file, "-p", "confirm", token)
+    align = sides(folder)["align"]
+    assert (align["tracks_before"], align["pending_before"]) == ("50", "0")
+    assert (align["tracks_after"], align["pending_after"]) == ("50", "50")
+    assert (
+        abs(
+            float(align["oldest_waiting_seconds_before"])
+            - float(align["oldest_waiting_seconds_after"])
+        )
+        < 120
+    )
+    made = rows(url)[len(before) :]
+    assert len(made) == MISSING["audio_ready"]
+
+
+def test_unattended_it_does_no_more_than_it_may(url: str, tmp_path: Path) -> None:
+    before = rows(url)
+    file = tmp_path / "params.yaml"
+    shipped = yaml.safe_load((ROOT / "params" / "backfill_unattended.yaml").read_text())
+    file.write_text(yaml.safe_dump(shipped | {"max_rows": sum(MISSING.values()) - 1}))
+    refused = queue_insights("report", "backfill", "-f", file, "--output", tmp_path, url=url)
+    assert refused.returncode == 1
+    assert "54" in refused.stderr
+    assert "53" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert rows(url) == before
+
+    shipped_file = ROOT / "params" / "backfill_unattended.yaml"
+    report(url, tmp_path / "done", "backfill", "-f", shipped_file)
+    assert len(rows(url)) == len(before) + sum(MISSING.values())
+
+
+def test_reset_makes_the_stuck_row_pending_and_shows_it(url: str, tmp_path: Path) -> None:
+    file = ROOT / "params" / "reset_tasks_plan.yaml"
+    _, printed = report(url, tmp_path / "plan", "reset_tasks", "-f", file)
+    assert "Nothing was changed." in printed
+    (token,) = re.findall(r"^confirm: (\S+)$", printed, re.MULTILINE)
+    folder, _ = report(url, tmp_path / "done", "reset_tasks", "-f", file, "-p", "confirm", token)
+    segment = sides(folder)["segment"]
+    assert (segment["stuck_before"], segment["pending_before"]) == ("1", "0")
+    assert (segment["stuck_after"], segment["pending_after"]) == ("0", "1")
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
+    assert summary["figures"]["stuck"] == 0
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            "SELECT status, attempts FROM audio_tasks WHERE task_type = 'segment'"
+        ).fetchall()
+    assert found == [("pending", 0)]
