@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psycopg
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from selenium.common.exceptions import JavascriptException
@@ -13,6 +14,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from queue_insights import demo
 from reporting import TITLES, chromium, complaints, incident, queue_insights, requests
 
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND"
@@ -56,6 +58,22 @@ def page(browser: Chrome, reports: Path) -> Chrome:
     return opened(browser, folder / "report.html", DESKTOP)
 
 
+@pytest.fixture(scope="module")
+def forecast(server: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run of throughput_eta, on a queue with sixty days of history."""
+    output = tmp_path_factory.mktemp("forecasts")
+    with psycopg.connect(server("postgres"), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE forecasts")
+        demo.seed(server("forecasts"), "b", 2000)
+        zone = ("-p", "timezone", "Europe/Berlin")
+        done = queue_insights(
+            *("report", "throughput_eta", *zone, "--output", output), url=server("forecasts")
+        )
+        admin.execute("DROP DATABASE forecasts WITH (FORCE)")
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[-1])
+
+
 def opened(browser: Chrome, file: Path, size: tuple[int, int]) -> Chrome:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
@@ -63,6 +81,17 @@ def opened(browser: Chrome, file: Path, size: tuple[int, int]) -> Chrome:
     requests(browser), complaints(browser)
     browser.get(file.as_uri())
     return browser
+
+
+def resized(browser: Chrome, size: tuple[int, int]) -> None:
+    """Change the window's size, and wait until all charts have followed."""
+    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    fits = (
+        "return [...document.querySelectorAll('.js-plotly-plot')].every("
+        "e => Math.abs(e.querySelector('.main-svg').clientWidth - e.clientWidth) < 2)"
+    )
+    WebDriverWait(browser, 10).until(lambda _: browser.execute_script(fits))
 
 
 def texts(browser: Chrome, selector: str) -> list[str]:
@@ -93,12 +122,51 @@ def test_every_chart_is_drawn_without_complaint_or_request(
     url = page.current_url
     opened(page, Path(url.removeprefix("file://")), size)
     charts = page.find_elements(By.CSS_SELECTOR, "figure.chart")
-    assert len(charts) == 2
+    assert len(charts) == 3
     for chart in charts:
-        assert chart.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .bars .point path")
+        assert chart.find_elements(By.CSS_SELECTOR, ".barlayer, .scatterlayer")
+        assert chart.find_elements(By.CSS_SELECTOR, ".point path, .textpoint")
         assert chart.size["width"] <= size[0]
     assert complaints(page) == []
     assert {address for address in requests(page) if not address.startswith("data:")} == {url}
+
+
+def test_charts_of_flow_and_forecast_are_drawn_at_both_sizes(
+    browser: Chrome, forecast: Path
+) -> None:
+    drawn = (
+        ".barlayer .point path",  # time to clear
+        ".scatterlayer .fills path.js-fill",  # fan
+        ".scatterlayer .fills path.js-fill",  # cumulative flow
+        ".scatterlayer .fills path.js-fill",  # depth
+        ".heatmaplayer image",  # throughput by hour
+        ".scatterlayer .point",  # calibration
+    )
+    opened(browser, forecast, DESKTOP)
+    for size in (DESKTOP, PHONE):  # the second is the first page, resized
+        resized(browser, size)
+        charts = browser.find_elements(By.CSS_SELECTOR, "figure.chart")
+        assert len(charts) == len(drawn)
+        for chart, selector in zip(charts, drawn, strict=True):
+            assert chart.find_elements(By.CSS_SELECTOR, selector)
+            assert chart.size["width"] <= size[0]
+    assert "should." in browser.find_element(By.TAG_NAME, "figcaption").text
+    assert complaints(browser) == []
+    asked = {address for address in requests(browser) if not address.startswith("data:")}
+    assert asked == {forecast.as_uri()}
+
+
+def test_a_resized_chart_does_not_cover_what_follows_it(browser: Chrome, forecast: Path) -> None:
+    opened(browser, forecast, DESKTOP)
+    resized(browser, PHONE)
+    for chart in browser.find_elements(By.CSS_SELECTOR, "figure.chart"):
+        bottoms = browser.execute_script(
+            "return ['.main-svg', 'figcaption'].map("
+            "s => arguments[0].querySelector(s).getBoundingClientRect())",
+            chart,
+        )
+        assert bottoms[0]["bottom"] <= bottoms[1]["top"] + 1
+        assert bottoms[0]["height"] >= 300
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
@@ -152,7 +220,7 @@ def test_a_heading_sorts_and_says_so(page: Chrome) -> None:
 
 def test_numbers_and_durations_sort_by_size(page: Chrome) -> None:
     tables = page.find_elements(By.CSS_SELECTOR, "table")
-    page.execute_script("arguments[0].id = 'steps'", tables[1])
+    page.execute_script("arguments[0].id = 'steps'", tables[2])
     headers = page.find_elements(By.CSS_SELECTOR, "#steps thead th")
     names = [header.text for header in headers]
     assert names[2] == "tracks"
@@ -210,7 +278,7 @@ def test_a_dark_page_has_light_text_in_its_charts_too(page: Chrome) -> None:
 def test_on_paper_there_are_charts_and_no_buttons(page: Chrome) -> None:
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
     charts = page.find_elements(By.CSS_SELECTOR, "figure.chart")
-    assert all(c.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .bars path") for c in charts)
+    assert all(c.find_elements(By.CSS_SELECTOR, ".barlayer, .scatterlayer") for c in charts)
     assert not any(box.is_displayed() for box in page.find_elements(By.CSS_SELECTOR, ".search"))
     pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {})["data"])
     assert pdf.startswith(b"%PDF")

@@ -75,3 +75,34 @@ def test_an_empty_queue_still_makes_charts() -> None:
     assert [trace.type for trace in charts.backlog_by_state(empty).data] == ["scatter"]
     step = {"eligible": 0, "visible": 0, "hidden": 0}
     assert len(charts.hidden_vs_visible(audit(step)).data) == 3
+
+
+def test_time_to_clear_shows_ranges_in_hours_and_says_where_there_is_none() -> None:
+    eta = pd.DataFrame(
+        {
+            "stage": ["a", "b", "c"],
+            "task_type": ["align", "<b>clip", "segment"],
+            "status": ["draining", "insufficient_history", "empty"],
+            "clear_lower_seconds": [3600.0, None, 0.0],
+            "clear_p50_seconds": [7200.0, None, 0.0],
+            "clear_upper_seconds": [14400.0, None, 0.0],
+        }
+    )
+    figure = charts.time_to_clear(eta)
+    ranges, median, words = figure.data
+    assert (list(ranges.base), list(ranges.x), list(median.x)) == ([1.0], [3.0], [2.0])
+    assert [word.strip() for word in words.text] == ["insufficient history", "empty"]
+    assert [label.split("<br>")[0] for label in words.y] == ["&lt;b&gt;clip", "segment"]
+    assert list(figure.layout.yaxis.categoryarray) == [*ranges.y, *words.y]
+
+
+def test_week_over_week_sets_the_same_weekdays_side_by_side() -> None:
+    days = pd.date_range("2026-11-08", "2026-11-22", tz="Europe/Berlin").tz_convert("UTC")
+    rows = [(day, task, n) for n, day in enumerate(days) for task in ("align", "clip")]
+    throughput = pd.DataFrame(rows, columns=["bucket", "task_type", "completions"])
+    last, this = charts.week_over_week(throughput, "Europe/Berlin").data
+    assert list(this.y) == [2 * n for n in range(8, 15)]
+    assert list(last.y) == [2 * n for n in range(1, 8)]
+    assert list(last.x) == list(this.x) == ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+    assert this.customdata[-1] == "Sun 2026-11-22"
+    assert last.customdata[-1] == "Sun 2026-11-15"

@@ -186,6 +186,21 @@ def test_an_error_in_a_notebook_shows_no_credential_in_any_of_its_causes(locked:
         assert not words(repr(Queue(Database(url), pipeline.load())))
 
 
+def test_a_password_that_the_server_repeats_is_blotted_out(
+    bench: Bench, run: Callable[..., Result]
+) -> None:
+    bench.track("track", "audio_ready")
+    bench.sql(f"""
+        CREATE FUNCTION fail() RETURNS text LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'no dblink with password={PASSWORD.replace("%", "%%")}'; END $$;
+        ALTER TABLE tracks RENAME TO tracks_table;
+        CREATE VIEW tracks AS SELECT spotify_track_id, title, updated_at,
+            coalesce(nullif(stage, stage), fail()) AS stage FROM tracks_table
+    """)
+    url = f"{bench.url}{'&' if '?' in bench.url else '?'}password={quote(PASSWORD, safe='')}"
+    assert "no dblink with password=***" in one_line(run("backlog", **{READ_URL: url}))
+
+
 def test_no_table(bench: Bench, run: Callable[..., Result]) -> None:
     bench.sql("ALTER TABLE tracks RENAME TO track")
     line = one_line(run("backlog", **{READ_URL: bench.url}), code=2)

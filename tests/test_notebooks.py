@@ -13,6 +13,7 @@ import yaml
 from queue_insights import parameters
 from reporting import MISSING, ROOT, incident
 
+READING = ("backlog_report", "explore", "throughput_eta")
 NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -26,8 +27,8 @@ def read(name: str) -> nbformat.NotebookNode:
     return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
-def test_both_notebooks_are_there() -> None:
-    assert {"backlog_report", "explore"} <= set(NAMES)
+def test_the_reading_notebooks_are_there() -> None:
+    assert set(READING) <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,7 +42,7 @@ def test_a_notebook_has_one_parameters_cell_short_cells_and_no_outputs(name: str
     assert len(set(ids)) == len(ids)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", READING)
 def test_its_parameter_file_fits_it(name: str) -> None:
     values = yaml.safe_load((ROOT / "params" / f"{name}.yaml").read_text())
     known = parameters.declared(read(name), name)
@@ -49,7 +50,7 @@ def test_its_parameter_file_fits_it(name: str) -> None:
     assert set(values) == set(known)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", READING)
 def test_it_runs_with_plain_papermill(name: str, database: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [
@@ -68,7 +69,7 @@ def test_it_runs_with_plain_papermill(name: str, database: str, tmp_path: Path) 
         for cell in nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
         for output in cell.get("outputs", [])
     ]
-    assert sum("application/vnd.plotly.v1+json" in o.get("data", {}) for o in outputs) >= 2
+    assert sum("application/vnd.plotly.v1+json" in o.get("data", {}) for o in outputs) >= 3
     texts = [o["data"]["text/plain"] for o in outputs if "data" in o]
     assert any(text.startswith(f"{sum(MISSING.values())} tracks wait") for text in texts)
     assert not [o for o in outputs if o.output_type == "stream" and o.name == "stderr"]

@@ -103,6 +103,7 @@ def test_a_run_is_a_folder_with_page_notebook_summary_and_tables(backlog: Backlo
         "backlog_report.ipynb",
         "tables/audit.csv",
         "tables/by_stage.csv",
+        "tables/eta.csv",
         "tables/missing.csv",
     }
     assert {path.name for path in backlog.output.iterdir()} == {backlog.folder.name, "index.html"}
@@ -129,8 +130,12 @@ def test_the_summary_holds_the_key_figures_of_the_incident(backlog: Backlog) -> 
     expected |= {"orphans": 1, "stuck": 1, "running": 0, "exhausted": 0}
     assert {name: figures[name] for name in expected} == expected
     assert 59 * 60 <= figures["oldest_waiting_seconds"] < 75 * 60
-    assert summary["verdict"] == (f"{hidden} tracks wait, all of them hidden; 1 more is stuck.")
-    assert summary["tables"] == ["audit", "by_stage", "missing"]
+    assert summary["verdict"] == (
+        f"{hidden} tracks wait, all of them hidden; too little history to say when they will be "
+        "done; 1 more is stuck."
+    )
+    assert [figures[f"eta_{level}_seconds"] for level in ("p50", "p80", "p95")] == [None] * 3
+    assert summary["tables"] == ["audit", "eta", "by_stage", "missing"]
     assert (summary["thresholds"], summary["breached"]) == ([], [])
 
 
@@ -158,7 +163,7 @@ def test_the_page_shows_titles_as_text_and_never_as_markup(backlog: Backlog) -> 
     assert set(TITLES) <= set(page.cells)
     assert not [a for a in page.all("img") if a.get("src") == "x"]
     scripts = [a.get("type") for a in page.all("script")]
-    assert scripts == ["application/json", "application/json", None, None]
+    assert scripts == ["application/json"] * 3 + [None, None]
 
 
 def test_the_page_needs_nothing_from_outside_and_may_ask_for_nothing(backlog: Backlog) -> None:
@@ -193,7 +198,7 @@ def test_the_executed_notebook_carries_charts_as_data(backlog: Backlog) -> None:
     executed = nbformat.read(backlog.folder / "backlog_report.ipynb", as_version=4)
     kinds = [set(o.get("data", {})) for c in executed.cells for o in c.get("outputs", [])]
     charts = [kind for kind in kinds if "application/vnd.plotly.v1+json" in kind]
-    assert len(charts) == 2
+    assert len(charts) == 3
     assert not any("text/html" in kind for kind in charts)
 
 
@@ -231,7 +236,8 @@ def test_what_the_notebook_does_not_take_is_refused_before_anything_runs(
 def test_an_unknown_report_names_the_shipped_ones(tmp_path: Path) -> None:
     done = queue_insights("report", "backlog_raport", cwd=tmp_path)
     assert done.returncode == 2
-    assert "shipped are backlog_report, explore" in done.stderr
+    assert "shipped are " in done.stderr
+    assert "backlog_report, explore" in done.stderr
     assert "did you mean 'backlog_report'?" in done.stderr
     assert list(tmp_path.iterdir()) == []
 

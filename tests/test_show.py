@@ -152,6 +152,34 @@ def test_the_verdict_is_one_sentence(
     assert summary.sentence(backlog, audit) == sentence
 
 
+@pytest.mark.parametrize(
+    ("seconds", "timezone", "words"),
+    [
+        (86_400.0, "UTC", "; all done by Thursday 14:00 UTC, 80% sure."),
+        (86_400.0, "Asia/Tokyo", "; all done by Thursday 23:00 JST, 80% sure."),
+        (864_000.0, "UTC", "; all done by Thursday 9 July 2026 14:00 UTC, 80% sure."),
+        (None, "UTC", "; too little history to say when they will be done."),
+    ],
+)
+def test_the_verdict_says_when_it_will_be_done(
+    seconds: float | None, timezone: str, words: str
+) -> None:
+    at = pd.Timestamp("2026-07-02T14:00Z" if seconds == 86_400.0 else "2026-07-09T14:00Z")
+    end = pd.DataFrame(
+        {
+            "status": ["draining" if seconds else "insufficient_history"],
+            "p80_seconds": [seconds],
+            "p80_at": pd.Series([at if seconds else pd.NaT], dtype="datetime64[us, UTC]"),
+        }
+    )
+    backlog = pd.DataFrame({"waiting": [50], "stuck": [0]})
+    audit = pd.DataFrame({"hidden": [50], "orphans": [0]})
+    sentence = summary.sentence(backlog, audit, end, timezone)
+    assert sentence == f"50 tracks wait, all of them hidden{words}"
+    none = summary.sentence(backlog.assign(waiting=0), audit.assign(hidden=0), end, timezone)
+    assert none == "No track waits."
+
+
 def test_key_figures_are_sums_over_the_steps(bench: Bench) -> None:
     assert summary.key_figures(bench.queue.backlog(), bench.queue.audit()) == {
         **dict.fromkeys(["waiting", "eligible", "hidden", "visible", "orphans"], 0),
@@ -166,6 +194,10 @@ def test_key_figures_are_sums_over_the_steps(bench: Bench) -> None:
     counts = {name: figures[name] for name in ("waiting", "hidden", "visible", "exhausted")}
     assert counts == {"waiting": 2, "hidden": 2, "visible": 1, "exhausted": 1}
     assert isinstance(figures["oldest_waiting_seconds"], float)
+    end = pd.DataFrame({"p50_seconds": [5.0], "p80_seconds": [float("nan")], "p95_seconds": [9.0]})
+    with_end = summary.key_figures(bench.queue.backlog(), bench.queue.audit(), end)
+    etas = {name: with_end[name] for name in with_end if name.startswith("eta_")}
+    assert etas == {"eta_p50_seconds": 5.0, "eta_p80_seconds": None, "eta_p95_seconds": 9.0}
 
 
 def test_queue_plan_and_run_show_themselves_in_a_notebook(bench: Bench) -> None:

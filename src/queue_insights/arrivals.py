@@ -12,17 +12,24 @@ from typing import Any
 import sqlalchemy as sa
 
 from queue_insights import visits
-from queue_insights.buckets import Buckets
+from queue_insights.buckets import Buckets, Intervals
 from queue_insights.pipeline import Step
 from queue_insights.schema import Schema
+from queue_insights.states import MOVING, state
 from queue_insights.visits import behind, position, previous_completion
 
 KINDS = ("arrivals", "completions", "failures")
 
 
-def events(schema: Schema, buckets: Buckets) -> sa.CompoundSelect[Any]:
+def events(
+    schema: Schema, buckets: Buckets | Intervals, moving: bool = False
+) -> sa.CompoundSelect[Any]:
     """Counts (kind, position, bucket, n); there may be several about one bucket of a step, and
-    some take away."""
+    some take away.
+
+    With *moving*, arrivals are only those that were completed or still move: not those that left
+    otherwise, nor those that wait for somebody to mend them.
+    """
     seen = _seen(schema, buckets)
     keys = [seen.c[key] for key in ("position", "done", "failed", "came")]
     tally = sa.select(*keys, sa.func.count().label("n")).group_by(*keys).cte("tally")
@@ -32,12 +39,12 @@ def events(schema: Schema, buckets: Buckets) -> sa.CompoundSelect[Any]:
     ]
     stages = [step.stage for step in schema.pipeline.steps]
     if len(set(stages)) < len(stages):  # an arrival may be the latest of several completions
-        return sa.union_all(*found, *_of_visits(schema, buckets))
+        return sa.union_all(*found, *_of_visits(schema, buckets, moving))
     return sa.union_all(
         *found,
         event("arrivals", tally.c.position, tally.c.came, tally.c.n),
         event("arrivals", tally.c.position + 1, tally.c.done, tally.c.n),
-        *_corrections(schema, buckets, seen),
+        *_corrections(schema, buckets, seen, moving),
     )
 
 
@@ -56,13 +63,20 @@ def event(
     return sa.select(*(column.label(label) for label, column in pairs))
 
 
-def _of_visits(schema: Schema, buckets: Buckets) -> Iterable[sa.Select[Any]]:
-    for query in (visits.present(schema), visits.departed(schema, buckets.start)):
+def _of_visits(
+    schema: Schema, buckets: Buckets | Intervals, moving: bool
+) -> Iterable[sa.Select[Any]]:
+    for query in (visits.present(schema), *visits.departed(schema, buckets.start)):
         visit = query.subquery("visit")
-        yield event("arrivals", visit.c.position, buckets.number(visit.c.arrived_at))
+        found = event("arrivals", visit.c.position, buckets.number(visit.c.arrived_at))
+        if moving:
+            found = found.where(
+                visit.c.completed if "completed" in visit.c else visit.c.state.in_(MOVING)
+            )
+        yield found
 
 
-def _seen(schema: Schema, buckets: Buckets) -> sa.CTE:
+def _seen(schema: Schema, buckets: Buckets | Intervals) -> sa.CTE:
     """The rows to which anything happened: id, position, completed, and the buckets of done,
     failed, made, and came (made, where that is sure to be the arrival), null if before.
 
@@ -93,7 +107,9 @@ def _seen(schema: Schema, buckets: Buckets) -> sa.CTE:
     )
 
 
-def _corrections(schema: Schema, buckets: Buckets, seen: sa.CTE) -> Iterable[sa.Select[Any]]:
+def _corrections(
+    schema: Schema, buckets: Buckets | Intervals, seen: sa.CTE, moving: bool
+) -> Iterable[sa.Select[Any]]:
     """The arrivals that are not as ``seen`` suggests."""
     odd = _odd(seen)
     positions = range(len(schema.pipeline.steps))
@@ -106,7 +122,11 @@ def _corrections(schema: Schema, buckets: Buckets, seen: sa.CTE) -> Iterable[sa.
         (odd.c.made.bitwise_and(bit) != 0).label("made"),
     ).select_from(odd.join(step, odd.c.led.bitwise_or(odd.c.made).bitwise_and(bit) != 0))
     pairs = pair.cte("pair")
-    for n, query in ((-1, _not_there(schema, pairs)), (1, _unled(schema, pairs, buckets))):
+    corrections = (
+        (-1, _not_there(schema, pairs, moving)),
+        (1, _unled(schema, pairs, buckets, moving)),
+    )
+    for n, query in corrections:
         found = query.lateral("found")
         change = event("arrivals", pairs.c.position, buckets.number(found.c.arrived_at), n)
         yield change.select_from(pairs.join(found, sa.true()))
@@ -143,9 +163,9 @@ def _odd(seen: sa.CTE) -> sa.CTE:
     )
 
 
-def _not_there(schema: Schema, pair: sa.FromClause) -> sa.Select[Any]:
+def _not_there(schema: Schema, pair: sa.FromClause, moving: bool) -> sa.Select[Any]:
     """When the track came by the completion that led to the step, if it is not there for all that:
-    it stands before it, and the task has no row or an open one."""
+    it stands before it (or does not move there), and the task has no row or an open one."""
     track, own = schema.tracks.alias("track"), schema.tasks.alias("own")
     done = sa.exists().where(
         schema.of_track(own, track),  # not the pair: it is asked last, for who stands before
@@ -159,14 +179,30 @@ def _not_there(schema: Schema, pair: sa.FromClause) -> sa.Select[Any]:
         .where(
             pair.c.led,
             track.c.id == pair.c.id,
-            behind(schema, track.c.stage, pair.c.position),
+            sa.not_(_moves(schema, track, pair))
+            if moving
+            else behind(schema, track.c.stage, pair.c.position),
             done_there.is_(False),
         )
         .offset(sa.literal_column("0"))  # looks for each pair, where a join might read the table
     )
 
 
-def _unled(schema: Schema, pair: sa.FromClause, buckets: Buckets) -> sa.Select[Any]:
+def _moves(schema: Schema, track: sa.FromClause, pair: sa.FromClause) -> sa.ColumnElement[bool]:
+    """True for a track that stands at the pair's step and waits there, or is worked on."""
+    row = schema.tasks.alias("mine")
+    found = []
+    for i, step in enumerate(schema.pipeline.steps):
+        own = sa.and_(schema.of_track(row, track), row.c.task_type == step.task)
+        what = sa.select(state(row, step)).where(own).correlate(track).scalar_subquery()
+        at_step = sa.and_(pair.c.position == i, track.c.stage == step.stage)
+        found.append(sa.and_(at_step, sa.func.coalesce(what, "missing").in_(MOVING)))
+    return sa.func.coalesce(sa.or_(*found), False)
+
+
+def _unled(
+    schema: Schema, pair: sa.FromClause, buckets: Buckets | Intervals, moving: bool
+) -> sa.Select[Any]:
     """When the row was made that brought the track to the step, no completion having led there."""
     track, row = schema.tracks.alias("track"), schema.tasks.alias("row")
     due_at = {i: step.stage for i, step in enumerate(schema.pipeline.steps)}
@@ -184,14 +220,14 @@ def _unled(schema: Schema, pair: sa.FromClause, buckets: Buckets) -> sa.Select[A
             schema.of_track(row, pair),
             position(schema, row.c.task_type) == pair.c.position,
             row.c.created_at >= buckets.start,
-            sa.or_(row.c.status == "completed", is_open),
+            sa.or_(row.c.status == "completed", _moves(schema, track, pair) if moving else is_open),
             previous_completion(schema, pair).is_(None),
         )
         .offset(sa.literal_column("0"))
     )
 
 
-def _without_row(schema: Schema, step: Step, buckets: Buckets) -> sa.Select[Any]:
+def _without_row(schema: Schema, step: Step, buckets: Buckets | Intervals) -> sa.Select[Any]:
     """The tracks at the step that have no row and no completion that led them there."""
     track, row = schema.tracks.alias("track"), schema.tasks.alias("row")
     previous = schema.pipeline.previous(step)

@@ -115,3 +115,17 @@ class Buckets:
         both = sa.select(sa.cast(edge.c.number, sa.Integer).label("number"), edge.c.start)
         joined = self._edges.join(edge, sa.true())
         return both.select_from(joined).where(edge.c.number <= self.count)
+
+
+class Intervals:
+    """Buckets of *width* seconds, numbered from *zero* on without a list of them, for what happened
+    since *start*."""
+
+    def __init__(self, zero: datetime, start: datetime, width: int):
+        self.start = constant(start)
+        self._zero, self._width = constant(zero), width
+
+    def number(self, time: sa.ColumnElement[datetime]) -> sa.ColumnElement[int]:
+        """The number of the interval that *time* is in: negative before the first."""
+        seconds = sa.func.date_part("epoch", time - self._zero)
+        return sa.cast(sa.func.floor(seconds / self._width), sa.Integer)

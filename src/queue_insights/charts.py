@@ -26,6 +26,7 @@ STYLES = {
     "skipped": ("#B3B3B3", ""),
     "other": ("#D9D9D9", "-"),
 }
+LAST_WEEK, THIS_WEEK, RANGE, MEDIAN = "#B3B3B3", "#0072B2", "#56B4E9", "#D55E00"
 HIDDEN, VISIBLE, DASHBOARD = STYLES["missing"], STYLES["pending"], ("#8C8C8C", "")
 
 # Colours of text, grid and ground are the page's to change: it may be dark.
@@ -55,7 +56,8 @@ def backlog_by_state(backlog: pd.DataFrame) -> go.Figure:
         if backlog[state].sum() > 0:
             label = state.replace("_", " ")
             figure.add_trace(_bar(steps, backlog[state], label, STYLES[state]))
-    return figure.add_trace(_totals(steps, backlog["tracks"]))
+    totals = [int(total) for total in backlog["tracks"]]
+    return figure.add_trace(_words(steps, totals, [f"{total:,}" for total in totals]))
 
 
 def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
@@ -70,6 +72,67 @@ def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
     figure.add_trace(_bar(steps, audit["hidden"], "hidden", HIDDEN, "truth"))
     figure.add_trace(_bar(steps, recorded, "waits with a task row", VISIBLE, "truth"))
     figure.add_trace(_bar(steps, audit["visible"], "dashboards show", DASHBOARD, "dashboard"))
+    return figure
+
+
+def time_to_clear(eta: pd.DataFrame) -> go.Figure:
+    """For each step, when the work that waits now will be done: *eta* is what ``Queue.eta()``
+    returns. A bar is the 80% range, the line in it the median; without a range, the status."""
+    steps = _steps(eta)
+    # NaN compares false; nothing to do takes no time, which is no bar either.
+    known = [i for i, seconds in enumerate(eta["clear_p50_seconds"]) if seconds > 0]
+    names = ("lower", "p50", "upper")
+    lower, median, upper = (
+        [float(eta[f"clear_{name}_seconds"].iloc[i]) / 3600 for i in known] for name in names
+    )
+    ranges = go.Bar(
+        base=lower,
+        x=[high - low for low, high in zip(lower, upper, strict=True)],
+        y=[steps[i] for i in known],
+        name="80% range",
+        orientation="h",
+        marker={"color": RANGE},
+        customdata=[f"{low:,.1f} to {high:,.1f}" for low, high in zip(lower, upper, strict=True)],
+        hovertemplate="%{y}<br>%{customdata} hours<extra></extra>",
+    )
+    middle = go.Scatter(
+        x=median,
+        y=[steps[i] for i in known],
+        mode="markers",
+        name="median",
+        marker={"symbol": "line-ns", "size": 16, "line": {"width": 3, "color": MEDIAN}},
+        hovertemplate="%{y}<br>median %{x:,.1f} hours<extra></extra>",
+    )
+    figure = go.Figure([ranges, middle], layout=_layout(len(steps), "hours from now"))
+    unknown = [i for i in range(len(steps)) if i not in known]
+    words = [str(eta["status"].iloc[i]).replace("_", " ") for i in unknown]
+    figure.add_trace(_words([steps[i] for i in unknown], [0] * len(unknown), words))
+    figure.update_xaxes(tickformat=",~g")  # hours may be few
+    # A step without a range has its place too.
+    return figure.update_yaxes(categoryorder="array", categoryarray=steps)
+
+
+def week_over_week(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
+    """Completions a day, the last seven days beside the seven before: *throughput* is what
+    ``Queue.throughput("14D", "1D", timezone)`` returns. The last day is not over."""
+    days = throughput.groupby("bucket")["completions"].sum()
+    days.index = pd.DatetimeIndex(days.index).tz_convert(timezone)
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 320, "barmode": "group"})
+    figure.update_layout(xaxis={"type": "category"}, yaxis={"title": {"text": "completions"}})
+    weekdays = [f"{day:%a}" for day in days.index[-7:]]
+    for name, week, colour in (
+        ("the week before", days.iloc[-14:-7], LAST_WEEK),
+        ("last 7 days", days.iloc[-7:], THIS_WEEK),
+    ):
+        bar = go.Bar(
+            x=weekdays[-len(week) :],
+            y=[int(count) for count in week],
+            name=name,
+            marker={"color": colour},
+            customdata=[f"{day:%a %Y-%m-%d}" for day in week.index],
+            hovertemplate="%{customdata}<br>%{y:,d} completed<extra></extra>",
+        )
+        figure.add_trace(bar)
     return figure
 
 
@@ -111,12 +174,13 @@ def _bar(
     )
 
 
-def _totals(steps: list[str], totals: pd.Series) -> go.Scatter:
+def _words(steps: list[str], at: list[int], words: list[str]) -> go.Scatter:
+    """Text to the right of the bars' ends."""
     return go.Scatter(
-        x=[int(total) for total in totals],
+        x=at,
         y=steps,
         mode="text",
-        text=[f" {int(total):,}" for total in totals],
+        text=[f" {word}" for word in words],
         textposition="middle right",
         showlegend=False,
         hoverinfo="skip",

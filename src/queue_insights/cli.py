@@ -1,10 +1,12 @@
 """The command line: thin commands over the library, which is imported only when one runs."""
 
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from queue_insights import cli_actions, cli_trigger
 from queue_insights.cli_common import (
@@ -53,32 +55,52 @@ def main() -> None:
     """
 
 
-def _read(*options: Callable[[Any], Any]) -> Callable[[Callable[..., None]], None]:
-    """Make a command of the Queue method and the query that have the function's name."""
+def _read(
+    *options: Callable[[Any], Any], room: str = "queries", **flags: str
+) -> Callable[[Callable[..., None]], None]:
+    """Make a command of the Queue method that has the function's name, and of its query in the
+    module *room*; *flags* name the other method that a flag asks for."""
 
     def decorate(function: Callable[..., None]) -> None:
-        name = function.__name__
-
         def command(format: str, pipeline: str, sql: bool, **arguments: Any) -> None:
+            asked = [flag for flag in flags if arguments.pop(flag)]
+            name = flags[asked[0]] if asked else function.__name__
             queue = connect(pipeline)
+            given = _accepted(getattr(queue, name), arguments, asked)
             if sql:
-                from queue_insights import queries
-
-                query = getattr(queries, name)(queue.schema, **arguments)
-                click.echo(f"{queries.compile_sql(query)};")
+                click.echo(f"{queue.sql(room, name, **given)};")
                 return
             with queue.snapshot() as moment:
-                frame = getattr(queue, name)(**arguments)
+                frame = getattr(queue, name)(**given)
             if moment.replay_lag_seconds is not None:
                 note(f"read from a standby, {moment.replay_lag_seconds:.1f} s behind")
-            show(frame, format)
+            show(_legible(frame) if format == "table" else frame, format)
 
         command.__doc__ = function.__doc__
         for option in reversed((*options, format_option, pipeline_option, sql_option)):
             command = option(command)
-        main.command(name)(command)
+        main.command(function.__name__)(command)
 
     return decorate
+
+
+def _accepted(method: Callable[..., Any], arguments: dict[str, Any], asked: list[str]) -> Any:
+    """Those of the *arguments* that *method* takes; a usage error for others that were given."""
+    taken = inspect.signature(method).parameters
+    for name in arguments.keys() - taken:
+        if click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT:
+            flag = asked[0].replace("_", "-")
+            raise click.UsageError(f"--{name} does not go with --{flag}")
+    return {name: value for name, value in arguments.items() if name in taken}
+
+
+def _legible(frame: Any) -> Any:
+    """A frame as a terminal shows it: of an ETA's many columns the ones to act on."""
+    from queue_insights import eta
+
+    if "clear_p50_seconds" in frame:
+        frame = frame[[name for name in eta.AT_A_GLANCE if name in frame]]
+    return frame.round(dict.fromkeys(frame.select_dtypes("float"), 2))
 
 
 @_read()
@@ -109,6 +131,50 @@ def tasks() -> None:
 @_read(task_option, limit_option)
 def orphans() -> None:
     """Pending and failed rows whose track has moved on."""
+
+
+_since = click.option(
+    "--since", metavar="AGE", default="7D", show_default=True, help="How far back."
+)
+_long_since = click.option("--since", metavar="AGE", default="60D", show_default=True)
+_buckets = (
+    click.option(
+        "--bucket", metavar="LENGTH", default="1h", show_default=True, help="15min, 1h, 1D, 1W."
+    ),
+    click.option("--zone", metavar="NAME", default="UTC", show_default=True, help="Of whole days."),
+)
+
+
+@_read(_since, *_buckets, task_option, room="flow")
+def throughput() -> None:
+    """What came, was done and failed at each step, per bucket of time."""
+
+
+@_read(_since, task_option, room="flow")
+def durations() -> None:
+    """How long tasks ran and tracks waited, and the oldest that waits."""
+
+
+@_read(
+    _long_since,
+    *_buckets,
+    task_option,
+    click.option("--averages", is_flag=True, help="Only the averages, by Little's law."),
+    room="flow",
+    averages="flow_averages",
+)
+def flow() -> None:
+    """How many tracks were at each step, weeks back, with rows or without."""
+
+
+@_read(
+    task_option,
+    click.option("--end-to-end", is_flag=True, help="When all of them are through the last step."),
+    room="eta",
+    end_to_end="eta_end_to_end",
+)
+def eta() -> None:
+    """When the work that waits will be done, as a range, and how such ranges have held."""
 
 
 @main.command()

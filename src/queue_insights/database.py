@@ -1,6 +1,7 @@
 """Connections: where they come from, how a read is kept read-only, and what errors mean."""
 
 import contextlib
+import copy
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -107,6 +108,7 @@ class Database:
         self._write_url = url if write_url is None else write_url
         self._engine = _engine(self._url)
         self._write_engine = _engine(self._write_url)
+        self._kept_engine = _engine(self._write_url, sa.QueuePool, pool_size=1, max_overflow=-1)
         try:
             self._timeout = parse_duration(os.environ.get(TIMEOUT, "60s"))
         except ValueError as error:
@@ -152,12 +154,12 @@ class Database:
     def kept_open(self) -> Iterator["Database"]:
         """The same database, whose writing transactions share one connection until the block ends
         (a new one where it is lost): for many short transactions in a row."""
-        kept = Database(self._url, self._write_url)
-        kept._write_engine = _engine(self._write_url, sa.QueuePool, pool_size=1, max_overflow=0)
+        kept = copy.copy(self)
+        kept._write_engine = self._kept_engine
         try:
             yield kept
         finally:
-            kept._write_engine.dispose()
+            self._kept_engine.dispose()
 
 
 def _engine(url: str, pool: type[sa.Pool] = sa.NullPool, **options: int) -> sa.Engine:

@@ -1,101 +1,99 @@
 """When will it be done: what ``forecast`` needs, out of the database, and its answers as frames."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from queue_insights import visits
-from queue_insights.buckets import TIME, constant
+from queue_insights import arrivals, visits
+from queue_insights.buckets import TIME, Intervals, constant
+from queue_insights.errors import InputError
 from queue_insights.flow import steps_table
-from queue_insights.forecast import forecast_step, pipeline
-from queue_insights.queries import Query, count
+from queue_insights.forecast import backtest, forecast_step, pipeline
+from queue_insights.queries import Query, backlog, compile_sql, count, fetch
 from queue_insights.schema import Schema
-from queue_insights.states import WAITING, standing
+from queue_insights.states import MOVING, standing
 
-HISTORY = timedelta(days=45)  # as far as the forecasts look back, and learn from before that
+HISTORY = timedelta(days=45)  # as far as the forecasts look back
+SHORTEST = timedelta(days=14)  # even where much has happened: two of every weekday
+ROWS = 1_000_000  # of more in HISTORY (the planner's guess), less is looked at
 WIDTH = 300  # seconds: events are fetched as counts of so long, and spread evenly over it
+EVENTS = 50_000  # of more at a step, several count as one
 TRACKS = 20_000  # of more, a sample is simulated through the pipeline
-MOVING = (*WAITING, "running")  # the others wait for somebody to mend them
 KINDS = ("arrivals", "completions")
+AT_A_GLANCE = (
+    *("stage", "task_type", "waiting", "status", "rate_per_hour", "growth_per_hour"),
+    *("clear_p50_seconds", "clear_p80_seconds", "clear_p95_seconds", "clear_p80_at"),
+    *("empty_p80_seconds", "held", "given"),
+)
 INTEGERS = postgresql.ARRAY(sa.Integer())
 
+Times: TypeAlias = "pd.Series[pd.Timestamp]"
 
-def eta(schema: Schema, now: datetime, task: str | None = None) -> Query:
-    """Per step: stage, task_type, waiting, and when tracks came and were completed over the last
-    ``HISTORY``: the numbers of the intervals of ``WIDTH`` seconds in which any did, from 0 on, and
-    how many, as arrays.
+
+def eta(
+    schema: Schema, now: datetime, task: str | None = None, history: timedelta = HISTORY
+) -> Query:
+    """Per step: stage, task_type, waiting, moving (with those in work), and when tracks came and
+    were completed over the last *history*: the numbers of the intervals of ``WIDTH`` seconds in
+    which any did (from 0 on, ``HISTORY`` ago), and how many, as arrays.
 
     Who left without completing, or will not move until somebody acts, is left out.
     """
-    start = constant(now - HISTORY)
-    present = visits.present(schema).cte("present")
-    gone = visits.departed(schema, start).cte("gone")
-    moving = present.c.state.in_(MOVING)
-    event = sa.union_all(
-        _counted("arrivals", gone, gone.c.arrived_at, start).where(gone.c.completed),
-        _counted("arrivals", present, present.c.arrived_at, start).where(moving),
-        _counted("completions", gone, gone.c.departed_at, start).where(gone.c.completed),
-    ).subquery("event")
-    in_order = (event.c.interval, event.c.n)
+    intervals = Intervals(now - HISTORY, now - history, WIDTH)
+    event = arrivals.events(schema, intervals, moving=True).subquery("event")
+    counted = (
+        sa.select(event.c.kind, event.c.position, event.c.bucket, sa.func.sum(event.c.n).label("n"))
+        .where(event.c.kind.in_(KINDS), event.c.bucket >= 0)
+        .group_by(event.c.kind, event.c.position, event.c.bucket)
+        .having(sa.func.sum(event.c.n) > 0)
+        .subquery("counted")
+    )
+    in_order = (counted.c.bucket, counted.c.n)
     arrays = (
         sa.select(
-            event.c.position,
+            counted.c.position,
             *(
                 sa.func.array_agg(
-                    postgresql.aggregate_order_by(sa.cast(event.c[column], sa.Integer), *in_order),
+                    postgresql.aggregate_order_by(sa.cast(column, sa.Integer), *in_order),
                     type_=INTEGERS,
                 )
-                .filter(event.c.kind == kind)
-                .label(f"{kind}_{column}")
+                .filter(counted.c.kind == kind)
+                .label(f"{kind}_{name}")
                 for kind in KINDS
-                for column in ("interval", "n")
+                for name, column in (("interval", counted.c.bucket), ("n", counted.c.n))
             ),
         )
-        .group_by(event.c.position)
+        .group_by(counted.c.position)
         .subquery("arrays")
     )
-    there = (
-        sa.select(
-            present.c.position,
-            sa.func.count().filter(present.c.state.in_(WAITING)).label("waiting"),
-        )
-        .group_by(present.c.position)
-        .subquery("there")
-    )
-    step = steps_table(schema, task)
-    found = step.join(there, there.c.position == step.c.position, isouter=True)
+    step, there = steps_table(schema, task), backlog(schema).subquery("there")
+    known = step.join(there, there.c.task_type == step.c.task_type)
     return (
         sa.select(
             step.c.stage,
             step.c.task_type,
-            count(sa.func.coalesce(there.c.waiting, 0)).label("waiting"),
+            there.c.waiting,
+            count(there.c.waiting + there.c.running).label("moving"),
             *(column for column in arrays.c if column.name != "position"),
         )
-        .select_from(found.join(arrays, arrays.c.position == step.c.position, isouter=True))
+        .select_from(known.join(arrays, arrays.c.position == step.c.position, isouter=True))
         .order_by(step.c.position)
     )
 
 
-def _counted(
-    kind: str, visit: sa.CTE, time: sa.ColumnElement[datetime], start: sa.ColumnElement[datetime]
-) -> sa.Select[Any]:
-    age = sa.extract("epoch", time - start)
-    interval = sa.cast(sa.func.floor(age / WIDTH), sa.Integer).label("interval")
-    return (
-        sa.select(
-            visit.c.position,
-            sa.literal(kind, sa.Text).label("kind"),
-            interval,
-            sa.func.count().label("n"),
-        )
-        .where(time >= start)
-        .group_by(visit.c.position, interval)
-    )
+def enough(connection: sa.Connection, schema: Schema, now: datetime) -> timedelta:
+    """How far back to look: a busy queue says as much in two weeks, at a third of the cost."""
+    row = schema.tasks.alias("task")
+    recent = sa.select(row.c.id).where(row.c.completed_at >= constant(now - HISTORY))
+    plan = connection.execute(sa.text(f"EXPLAIN (FORMAT JSON) {compile_sql(recent)}")).scalar_one()
+    rows = max(float(plan[0]["Plan"]["Plan Rows"]), 1.0)
+    return max(SHORTEST, min(HISTORY, HISTORY * (ROWS / rows)))
 
 
 def step_forecasts(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
@@ -103,24 +101,65 @@ def step_forecasts(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
     moment = pd.Timestamp(now).tz_convert("UTC")
     records = []
     for row in found.to_dict("records"):
-        came, done = (_times(row[f"{k}_interval"], row[f"{k}_n"], moment) for k in KINDS)
-        answer = forecast_step(came, done, moment, row["waiting"])
-        records.append({"stage": row["stage"], "task_type": row["task_type"]} | asdict(answer))
+        unit, came, done = _thinned(row, moment)
+        answer = asdict(forecast_step(came, done, moment, -(-row["waiting"] // unit)))
+        for name in ("rate", "arrivals", "growth", "needed"):
+            rate = answer[f"{name}_per_hour"]
+            answer[f"{name}_per_hour"] = None if rate is None else rate * unit
+        first = {"stage": row["stage"], "task_type": row["task_type"]}
+        records.append(first | answer | {"waiting": row["waiting"]})
     return _frame(records, ["stage", "task_type", "waiting", "status"])
 
 
-def _times(
-    intervals: list[int] | None, n: list[int] | None, now: pd.Timestamp
-) -> "pd.Series[pd.Timestamp]":
-    """The times of *n* events in each of the *intervals* up to *now*, spread evenly."""
+def past_ranges(
+    found: pd.DataFrame, now: datetime, levels: Sequence[float], min_waiting: int
+) -> pd.DataFrame:
+    """What ``forecast.backtest`` makes of what ``eta`` found, step by step at each level."""
+    if not len(levels):
+        raise InputError("levels is empty: give at least one, such as 0.8")
+    moment, parts = pd.Timestamp(now).tz_convert("UTC"), []
+    for row in found.to_dict("records"):
+        unit, came, done = _thinned(row, moment)
+        # Who came before that is there from the beginning.
+        before = max(row["moving"] // unit + len(done) - len(came), 0)
+        first = pd.concat([came, done]).min()
+        early = pd.Series([first] * before, dtype=came.dtype)
+        arrived = pd.concat([early, came], ignore_index=True)
+        events = pd.DataFrame({"arrived_at": arrived, "completed_at": done})
+        for level in levels:
+            past = backtest(events, level=level, min_waiting=-(-min_waiting // unit))
+            past["waiting"] *= unit
+            past["origin"] = past["origin"].astype("datetime64[us, UTC]")
+            inside = past["actual_seconds"].between(past["lower_seconds"], past["upper_seconds"])
+            past["held"] = inside.astype("boolean").mask(past["lower_seconds"].isna())
+            past.insert(0, "level", float(level))
+            past.insert(1, "stage", pd.Series(row["stage"], past.index, dtype="str"))
+            past.insert(2, "task_type", pd.Series(row["task_type"], past.index, dtype="str"))
+            parts.append(past)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _thinned(row: dict[Any, Any], now: pd.Timestamp) -> tuple[int, Times, Times]:
+    """How many tracks count as one, and the times of every so many arrivals and completions: with
+    more of them than ``EVENTS`` a forecast only takes longer."""
+    unit = max(1, max(sum(row[f"{kind}_n"] or []) for kind in KINDS) // EVENTS)
+    came, done = (_times(row[f"{k}_interval"], row[f"{k}_n"], now, unit) for k in KINDS)
+    return unit, came, done
+
+
+def _times(intervals: list[int] | None, n: list[int] | None, now: pd.Timestamp, unit: int) -> Times:
+    """The middle one's time of every *unit* events, of which *n* came in each of the *intervals*,
+    spread evenly over it."""
     counts = np.array(n or [], dtype=np.int64)
-    first = np.repeat(np.cumsum(counts) - counts, counts)
-    share = (np.arange(counts.sum()) - first + 0.5) / np.repeat(counts, counts)
-    seconds = (np.repeat(np.array(intervals or [], dtype=np.int64), counts) + share) * WIDTH
+    starts = np.array(intervals or [], dtype=np.int64) * float(WIDTH)
+    total = np.cumsum(counts)
+    known = np.stack([total - counts, total], axis=1).ravel()
+    at = np.stack([starts, starts + WIDTH], axis=1).ravel()
+    wanted = (np.arange((total[-1] if len(total) else 0) // unit) + 0.5) * unit
+    seconds = np.interp(wanted, known, at) if len(wanted) else wanted
     micros = np.minimum(seconds, HISTORY.total_seconds()) * 1e6
     start = np.datetime64((now - HISTORY).tz_localize(None), "us")
-    times = pd.DatetimeIndex(start + micros.astype("timedelta64[us]"), tz="UTC")
-    return pd.Series(times)
+    return pd.Series(pd.DatetimeIndex(start + micros.astype("timedelta64[us]"), tz="UTC"))
 
 
 def _frame(records: list[dict[str, Any]], first: list[str]) -> pd.DataFrame:
@@ -139,7 +178,7 @@ def _frame(records: list[dict[str, Any]], first: list[str]) -> pd.DataFrame:
     return frame
 
 
-def tracks(schema: Schema, now: datetime, one_in: int = 1) -> Query:
+def eta_end_to_end(schema: Schema, now: datetime, one_in: int = 1) -> Query:
     """One record per track that moves through the pipeline now, or went through all of it since
     ``HISTORY`` began; *one_in* so many of them (by a hash of the id).
 
@@ -198,16 +237,8 @@ def _sampled(id: sa.ColumnElement[str], one_in: int) -> sa.ColumnElement[bool]:
     return sa.true() if one_in == 1 else sa.func.hashtext(id) % one_in == 0
 
 
-def through(schema: Schema, now: datetime) -> Query:
-    """How many tracks completed the last task since ``HISTORY`` began."""
-    row = schema.tasks.alias("row")
-    last = row.c.task_type == schema.pipeline.steps[-1].task
-    recent = row.c.completed_at >= constant(now - HISTORY)
-    return sa.select(sa.func.count().label("tracks")).where(schema.ours(row), last, recent)
-
-
-def end_to_end_forecast(found: pd.DataFrame, schema: Schema, now: datetime) -> pd.DataFrame:
-    """What ``forecast.pipeline`` answers to what ``tracks`` found: one record."""
+def pipeline_forecast(found: pd.DataFrame, schema: Schema, now: datetime) -> pd.DataFrame:
+    """What ``forecast.pipeline`` answers to what ``eta_end_to_end`` found: one record."""
     steps = [f"completed_{i}" for i in range(len(schema.pipeline.steps))]
     shares = {}
     for i, step in enumerate(steps):
@@ -215,3 +246,18 @@ def end_to_end_forecast(found: pd.DataFrame, schema: Schema, now: datetime) -> p
         shares[step] = 1 - len(attempts) / float(attempts.sum()) if len(attempts) else 0.0
     answer = pipeline(found, steps, pd.Timestamp(now).tz_convert("UTC"), shares)
     return _frame([asdict(answer)], ["inside", "status"])
+
+
+def end_to_end(connection: sa.Connection, schema: Schema, now: datetime) -> pd.DataFrame:
+    """``pipeline_forecast`` of all tracks that are inside, or of a sample where they are many."""
+    row = schema.tasks.alias("row")
+    last = row.c.task_type == schema.pipeline.steps[-1].task
+    recent = row.c.completed_at >= constant(now - HISTORY)
+    through = sa.select(sa.func.count()).select_from(row).where(schema.ours(row), last, recent)
+    one_in = max(1, -(-connection.scalars(through).one() // TRACKS))
+    answer = pipeline_forecast(fetch(connection, eta_end_to_end(schema, now, one_in)), schema, now)
+    if one_in > 1:
+        everyone = sa.select(sa.func.count()).select_from(_inside(schema, 1).subquery("inside"))
+        answer["inside"] = connection.scalars(everyone).one()
+        answer["basis"] += f"; from a sample of one track in {one_in}"
+    return answer

@@ -37,7 +37,8 @@ def throughput(
 
 def durations(schema: Schema, now: datetime, since: str = "7D", task: str | None = None) -> Query:
     """Percentiles of run and waiting times per step, and the age of the oldest that waits."""
-    visit = visits.departed(schema, constant(now - length(since, "since"))).subquery("visit")
+    start = constant(now - length(since, "since"))
+    visit = sa.union_all(*visits.departed(schema, start)).subquery("visit")
     waited = sa.case((visit.c.unclear.is_(None), _seconds(visit.c.taken_at - visit.c.arrived_at)))
     times = {"run": visit.c.run_ms / sa.literal_column("1000.0", sa.Double), "waiting": waited}
     measured = (
@@ -120,90 +121,103 @@ def flow_averages(
 ) -> Query:
     """Per step: how many were there on average, how fast they came, how long they stayed."""
     span = length(since, "since")
-    start, hours = constant(now - span), span.total_seconds() / 3600
-    visit = _every_visit(schema, start).subquery("visit")
-    gone, stayed = visit.c.departed_at.is_not(None), visit.c.departed_at - visit.c.arrived_at
-    until = sa.func.coalesce(visit.c.departed_at, sa.func.now())
-    there = _seconds(until - sa.func.greatest(visit.c.arrived_at, start))
-    came = sa.func.count().filter(visit.c.arrived_at >= start)
-    counts = {
-        "arrivals": came,
-        "departures": sa.func.count().filter(gone),
-        "left": sa.func.count().filter(sa.not_(visit.c.completed)),
-        **{name: sa.func.count().filter(visit.c.unclear == name) for name in UNCLEAR},
-    }
-    known = sa.and_(gone, visit.c.unclear.is_(None))
-    averages = {
-        "mean_depth": sa.func.sum(there) / (hours * 3600),
-        "arrivals_per_hour": came / sa.literal(hours, sa.Double),
-        "mean_stay_seconds": sa.func.sum(there) / sa.func.nullif(came, 0),
-        "measured_stay_seconds": sa.func.avg(_seconds(stayed)).filter(known),
-    }
+    start, seconds = constant(now - span), sa.literal(span.total_seconds(), sa.Double)
+    parts = [_totals(gone, start) for gone in visits.departed(schema, start)]
+    total = sa.union_all(*parts, _totals(visits.present(schema), start)).subquery("total")
     sums = (
         sa.select(
-            visit.c.position,
-            *(n.label(name) for name, n in counts.items()),
-            *(sa.cast(value, sa.Double).label(name) for name, value in averages.items()),
+            total.c.position,
+            *(
+                sa.func.sum(column).label(column.name)
+                for column in total.c
+                if column.name != "position"
+            ),
         )
-        .group_by(visit.c.position)
+        .group_by(total.c.position)
         .subquery("sums")
     )
     step = steps_table(schema, task)
-    zero = [sa.func.coalesce(sums.c[name], 0.0).label(name) for name in list(averages)[:2]]
+
+    def known(name: str) -> sa.ColumnElement[Any]:
+        return sa.func.coalesce(sums.c[name], 0)
+
+    counts = ("arrivals", "departures", "left", *UNCLEAR)
+    averages = {
+        "mean_depth": known("there") / seconds,
+        "arrivals_per_hour": known("arrivals") / seconds * 3600,
+        "mean_stay_seconds": sums.c.there / sa.func.nullif(sums.c.arrivals, 0),
+        "measured_stay_seconds": sums.c.stayed / sa.func.nullif(sums.c.measured, 0),
+    }
     return (
         sa.select(
             step.c.stage,
             step.c.task_type,
-            *(count(sa.func.coalesce(sums.c[name], 0)).label(name) for name in counts),
-            *zero,
-            *(sums.c[name] for name in list(averages)[2:]),
+            *(count(known(name)).label(name) for name in counts),
+            *(sa.cast(value, sa.Double).label(name) for name, value in averages.items()),
         )
         .select_from(step.join(sums, sums.c.position == step.c.position, isouter=True))
         .order_by(step.c.position)
     )
 
 
-def _every_visit(schema: Schema, start: sa.ColumnElement[datetime]) -> sa.CompoundSelect[Any]:
-    """``visits.departed`` and ``visits.present`` together; what the latter lacks is null."""
-    gone = visits.departed(schema, start).subquery("gone")
-    here = visits.present(schema).subquery("here")
-    names = ("position", "arrived_at", "taken_at", "departed_at", "completed", "unclear")
-    lacking = [sa.cast(None, gone.c[name].type).label(name) for name in names[3:]]
-    return sa.union_all(
-        sa.select(*(gone.c[name] for name in names)),
-        sa.select(*(here.c[name] for name in names[:3]), *lacking),
-    )
+def _totals(visits: sa.Select[Any], start: sa.ColumnElement[datetime]) -> sa.Select[Any]:
+    """Of visits that ended, or that go on, per step: counts, seconds spent there since *start*,
+    and how many of those whose stay is known stayed for how long altogether."""
+    visit = visits.subquery("visit")
+    none = sa.literal_column("0", sa.BigInteger)
+    came = sa.func.greatest(visit.c.arrived_at, start)
+    columns: dict[str, sa.ColumnElement[Any]] = {
+        "arrivals": sa.func.count().filter(visit.c.arrived_at >= start),
+        **dict.fromkeys(("departures", "left", *UNCLEAR, "measured"), none),
+        "there": sa.func.sum(_seconds(sa.func.now() - came)),
+        "stayed": sa.literal_column("0", sa.Double),
+    }
+    if "departed_at" in visit.c:
+        stay = _seconds(visit.c.departed_at - visit.c.arrived_at)
+        known = visit.c.unclear.is_(None)
+        columns |= {
+            "departures": sa.func.count(),
+            "left": sa.func.count().filter(sa.not_(visit.c.completed)),
+            **{name: sa.func.count().filter(visit.c.unclear == name) for name in UNCLEAR},
+            "measured": sa.func.count().filter(known),
+            "there": sa.func.sum(_seconds(visit.c.departed_at - came)),
+            "stayed": sa.func.coalesce(sa.func.sum(stay).filter(known), 0.0),
+        }
+    named = [column.label(name) for name, column in columns.items()]
+    return sa.select(visit.c.position, *named).group_by(visit.c.position)
 
 
 def _events(schema: Schema, buckets: Buckets, present: sa.CTE) -> sa.CompoundSelect[Any]:
     """What happened in each bucket, counted: kind, position, bucket, n."""
-    gone = visits.departed(schema, buckets.start).subquery("gone")
-    taken_at = sa.func.coalesce(gone.c.taken_at, gone.c.departed_at)
-    keys = [
-        gone.c.position,
-        buckets.number(gone.c.arrived_at).label("arrivals"),
-        buckets.number(taken_at).label("taken"),
-        buckets.number(gone.c.departed_at).label("departures"),
-        gone.c.completed,
-        gone.c.unclear,
-    ]
-    tally = sa.select(*keys, sa.func.count().label("n")).group_by(*keys).cte("tally")
+
+    def event(kind: str, of: sa.FromClause, when: str | None = None) -> sa.Select[Any]:
+        return arrivals.event(kind, of.c.position, of.c[when or kind], of.c.n)
+
     here = sa.select(
         present.c.position,
         buckets.number(present.c.arrived_at).label("arrivals"),
         buckets.number(present.c.taken_at).label("taken"),
         sa.literal_column("1", sa.Integer).label("n"),
     ).subquery("here")
-
-    def event(kind: str, of: sa.FromClause, when: str | None = None) -> sa.Select[Any]:
-        return arrivals.event(kind, of.c.position, of.c[when or kind], of.c.n)
-
-    return sa.union_all(
-        *(event(kind, tally) for kind in ("arrivals", "taken", "departures")),
-        *(event(kind, here) for kind in ("arrivals", "taken")),
-        event("left", tally, "departures").where(sa.not_(tally.c.completed)),
-        *(event(kind, tally, "departures").where(tally.c.unclear == kind) for kind in UNCLEAR),
-    )
+    found = [event("arrivals", here), event("taken", here)]
+    for part, query in enumerate(visits.departed(schema, buckets.start)):
+        gone = query.subquery("gone")
+        taken_at = sa.func.coalesce(gone.c.taken_at, gone.c.departed_at)
+        keys = [
+            gone.c.position,
+            buckets.number(gone.c.arrived_at).label("arrivals"),
+            buckets.number(taken_at).label("taken"),
+            buckets.number(gone.c.departed_at).label("departures"),
+            gone.c.completed,
+            gone.c.unclear,
+        ]
+        tally = sa.select(*keys, sa.func.count().label("n")).group_by(*keys).cte(f"tally_{part}")
+        found += [event(kind, tally) for kind in ("arrivals", "taken", "departures")]
+        found.append(event("left", tally, "departures").where(sa.not_(tally.c.completed)))
+        found += [
+            event(kind, tally, "departures").where(tally.c.unclear == kind) for kind in UNCLEAR
+        ]
+    return sa.union_all(*found)
 
 
 def _seconds(interval: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:

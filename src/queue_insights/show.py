@@ -61,9 +61,18 @@ def heading(queue: "Queue", moment: "Moment", timezone: str = "UTC") -> None:
     _display("heading", data | {"times": times}, f"<p>{escape(text)}</p>", text)
 
 
-def verdict(backlog: pd.DataFrame, audit: pd.DataFrame) -> None:
-    """The one sentence that matters, from ``Queue.backlog()`` and ``Queue.audit()``."""
-    text = summary.sentence(backlog, audit)
+def verdict(
+    backlog: pd.DataFrame,
+    audit: pd.DataFrame,
+    end: pd.DataFrame | None = None,
+    timezone: str = "UTC",
+) -> None:
+    """The one sentence that matters, from ``Queue.backlog()``, ``audit()``, ``eta_end_to_end()``.
+
+    >>> show.verdict(queue.backlog(), queue.audit(), queue.eta_end_to_end(), "Europe/Berlin")
+    """
+    zone(timezone)
+    text = summary.sentence(backlog, audit, end, timezone)
     _display("verdict", {"text": text}, f"<p><strong>{escape(text)}</strong></p>", text)
 
 

@@ -26,6 +26,7 @@ STATES = (
 )
 ELIGIBLE = ("missing", "pending", "retryable")
 WAITING = (*ELIGIBLE, "backing_off")
+MOVING = (*WAITING, "running")  # the others wait for somebody to mend them
 
 OPEN = ("pending", "failed")  # statuses that a worker may still select
 OPEN_STATES = ("pending", "retryable", "backing_off", "exhausted")  # of the rows with one of them

@@ -15,6 +15,9 @@ from queue_insights.schema import Schema
 from queue_insights.states import standing_anywhere, steps
 
 GONE = ("drifted", "skipped")  # states of tracks that stand at a step with nothing left to do there
+_KEYS = ("status", "created_at", "last_attempt_at", "updated_at", "completed_at")
+
+Time = sa.ColumnElement[datetime]
 
 
 def position(schema: Schema, task_type: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
@@ -35,26 +38,18 @@ def of_steps(schema: Schema, tasks: sa.FromClause) -> sa.ColumnElement[bool]:
     return sa.and_(schema.ours(tasks), tasks.c.task_type.in_(schema.pipeline.tasks_due))
 
 
-def leads(schema: Schema) -> dict[str, list[int]]:
-    """From each task to the positions of the steps to which its completion leads."""
+def leads(schema: Schema) -> sa.FromClause:
+    """Each task (``before``) and the position of a step to which its completion leads."""
     pipeline = schema.pipeline
-    return {
-        task: [i for i, step in enumerate(pipeline.steps) if task in pipeline.previous(step)]
-        for task in pipeline.tasks_due
-    }
-
-
-def leads_table(schema: Schema) -> sa.FromClause:
-    """``leads`` as rows: before (a task), position."""
-    pairs = [(task, i) for task, positions in leads(schema).items() for i in positions]
+    pairs = [(task, i) for i, step in enumerate(pipeline.steps) for task in pipeline.previous(step)]
     columns = sa.column("before", sa.Text), sa.column("position", sa.Integer)
-    return sa.values(*columns, name="leads", literal_binds=True).data(pairs or [("", -1)])
+    return sa.values(*columns, name="leads").data(pairs or [("", -1)])
 
 
-def previous_completion(schema: Schema, visit: sa.FromClause) -> sa.ColumnElement[datetime]:
+def previous_completion(schema: Schema, visit: sa.FromClause) -> Time:
     """When the tasks before the step at ``visit.position`` were completed for the track
     ``visit.id``, the latest of them; asks the table, so it is for few rows only."""
-    before, lead = schema.tasks.alias("before"), leads_table(schema)
+    before, lead = schema.tasks.alias("before"), leads(schema)
     return (
         sa.select(sa.func.max(before.c.completed_at))
         .select_from(before.join(lead, lead.c.before == before.c.task_type))
@@ -91,7 +86,7 @@ def present(schema: Schema) -> sa.Select[Any]:
     ).where(track.c.state.not_in(GONE))
 
 
-def departed(schema: Schema, start: sa.ColumnElement[datetime]) -> sa.Select[Any]:
+def departed(schema: Schema, start: Time) -> tuple[sa.Select[Any], sa.Select[Any]]:
     """The visits that ended since *start*: position, arrived_at, taken_at, departed_at, completed
     (or the track left without), unclear (null, ``undated`` or ``reprocessed``), run_ms.
 
@@ -105,11 +100,17 @@ def departed(schema: Schema, start: sa.ColumnElement[datetime]) -> sa.Select[Any
 
     A track that stands before the step, or has only an untouched row there that no completion led
     to, has not been there.
+
+    In two parts: the bulk, which parallel workers can join and count, and those that need a look.
     """
-    visit = _ended(schema, start).subquery("visit")
+    bulk = _explained(schema, start).subquery("explained")
+    odd = _unexplained(schema, start).subquery("unexplained")
+    return _visits(bulk, start), _visits(odd, start)
+
+
+def _visits(visit: sa.FromClause, start: Time) -> sa.Select[Any]:
     departed_at = _by_now(sa.func.greatest(visit.c.ended_at, visit.c.arrived_at))
     at_work = visit.c.last_attempt_at.between(visit.c.arrived_at, departed_at)
-    taken_at = sa.case((sa.and_(visit.c.completed, at_work), visit.c.last_attempt_at))
     unclear = sa.case(
         (sa.not_(visit.c.completed), sa.null()),
         (visit.c.undated, sa.literal("undated", sa.Text)),
@@ -117,8 +118,8 @@ def departed(schema: Schema, start: sa.ColumnElement[datetime]) -> sa.Select[Any
     )
     return sa.select(
         visit.c.position,
-        visit.c.arrived_at,
-        taken_at.label("taken_at"),
+        _by_now(visit.c.arrived_at).label("arrived_at"),
+        sa.case((sa.and_(visit.c.completed, at_work), visit.c.last_attempt_at)).label("taken_at"),
         departed_at.label("departed_at"),
         visit.c.completed,
         unclear.label("unclear"),
@@ -126,55 +127,80 @@ def departed(schema: Schema, start: sa.ColumnElement[datetime]) -> sa.Select[Any
     ).where(departed_at >= start)
 
 
-def _by_now(time: sa.ColumnElement[Any]) -> sa.ColumnElement[datetime]:
+def _by_now(time: sa.ColumnElement[Any]) -> Time:
     """*time*, or now if a worker's clock is ahead."""
     return sa.func.least(time, sa.func.now(), type_=TIME)
 
 
-def _ended(schema: Schema, start: sa.ColumnElement[datetime]) -> sa.Select[Any]:
-    """The visits that have ended, with the times that tell when: arrived_at, ended_at."""
-    pair = _pairs(schema, start).subquery("pair")
-    odd = _looked_up(schema, pair, start)
-    led_at = sa.func.coalesce(pair.c.led_at, odd.c.led_at)
-    arrived_at = sa.func.coalesce(led_at, pair.c.created_at, odd.c.updated_at)
-    completed = sa.func.coalesce(sa.or_(pair.c.status == "completed", odd.c.done_before), False)
+def _explained(schema: Schema, start: Time) -> sa.Select[Any]:
+    """Completed rows with, not after it, the completion that led to them (at the first step, their
+    creation): nearly all there is."""
+    own, led = _rows(schema, start), _completions(schema, start)
+    same = sa.and_(own.c.id == led.c.id, own.c.position == led.c.position)
+    arrived_at = sa.func.coalesce(led.c.led_at, own.c.created_at)
+    return (
+        sa.select(
+            own.c.position,
+            arrived_at.label("arrived_at"),
+            own.c.completed_at.label("ended_at"),
+            sa.true().label("completed"),
+            sa.false().label("undated"),
+            own.c.last_attempt_at,
+            own.c.run_ms,
+        )
+        .select_from(own.join(led, same, isouter=True))
+        .where(
+            own.c.status == "completed", own.c.completed_at >= start, _explains(schema, own, led)
+        )
+    )
+
+
+def _explains(schema: Schema, own: sa.FromClause, led: sa.FromClause) -> sa.ColumnElement[bool]:
+    steps = enumerate(schema.pipeline.steps)
+    first = own.c.position.in_([i for i, s in steps if not schema.pipeline.previous(s)])
+    return sa.or_(
+        led.c.led_at <= own.c.completed_at,
+        sa.and_(first, own.c.created_at <= own.c.completed_at),
+    )
+
+
+def _unexplained(schema: Schema, start: Time) -> sa.Select[Any]:
+    """All other visits that have ended, with the times that tell when: arrived_at, ended_at."""
+    pair = _odd_pairs(schema, start).subquery("pair")
+    look = _looked_up(schema, pair, start)
+    led_at = sa.func.coalesce(pair.c.led_at, look.c.led_at)
+    completed = sa.func.coalesce(sa.or_(pair.c.status == "completed", look.c.done_before), False)
     run = pair.c.run_ms * sa.literal_column("interval '1 millisecond'", sa.Interval)
     done_at = sa.func.coalesce(pair.c.completed_at, pair.c.last_attempt_at + run, pair.c.updated_at)
-    skipped = pair.c.status == "skipped"
+    skipped = sa.func.coalesce(pair.c.status == "skipped", False)
     left_at = sa.func.coalesce(
-        sa.case((skipped, pair.c.updated_at)), odd.c.moved_at, odd.c.updated_at, pair.c.updated_at
+        sa.case((skipped, pair.c.updated_at)), look.c.moved_at, look.c.updated_at, pair.c.updated_at
     )
     has_been = sa.or_(skipped, led_at.is_not(None), pair.c.last_attempt_at.is_not(None))
-    has_left = sa.and_(sa.or_(skipped, odd.c.gone), sa.not_(odd.c.behind), has_been)
+    has_left = sa.and_(sa.or_(skipped, look.c.gone), sa.not_(look.c.behind), has_been)
     return (
         sa.select(
             pair.c.position,
-            _by_now(arrived_at).label("arrived_at"),
+            sa.func.coalesce(led_at, pair.c.created_at, look.c.updated_at).label("arrived_at"),
             sa.case((completed, done_at), else_=left_at).label("ended_at"),
             completed.label("completed"),
             sa.and_(pair.c.has_row, pair.c.completed_at.is_(None)).label("undated"),
             pair.c.last_attempt_at,
             pair.c.run_ms,
         )
-        .select_from(pair.join(odd, sa.true(), isouter=True))
+        .select_from(pair.join(look, sa.true()))
         .where(sa.or_(completed, has_left))
     )
 
 
-def _looked_up(
-    schema: Schema, pair: sa.FromClause, start: sa.ColumnElement[datetime]
-) -> sa.FromClause:
-    """What the other tables say about a pair that does not explain itself: led_at (before
-    *start*), done_before (its row was completed before then), updated_at of the track, behind (it
-    stands before the step), gone (it stands after it), moved_at (its first row after the step).
+def _looked_up(schema: Schema, pair: sa.FromClause, start: Time) -> sa.FromClause:
+    """What the other tables say about a pair: led_at (before *start*), done_before (its row was
+    completed before then), updated_at of the track, behind (it stands before the step), gone (it
+    stands after it), moved_at (its first row after the step).
 
-    Most pairs, a completed row and the completion that led to it, need none of this, and those
-    that stand at the step little. OFFSET 0 keeps it one look: flattened, each use would look.
+    OFFSET 0 makes it one look for each: flattened, each use of a column would look again.
     """
     numbered = dict(enumerate(schema.pipeline.steps))
-    first = [i for i, step in numbered.items() if not schema.pipeline.previous(step)]
-    led = sa.or_(pair.c.led_at.is_not(None), pair.c.position.in_(first))
-    explained = sa.and_(led, pair.c.status == "completed", pair.c.created_at.is_not(None))
     own, tracks = schema.tasks.alias("own"), schema.tracks.alias("track")
     of_step = position(schema, own.c.task_type) == pair.c.position
     has_row = sa.exists().where(schema.of_track(own, pair), of_step).correlate(pair)
@@ -195,13 +221,12 @@ def _looked_up(
             sa.case((gone, _moved_at(schema, pair))).label("moved_at"),
         )
         .select_from(one.join(tracks, tracks.c.id == pair.c.id, isouter=True))
-        .where(explained.is_not(True))
         .offset(sa.literal_column("0"))
-        .lateral("odd")
+        .lateral("look")
     )
 
 
-def _moved_at(schema: Schema, pair: sa.FromClause) -> sa.ColumnElement[datetime]:
+def _moved_at(schema: Schema, pair: sa.FromClause) -> Time:
     """When the track got its first row at a later stage, after it had come here."""
     later, pipeline = schema.tasks.alias("later"), schema.pipeline
     order = [pipeline.stages.index(step.stage) for step in pipeline.steps]
@@ -216,40 +241,48 @@ def _moved_at(schema: Schema, pair: sa.FromClause) -> sa.ColumnElement[datetime]
     )
 
 
-def _pairs(schema: Schema, start: sa.ColumnElement[datetime]) -> sa.Select[Any]:
-    """Every (track, step) that has a row which is open or was completed since *start*, or was led
-    to by a completion since then: id, position, has_row, led_at, and the row's columns."""
-    tasks = schema.tasks.alias("task")
-    wanted = (
-        tasks.c.completed_at >= start,
-        tasks.c.completed_at.is_(None),
-        tasks.c.status != "completed",
-    )
-    keys = ("status", "created_at", "last_attempt_at", "updated_at", "completed_at")
-    own = (
+def _odd_pairs(schema: Schema, start: Time) -> sa.Select[Any]:
+    """Every (track, step) with a row that is not ``_explained``, or led to by a completion that no
+    row followed: id, position, has_row, led_at, and the row's columns."""
+    own, led = _rows(schema, start), _completions(schema, start)
+    same = sa.and_(own.c.id == led.c.id, own.c.position == led.c.position)
+    explained = sa.and_(own.c.status == "completed", _explains(schema, own, led))
+    return (
         sa.select(
-            owner(schema, tasks).label("id"),
-            position(schema, tasks.c.task_type).label("position"),
-            *(tasks.c[key].label(key) for key in keys),
-            tasks.c.processing_duration_ms.label("run_ms"),
+            sa.func.coalesce(own.c.id, led.c.id).label("id"),
+            sa.func.coalesce(own.c.position, led.c.position).label("position"),
+            own.c.id.is_not(None).label("has_row"),
+            led.c.led_at,
+            *(own.c[key] for key in (*_KEYS, "run_ms")),
         )
-        .where(sa.or_(*wanted), of_steps(schema, tasks))
+        .select_from(own.join(led, same, full=True))
+        .where(explained.is_not(True))
+    )
+
+
+def _rows(schema: Schema, start: Time) -> sa.FromClause:
+    """The rows that are open, or were completed since *start*: id, position, run_ms, _KEYS."""
+    row = schema.tasks.alias("task")
+    wanted = (
+        row.c.completed_at >= start,
+        row.c.completed_at.is_(None),
+        row.c.status != "completed",
+    )
+    return (
+        sa.select(
+            owner(schema, row).label("id"),
+            position(schema, row.c.task_type).label("position"),
+            *(row.c[key].label(key) for key in _KEYS),
+            row.c.processing_duration_ms.label("run_ms"),
+        )
+        .where(sa.or_(*wanted), of_steps(schema, row))
         .subquery("own")
     )
-    before = _completions(schema, start)
-    same = sa.and_(own.c.id == before.c.id, own.c.position == before.c.position)
-    return sa.select(
-        sa.func.coalesce(own.c.id, before.c.id).label("id"),
-        sa.func.coalesce(own.c.position, before.c.position).label("position"),
-        own.c.id.is_not(None).label("has_row"),
-        before.c.led_at,
-        *(own.c[key] for key in (*keys, "run_ms")),
-    ).select_from(own.join(before, same, full=True))
 
 
-def _completions(schema: Schema, start: sa.ColumnElement[datetime]) -> sa.FromClause:
+def _completions(schema: Schema, start: Time) -> sa.FromClause:
     """What completions since *start* led to: id, position (of the step after), led_at."""
-    before, lead = schema.tasks.alias("before"), leads_table(schema)
+    before, lead = schema.tasks.alias("before"), leads(schema)
     id, led_at = owner(schema, before), before.c.completed_at
     query = sa.select(id.label("id"), lead.c.position, led_at.label("led_at"))
     pipeline = schema.pipeline

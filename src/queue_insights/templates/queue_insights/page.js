@@ -15,6 +15,7 @@ function draw(figure) {
   for (const axes of [layout, grid || {}])
     for (const key of Object.keys(axes))
       if (/^[xy]axis\d*$/.test(key)) axes[key].gridcolor = colour("--line");
+  place.style.height = `${layout.height}px`; // else a resized chart shrinks to its place
   layout.dragmode = false; // a finger on a chart scrolls the page
   return Plotly.newPlot(place, data, layout, { ...config, displayModeBar: false, responsive: true });
 }

@@ -1,0 +1,79 @@
+"""Reads on a physical standby, while actions go to its primary."""
+
+import json
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from processes import until
+from queue_insights import demo
+from queue_insights.database import READ_URL, WRITE_URL
+from reporting import queue_insights
+from servers import embedded_programs, folder, own, run_as_server, running
+
+SETTINGS = {"wal_level": "replica", "max_wal_senders": "4", "hot_standby": "on"}
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[str, str]]:
+    """The URLs of a primary and of its standby."""
+    with folder() as home, demo.EmbeddedServer(home / "demo", SETTINGS) as primary:
+        url, data = primary.url("postgres"), own(home / "standby")
+        with psycopg.connect(url) as connection:
+            demo.create_schema(connection, "b")
+        programs = embedded_programs(home / "demo")
+        run_as_server(programs / "pg_basebackup", "-d", url, "-D", data, "-R", "-c", "fast")
+        with running(programs, data, SETTINGS) as standby:
+            yield url, standby
+
+
+def missing(url: str, **environment: str) -> int:
+    done = queue_insights("backlog", "--format", "json", url=url, **environment)
+    assert done.returncode == 0, done.stderr
+    return sum(record["missing"] for record in json.loads(done.stdout))
+
+
+def caught_up(primary: str, standby: str) -> None:
+    with psycopg.connect(primary) as here, psycopg.connect(standby, autocommit=True) as there:
+        (position,) = here.execute("SELECT pg_current_wal_lsn()").fetchone() or (None,)
+        replayed = "SELECT pg_last_wal_replay_lsn() >= %s"
+        until(lambda: there.execute(replayed, [position]).fetchone() == (True,))
+
+
+def test_reads_come_from_the_standby_and_say_how_far_behind_it_is(pair: tuple[str, str]) -> None:
+    primary, standby = pair
+    with psycopg.connect(primary) as connection:
+        connection.execute(
+            "INSERT INTO tracks (spotify_track_id, title, artists, stage) "
+            "SELECT 'song ' || i, 'Song', '[]', 'audio_ready' FROM generate_series(1, 9) i"
+        )
+    caught_up(primary, standby)
+    done = queue_insights("backlog", url=standby)
+    assert done.returncode == 0, done.stderr
+    assert "read from a standby" in done.stderr
+    assert "behind" in done.stderr
+    assert missing(standby) == missing(primary) == 9
+    assert "read from a standby" not in queue_insights("backlog", url=primary).stderr
+
+
+def test_actions_plan_and_write_on_the_primary(pair: tuple[str, str]) -> None:
+    primary, standby = pair
+    before = missing(primary)
+    both = {READ_URL: standby, WRITE_URL: primary}
+    done = queue_insights("backfill", "--apply", "--max-rows", "100", "--limit", "2", **both)
+    assert done.returncode == 0, done.stderr
+    assert missing(primary) == before - 2
+    caught_up(primary, standby)
+    assert missing(standby) == before - 2
+    assert queue_insights("undo", "1", **both).returncode == 0
+    assert missing(primary) == before
+
+
+def test_an_action_on_a_standby_is_refused_in_one_line(pair: tuple[str, str]) -> None:
+    for arguments in (["backfill", "--apply", "--max-rows", "9"], ["trigger", "install"]):
+        done = queue_insights(*arguments, url=pair[1])
+        assert done.returncode in (1, 2)
+        (line,) = done.stderr.strip().splitlines()
+        assert "read-only" in line or "standby" in line
+        assert "QUEUE_INSIGHTS_WRITE_URL" in line
