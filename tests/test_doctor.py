@@ -223,7 +223,7 @@ def test_what_actions_lack_is_to_be_fixed_where_there_is_a_url_to_write_with(
     database = bench.connection.info.dbname
     role = f"reader_{database[5:]}"
     assert line.startswith("fix  actions: ")
-    assert f"GRANT UPDATE ON tracks TO {role};" in line
+    assert f"GRANT UPDATE (updated_at) ON tracks TO {role};" in line
     assert f"GRANT INSERT, UPDATE, DELETE ON audio_tasks TO {role};" in line
     assert f"GRANT USAGE ON SEQUENCE public.audio_tasks_id_seq TO {role};" in line
     assert f"GRANT CREATE ON DATABASE {database} TO {role};" in line

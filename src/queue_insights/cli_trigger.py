@@ -1,4 +1,4 @@
-"""The commands that keep the backlog visible: the trigger and the views."""
+"""The commands that keep the backlog visible, the trigger and the views, and who may see it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from queue_insights.cli_actions import show_plan
 from queue_insights.cli_common import connect, note, pipeline_option
 
 if TYPE_CHECKING:
+    from queue_insights.grants import Kind
     from queue_insights.migration import Migration
 
 AMISS = 3
@@ -121,6 +122,20 @@ def views_uninstall(pipeline: str) -> None:
     click.echo(truth.uninstall(connect(pipeline)))
 
 
+@click.command()
+@click.argument("kind", type=click.Choice(["reader", "operator"]))
+@click.argument("role")
+@pipeline_option
+def grants(kind: "Kind", role: str, pipeline: str) -> None:
+    """Print the least grants that make ROLE a reader or an operator; executes nothing.
+
+    For the tables' owner to run, as they are now: `queue-insights grants reader analyst | psql`.
+    """
+    from queue_insights import grants as privileges
+
+    click.echo(privileges.generate(connect(pipeline), kind, role), nl=False)
+
+
 def _hand_over(migration: "Migration", output: Path | None) -> None:
     from queue_insights.migration import write
 
@@ -138,4 +153,4 @@ def _report(findings: list[str], fine: str) -> None:
         raise SystemExit(AMISS)
 
 
-COMMANDS = (trigger, views)
+COMMANDS = (trigger, views, grants)

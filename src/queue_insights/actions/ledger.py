@@ -16,7 +16,7 @@ from queue_insights import queries
 from queue_insights.actions.definitions import Action
 from queue_insights.database import WRITE_URL, Database
 from queue_insights.errors import DatabaseError, RunError, Stopped
-from queue_insights.schema import Schema
+from queue_insights.schema import Schema, quoted
 
 SCHEMA = "queue_insights"
 PATIENCE = 12  # tries of about a lock_timeout each; a frozen holder's session ends in 2 s
@@ -75,6 +75,7 @@ _SETTINGS = sa.text("""
 """)
 
 _HAS_PRIVILEGE = sa.text("SELECT has_table_privilege(:table, :privilege)")
+_MAY_LOCK = sa.text("SELECT has_any_column_privilege(:table, 'UPDATE')")
 # The sequence behind the tasks' ids, if there is one that this role may not use.
 _SEQUENCE = sa.text("""
     SELECT sequence FROM pg_get_serial_sequence(:table, :column) AS sequence
@@ -274,18 +275,20 @@ def require(connection: sa.Connection, schema: Schema, action: Action) -> None:
             f"{action.name}: nothing was done: there is no ledger yet and this role may not create "
             "the schema queue_insights; a DBA can run the output of `queue-insights runs --ddl`"
         )
-    name = connection.dialect.identifier_preparer.format_table
-    wanted = [(name(schema.tasks), privilege) for privilege in _ON_TASKS[action.kind]]
-    wanted += [(name(schema.tracks), privilege) for privilege in ("SELECT", "UPDATE")]
+    tracks = quoted(schema.tracks)
+    wanted = [(quoted(schema.tasks), privilege) for privilege in _ON_TASKS[action.kind]]
+    wanted += [(tracks, "SELECT")]
     if has_ledger:
-        ledger = [name(table) for table in (RUNS, TARGETS, BATCHES)]
+        ledger = [quoted(table) for table in (RUNS, TARGETS, BATCHES)]
         wanted += [(t, p) for t in ledger for p in ("SELECT", "INSERT", "UPDATE", "DELETE")]
     missing = [
         (table, privilege)
         for table, privilege in wanted
         if not connection.scalar(_HAS_PRIVILEGE, {"table": table, "privilege": privilege})
     ]
-    column = {"table": name(schema.tasks), "column": schema.tasks.c.id.name}
+    if not connection.scalar(_MAY_LOCK, {"table": tracks}):
+        missing.append((tracks, "UPDATE"))
+    column = {"table": quoted(schema.tasks), "column": schema.tasks.c.id.name}
     sequence = connection.scalar(_SEQUENCE, column) if action.kind == "insert" else None
     if sequence is not None:
         missing.append((f"SEQUENCE {sequence}", "USAGE"))

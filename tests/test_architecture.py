@@ -1,0 +1,267 @@
+"""The code is layered as README.md draws it, stays small, and its examples run."""
+
+import ast
+import doctest
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pandas as pd
+import psycopg
+import pytest
+from papermill.cli import papermill
+from psycopg import sql
+
+from queue_insights import connect, demo, show, summary
+from queue_insights.cli import main
+from queue_insights.database import READ_URL
+from queue_insights.demo.incident import FEWEST
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "queue_insights"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LONGEST = 400  # lines of a module
+PACKAGE = "queue_insights"
+
+
+def dotted(file: Path) -> str:
+    """The module's name below the package; of the package itself the package's name."""
+    parts = file.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__") or PACKAGE
+
+
+MODULES = {dotted(file): file for file in sorted(SOURCE.rglob("*.py"))}
+
+
+def layers() -> list[str]:
+    """The modules in the order of README's table: each row, and within it from the left. What
+    stands for a package in it, the imports of its ``__init__``, comes after its parts."""
+    table = README[README.index("| modules | hold |") :].split("\n\n")[0]
+    found = []
+    for row in table.splitlines()[2:]:
+        for name in re.findall(r"`([^`]+)`", row.split("|")[1]):
+            package, _, parts = name.rstrip("}").partition("/{")
+            found += [f"{package}.{part}" for part in parts.split(",") if parts]
+            found.append(package)
+    return found
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The modules of ours that *file* imports anywhere, in functions and for type checks too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file.name}: a relative import"
+            both = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if below(name) in MODULES else str(node.module) for name in both]
+        else:
+            continue
+        yield from (below(name) for name in names if name.split(".")[0] == PACKAGE)
+
+
+def below(name: str) -> str:
+    return name.removeprefix(f"{PACKAGE}.")
+
+
+def test_the_map_of_the_code_has_every_module_once() -> None:
+    assert sorted(layers()) == sorted(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_the_map_has_before_it(module: str) -> None:
+    order = layers()
+    above = [name for name in imports(MODULES[module]) if order.index(name) >= order.index(module)]
+    assert not above, f"{module} imports {above}, which README's map has after it"
+
+
+def test_only_actions_and_migrations_open_a_transaction_that_writes() -> None:
+    writers = {
+        name
+        for name, file in MODULES.items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if node.func.attr == "write" and not node.args and not node.keywords
+    }
+    assert writers == {"actions.apply", "actions.ledger", "actions.undo", "migration"}
+    appliers = {
+        name
+        for name, file in MODULES.items()
+        if re.search(r"\bmigrations\.apply\(", file.read_text(encoding="utf-8"))
+    }
+    assert appliers == {"trigger", "views", "options"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_is_long(module: str) -> None:
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+HEAVY = {"plotly", "papermill", "nbconvert", "IPython", "matplotlib", "pandas.plotting._core"}
+STARTS = {
+    "import queue_insights": HEAVY | {"pandas", "sqlalchemy"},
+    "from queue_insights import Queue": HEAVY - {"pandas.plotting._core"},
+    "from queue_insights import forecast": {"sqlalchemy", "psycopg", "queue_insights.database"},
+    "from queue_insights import charts": {"papermill", "queue_insights.queue"},
+}
+
+
+@pytest.mark.parametrize("statement", STARTS)
+def test_importing_is_light(statement: str) -> None:
+    code = f"import sys\n{statement}\nprint(*sorted({STARTS[statement]!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@contextmanager
+def seeded(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
+    """The URL of a database with the demo's incident in it."""
+    name = f"examples_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server("postgres"), autocommit=True) as admin:
+        clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        admin.execute(clone.format(sql.Identifier(name), sql.Identifier(templates["a"])))
+        try:
+            demo.seed(server(name), "a", FEWEST)
+            yield server(name)
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def url(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
+    with seeded(server, templates) as url:
+        yield url
+
+
+@pytest.fixture
+def connected(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(READ_URL, url)
+    return url
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_python_in_the_readme_does_what_it_says(connected: str) -> None:
+    (example,) = blocks(README, "python")
+    with psycopg.connect(connected, autocommit=True) as connection:
+        rows = "SELECT (to_jsonb(t) - 'updated_at')::text FROM audio_tasks t ORDER BY id"
+        before = connection.execute(rows).fetchall()
+        names: dict[str, Any] = {}
+        exec(compile(example, "README.md", "exec"), names)
+        assert connection.execute(rows).fetchall() == before
+    assert (names["run"].row["rows_undone"], names["run"].state) == (names["plan"].rows, "undone")
+    assert names["plan"].rows == 50
+    assert len(names["backlog"]) == len(names["audit"]) == 7
+
+
+def commands(program: str) -> list[str]:
+    """The lines of README's fenced blocks that call *program*, without their comments."""
+    lines = [line for block in blocks(README, "") for line in block.splitlines()]
+    return [line.split("  #")[0].strip() for line in lines if line.startswith(f"{program} ")]
+
+
+def parse(command: click.Command, arguments: list[str], parent: click.Context | None) -> None:
+    context = command.make_context(command.name, arguments, parent=parent)
+    if isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        _, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        parse(found, rest, context)
+
+
+@pytest.mark.parametrize("line", [*commands("queue-insights"), *commands("papermill")])
+def test_a_command_in_the_readme_is_one(line: str) -> None:
+    program, *arguments = shlex.split(line.split(" # ")[0])
+    parse({"queue-insights": main, "papermill": papermill}[program], arguments, None)
+
+
+@pytest.mark.parametrize("line", commands("make"))
+def test_a_make_target_in_the_readme_is_one(line: str) -> None:
+    assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    folders = "benchmarks|docs|examples|notebooks|params|src|tests"
+    named = set(re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\w", README))
+    assert named >= {"notebooks/backlog_report.ipynb", "params/backlog_report.yaml"}
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def examples() -> dict[str, tuple[str, list[doctest.Example]]]:
+    """The ``>>>`` examples of each docstring in src, by where they stand, with their module."""
+    found = {}
+    for module, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                name = f"{module}.{getattr(node, 'name', '')}"
+                if here := doctest.DocTestParser().get_examples(ast.get_docstring(node) or ""):
+                    found[name] = (module, here)
+    return found
+
+
+EXAMPLES = examples()
+
+
+@pytest.fixture
+def names(connected: str, server: Callable[[str], str]) -> dict[str, Any]:
+    """What the examples take for granted."""
+    queue = connect()
+    with queue.snapshot() as moment:
+        backlog, audit = queue.backlog(), queue.audit()
+    now = datetime.now(UTC)
+    arrived = pd.Series(pd.date_range(now - timedelta(days=60), now, freq="h", unit="us"))
+    events = pd.DataFrame({"arrived_at": arrived, "completed_at": arrived + timedelta(minutes=30)})
+    running = SimpleNamespace(
+        url=lambda name: server("postgres") if name == "postgres" else connected
+    )
+
+    @contextmanager
+    def embedded() -> Iterator[SimpleNamespace]:
+        yield running
+
+    return {
+        **{"queue": queue, "moment": moment, "backlog": backlog, "audit": audit},
+        **{"show": show, "summary": summary, "events": events, "now": now, "server": running},
+        "EmbeddedServer": embedded,  # the one of the tests
+        "seed": lambda url, variant, tracks: demo.seed(url, "a", min(tracks, FEWEST)),
+    }
+
+
+def figures() -> SimpleNamespace:
+    """A queue of which the sentences that the examples of ``summary`` show are true."""
+    end = {"status": "draining", "p80_at": pd.Timestamp("2026-03-03 14:00Z"), "p80_seconds": 9000.0}
+    return SimpleNamespace(
+        backlog=lambda: pd.DataFrame({"waiting": [400, 19], "stuck": [0, 0]}),
+        audit=lambda: pd.DataFrame({"hidden": [400, 19], "orphans": [0, 7]}),
+        eta_end_to_end=lambda: pd.DataFrame([end]),
+        eta=lambda task: pd.DataFrame({"held": [97], "given": [120]}),
+    )
+
+
+@pytest.mark.parametrize("where", EXAMPLES)
+def test_an_example_in_a_docstring_runs_and_says_what_it_shows(
+    where: str, names: dict[str, Any]
+) -> None:
+    module, here = EXAMPLES[where]
+    prefix = "" if module == PACKAGE else f"{PACKAGE}."
+    everything = {**vars(importlib.import_module(f"{prefix}{module}")), **names}
+    if module == "summary":
+        everything["queue"] = figures()
+    for example in here:
+        with redirect_stdout(StringIO()) as printed:
+            exec(compile(example.source, where, "single"), everything)
+        if example.want and not example.options.get(doctest.SKIP):
+            assert printed.getvalue() == example.want

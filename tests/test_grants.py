@@ -1,0 +1,399 @@
+"""The least grants: with them a reader and an operator can do all that they should, and no more.
+
+Nothing is granted to PUBLIC in these databases, so that every statement printed has its use.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import click
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+from psycopg import sql
+from psycopg.errors import InsufficientPrivilege
+
+from conftest import Bench
+from operating import everything, give_rows, many, operable, rows
+from queue_insights import grants, trigger, views
+from queue_insights.cli import main
+from queue_insights.database import READ_URL
+from queue_insights.errors import DatabaseError, InputError
+from reporting import queue_insights
+
+NAME = 'Rôle of "{}", o\'clock %s; --'
+ACTIONS = ("backfill", "reset", "retry", "requeue", "prune")
+# Every command, and with what it is called here.
+READS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("backlog", "audit", "missing", "upcoming", "tasks", "orphans"), ()),
+    **dict.fromkeys(("throughput", "durations", "flow", "eta", "doctor", "runs"), ()),
+    **dict.fromkeys(("trigger sql", "trigger verify", "views sql", "views verify"), ()),
+    "grants": ("reader", "somebody"),
+}
+VARIATIONS: dict[str, tuple[str, ...]] = {
+    **{"audit": ("--sources",), "flow": ("--averages",), "eta": ("--end-to-end",)},
+    **dict.fromkeys(ACTIONS, ("--limit", "1")),  # a dry run
+}
+DDL = ("trigger install", "trigger uninstall", "views install", "views uninstall")
+WRITES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(ACTIONS, ("--apply", "--max-rows", "100")),
+    **{"resume": ("{retry}",), "stop": ("{reset}",), "undo": ("{backfill}",)},
+    **dict.fromkeys(DDL, ()),
+}
+ELSEWHERE = {"report", "demo", "lab"}  # a test of its own; the embedded database; JupyterLab
+TABLES = ("tracks", "audio_tasks")
+LEDGER = tuple(f"queue_insights.{table}" for table in ("runs", "targets", "batches"))
+
+
+def leaves(group: click.Group = main, path: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{path}{name} ")
+        else:
+            yield path + name
+
+
+def test_no_command_is_forgotten_here() -> None:
+    assert sorted(leaves()) == sorted([*READS, *WRITES, *ELSEWHERE])
+
+
+def prepare(bench: Bench) -> Bench:
+    """Work for each action, and nothing for PUBLIC."""
+    name = bench.connection.info.dbname
+    bench.sql(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    many(bench, "audio_ready", 3, "missing")
+    long_ago = "now() - interval '9 h'"
+    work: tuple[tuple[str, str, str, dict[str, str]], ...] = (
+        ("separated", "segment", "running", {"attempts": "1", "last_attempt_at": long_ago}),
+        ("audio_ready", "align", "failed", {"attempts": "3"}),
+        ("enhanced", "clip", "completed", {"attempts": "1", "completed_at": "now()"}),
+        ("ready", "align", "pending", {}),
+    )
+    for stage, task, status, columns in work:
+        give_rows(bench, many(bench, stage, 2, f"{status} {stage}"), task, status, **columns)
+    return bench
+
+
+@pytest.fixture
+def bench(bench: Bench) -> Bench:
+    return prepare(bench)
+
+
+@pytest.fixture
+def plain(fresh: Callable[[str], Bench]) -> Bench:
+    """What does not depend on the variant."""
+    return prepare(fresh("a"))
+
+
+class Role:
+    """A role that can log in and may do nothing else, until it is granted something."""
+
+    def __init__(self, bench: Bench):
+        self.bench = bench
+        self.name = NAME.format(bench.connection.info.dbname[:17])
+        parts = urlsplit(bench.url)
+        password = sql.Literal(parts.password or "unused")
+        self._execute("CREATE ROLE {} LOGIN PASSWORD {}", password)
+        credentials, _, host = parts.netloc.rpartition("@")
+        _, colon, secret = credentials.partition(":")
+        self.url = urlunsplit(parts._replace(netloc=f"{quote(self.name)}{colon}{secret}@{host}"))
+
+    def _execute(self, statement: str, *values: sql.Composable) -> None:
+        name = sql.Identifier(self.name)
+        self.bench.connection.execute(sql.SQL(statement).format(name, *values))
+
+    def drop(self) -> None:
+        self._execute("DROP OWNED BY {}")
+        self._execute("DROP ROLE {}")
+
+    def become(self, kind: grants.Kind) -> str:
+        """Run what `grants` prints, as the tables' owner; returns it."""
+        owner = CliRunner(env={READ_URL: self.bench.url})
+        printed = owner.invoke(main, ["grants", kind, self.name])
+        assert (printed.exit_code, printed.stderr) == (0, "")
+        self.bench.connection.execute(printed.stdout.encode())
+        return printed.stdout
+
+    def run(self, *arguments: str) -> Result:
+        words = [word for argument in arguments for word in argument.split()]
+        result = CliRunner(env={READ_URL: self.url}).invoke(main, words)
+        if not isinstance(result.exception, SystemExit | None):
+            raise result.exception
+        return result
+
+    def may_not(self, *statements: str) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for statement in statements:
+                with pytest.raises(InsufficientPrivilege):
+                    connection.execute(statement)
+
+
+Make = Callable[[Bench], Role]
+
+
+@pytest.fixture
+def role() -> Iterator[Make]:
+    made: list[Role] = []
+
+    def make(bench: Bench) -> Role:
+        made.append(Role(bench))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.drop()
+
+
+def install(bench: Bench) -> None:
+    """Trigger, views and ledger: a finished backfill, a stopped retry, a reset that runs."""
+    queue = operable(bench.url)
+    trigger.install(queue)
+    views.install(queue)
+    queue.plan_backfill(limit=1).apply(max_rows=1)
+    for action, state in (("retry", "stopped"), ("reset", "running")):
+        getattr(queue, f"plan_{action}")(limit=1).apply(max_rows=1)
+        bench.sql("UPDATE queue_insights.runs SET state = %s WHERE action = %s", state, action)
+
+
+def empty_ledger(bench: Bench) -> None:
+    operable(bench.url).plan_backfill(tasks="clip").apply(max_rows=0)
+    bench.sql("DELETE FROM queue_insights.runs")
+
+
+def database(bench: Bench) -> tuple[Any, ...]:
+    """All that a command may have changed: rows, relations, triggers, functions."""
+    catalog = bench.sql("""
+        SELECT 'relation', relname::text FROM pg_class WHERE relnamespace::regnamespace::text
+            IN ('public', 'queue_insights')
+        UNION ALL SELECT 'trigger', tgname::text FROM pg_trigger
+        UNION ALL SELECT 'function', proname::text FROM pg_proc WHERE oid > 16000
+        ORDER BY 1, 2
+    """)
+    return *everything(bench.connection), catalog
+
+
+def test_a_reader_can_run_every_read_and_every_dry_run(bench: Bench, role: Make) -> None:
+    reader = role(bench)
+    install(bench)
+    with pytest.raises(DatabaseError, match="denied"):
+        operable(reader.url).backlog()
+    reader.become("reader")
+    for command, arguments in (*READS.items(), *VARIATIONS.items()):
+        result = reader.run(command, *arguments)
+        assert (result.exit_code, result.stderr) == (0, ""), f"{command}: {result.output}"
+    assert len(operable(reader.url).run(1).dropped()) == 0
+
+
+def test_a_reader_can_read_before_there_are_views_and_ledger(plain: Bench, role: Make) -> None:
+    reader = role(plain)
+    printed = reader.become("reader")
+    assert "GRANT USAGE ON SCHEMA queue_insights" not in printed
+    assert "print this\n-- again after the first action, and after `views install`" in printed
+    for command, arguments in (*READS.items(), *VARIATIONS.items()):
+        amiss = command in ("trigger verify", "views verify")
+        result = reader.run(command, *arguments)
+        assert (result.exit_code, result.stderr) == (3 * amiss, ""), f"{command}: {result.output}"
+
+
+def test_a_reader_can_run_a_report(plain: Bench, role: Make, tmp_path: Path) -> None:
+    reader = role(plain)
+    reader.become("reader")
+    before = database(plain)
+    done = queue_insights("report", "backlog_report", "--output", tmp_path, url=reader.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path(done.stdout.splitlines()[-1]).is_file()
+    assert database(plain) == before
+
+
+def test_a_reader_can_write_nothing(bench: Bench, role: Make) -> None:
+    reader = role(bench)
+    install(bench)
+    reader.become("reader")
+    runs = dict(bench.sql("SELECT action, run FROM queue_insights.runs"))
+    before = database(bench)
+    for command, arguments in (*WRITES.items(), ("runs", ("--prune", "1s"))):
+        result = reader.run(command, *(word.format(**runs) for word in arguments))
+        assert result.exit_code in (1, 2), f"{command}: {result.output}"
+        assert re.fullmatch(r"queue-insights: .*\n", result.stderr), f"{command}: {result.stderr}"
+        assert re.search("denied|lacks|must be owner", result.stderr)
+        assert database(bench) == before
+    probe = reader.run("trigger verify --probe")
+    assert (probe.exit_code, probe.stderr) == (3, "")
+    assert "permission denied for table tracks" in probe.stdout
+    for table in (*TABLES, *LEDGER):
+        reader.may_not(
+            f"INSERT INTO {table} DEFAULT VALUES",
+            *(f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE", f"DROP TABLE {table} CASCADE"),
+            *(f"ALTER TABLE {table} ADD COLUMN x int", f"SELECT FROM {table} FOR KEY SHARE"),
+        )
+    reader.may_not(
+        "UPDATE tracks SET updated_at = now()",
+        "UPDATE audio_tasks SET status = 'pending'",
+        "UPDATE queue_insights.runs SET state = 'finished'",
+        "SELECT nextval('audio_tasks_id_seq')",
+        *("CREATE TABLE public.x ()", "CREATE TABLE queue_insights.x ()", "CREATE SCHEMA x"),
+        "CREATE TEMPORARY TABLE x ()",
+    )
+    assert database(bench) == before
+
+
+@pytest.mark.parametrize("ledger", ["a ledger", "no ledger"])
+def test_an_operator_can_do_and_undo_every_action(bench: Bench, role: Make, ledger: str) -> None:
+    if ledger == "a ledger":
+        empty_ledger(bench)
+    operator = role(bench)
+    operator.become("operator")
+    before = rows(bench.connection)
+    for action in ACTIONS:
+        done = operator.run(action, *WRITES[action])
+        assert done.exit_code == 0, done.output
+        ((run, count),) = bench.sql(
+            "SELECT run, rows_done FROM queue_insights.runs WHERE action = %s", action
+        )
+        assert count == (3 if action == "backfill" else 2)
+        assert rows(bench.connection) != before
+        undone = operator.run("undo", str(run))
+        assert undone.exit_code == 0, undone.output
+        assert rows(bench.connection) == before
+    bench.sql("UPDATE queue_insights.runs SET state = 'running' WHERE run = %s", run)
+    assert operator.run("stop", str(run)).exit_code == 0
+    assert operator.run("resume", str(run)).exit_code == 0
+    assert bench.sql("SELECT DISTINCT state FROM queue_insights.runs") == [("undone",)]
+    assert operator.run("runs", "--prune", "0.000001s").stdout.startswith("5 runs dropped")
+
+
+def test_an_operator_can_run_every_read(plain: Bench, role: Make) -> None:
+    operator = role(plain)
+    install(plain)
+    operator.become("operator")
+    for command, arguments in READS.items():
+        result = operator.run(command, *arguments)
+        assert (result.exit_code, result.stderr) == (0, ""), f"{command}: {result.output}"
+    assert "has the privileges that actions need" in operator.run("doctor").stdout
+
+
+def test_an_operator_can_do_nothing_else_to_the_applications_tables(
+    bench: Bench, role: Make
+) -> None:
+    operator = role(bench)
+    install(bench)
+    operator.become("operator")
+    before = database(bench)
+    for table in (*TABLES, *LEDGER):
+        operator.may_not(
+            *(f"TRUNCATE {table} CASCADE", f"DROP TABLE {table} CASCADE"),
+            *(f"ALTER TABLE {table} ADD COLUMN x int", f"CREATE INDEX ON {table} ((1))"),
+            f"ALTER TABLE {table} DISABLE TRIGGER ALL",
+        )
+    columns = bench.sql(
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' "
+        "AND table_name = 'tracks' AND column_name <> 'updated_at'"
+    )
+    assert len(columns) > 10
+    operator.may_not(
+        *(f"UPDATE tracks SET {column} = {column}" for (column,) in columns),
+        *("INSERT INTO tracks DEFAULT VALUES", "DELETE FROM tracks"),
+        *("CREATE TABLE public.x ()", "CREATE TABLE queue_insights.x ()", "CREATE SCHEMA x"),
+    )
+    for command in DDL:
+        result = operator.run(command)
+        assert result.exit_code == 1
+        assert re.fullmatch(r"queue-insights: .*nothing was changed.*\n", result.stderr)
+    assert database(bench) == before
+
+
+def granted(printed: str) -> list[tuple[str, str]]:
+    """Each privilege, and what it is on."""
+    found = re.findall(r"^GRANT (.*) ON (SCHEMA |DATABASE |SEQUENCE |)(\S.*) TO ", printed, re.M)
+    assert len(found) == len(re.findall("^ *GRANT ", printed, re.M))
+    return [
+        (privilege, kind + name)
+        for privileges, kind, names in found
+        for privilege in privileges.split(", ")
+        for name in names.split(", ")
+    ]
+
+
+def test_a_reader_needs_every_grant(plain: Bench, role: Make) -> None:
+    reader = role(plain)
+    install(plain)
+    name = sql.Identifier(reader.name).as_string(plain.connection)
+    every = granted(reader.become("reader"))
+    assert ("SELECT", "public.audio_progress") in every
+    queue = operable(reader.url)
+
+    def all_work() -> bool:
+        reads = (("backlog", ()), ("audit", ("--sources",)), ("views verify", ()), ("runs", ()))
+        try:
+            queue.run(1).dropped()
+        except DatabaseError:
+            return False
+        return all(reader.run(command, *arguments).exit_code == 0 for command, arguments in reads)
+
+    assert all_work()
+    for privilege, on in every:
+        plain.sql(f"REVOKE {privilege} ON {on} FROM {name}")
+        assert not all_work(), f"{privilege} ON {on} is not needed"
+        plain.sql(f"GRANT {privilege} ON {on} TO {name}")
+    assert all_work()
+
+
+def test_an_operator_needs_every_grant(plain: Bench, role: Make) -> None:
+    operator = role(plain)
+    empty_ledger(plain)
+    name = sql.Identifier(operator.name).as_string(plain.connection)
+    read = granted(operator.become("reader"))
+    every = [grant for grant in granted(operator.become("operator")) if grant not in read]
+    assert len(every) == 3 + 1 + 1 + 3 * 4 - 2  # tasks, sequence, tracks, ledger; two it may read
+    before = database(plain)
+    for privilege, on in every:
+        plain.sql(f"REVOKE {privilege} ON {on} FROM {name}")
+        refused = operator.run("backfill", *WRITES["backfill"])
+        assert refused.exit_code == 1, f"{privilege} ON {on} is not needed"
+        assert f"lacks {privilege.split()[0]} on" in refused.stderr
+        plain.sql(f"GRANT {privilege} ON {on} TO {name}")
+    assert database(plain) == before
+    assert operator.run("backfill", *WRITES["backfill"]).exit_code == 0
+
+
+def test_grants_name_the_tables_that_the_pipeline_file_names(
+    plain: Bench, role: Make, tmp_path: Path
+) -> None:
+    home, tracks = '"App %s, o\'clock"', '"Träcks ""old""!"'
+    plain.connection.execute(
+        f"CREATE SCHEMA {home}; ALTER TABLE tracks SET SCHEMA {home}; "
+        f"ALTER TABLE audio_tasks SET SCHEMA {home}; ALTER TABLE {home}.tracks RENAME TO {tracks}; "
+        f'ALTER TABLE {home}.{tracks} RENAME updated_at TO "At; --"'.encode()
+    )
+    own = {
+        "name": "own\n; DROP TABLE x",
+        "tracks": {"table": f"{home}.{tracks}", "id": "spotify_track_id", "updated_at": "At; --"},
+        "tasks": {"table": f"{home}.audio_tasks", "track_id": "spotify_track_id"},
+        "dashboards": {"audio_progress": "public.audio_progress", "task_summary": "absent"},
+        **{"stages": ["audio_ready", "ready"], "terminal": ["ready"]},
+        "steps": [{"stage": "audio_ready", "task": "align"}],
+    }
+    file = tmp_path / "own.yaml"
+    file.write_text(json.dumps(own))
+    text = grants.generate(operable(plain.url, file), "operator", "a role")
+    operator = role(plain)
+    name = sql.Identifier(operator.name).as_string(plain.connection)
+    plain.connection.execute(text.replace('"a role"', name).encode())
+    result = operator.run("backfill --apply --max-rows 3 --pipeline", str(file))
+    assert result.exit_code == 0, result.output
+    assert plain.sql("SELECT rows_done FROM queue_insights.runs") == [(3,)]
+
+
+@pytest.mark.parametrize("name", ["", "public", "none", "x" * 64, "ü" * 32, "a\0b", "\udcff"])
+def test_a_name_that_no_role_can_have_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"^grants: ROLE: found .*, expected the name of one role"):
+        grants.generate(operable("postgresql://nobody@localhost:1/none"), "reader", name)
+
+
+def test_a_keyword_is_a_role_like_any_other(plain: Bench) -> None:
+    printed = grants.generate(operable(plain.url), "operator", "current_user")
+    assert set(re.findall(r" TO (.*);$", printed, re.M)) == {'"current_user"'}

@@ -1,0 +1,126 @@
+"""What is released: an sdist and a wheel that work alone, far from this checkout."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "queue_insights"
+PATIENCE = 600  # seconds; an empty pip cache fills from the index
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run *command* as somebody would who has no checkout and no database."""
+    ours = ("PYTHON", "QUEUE_INSIGHTS_", "PG", "COV", "VIRTUAL_ENV")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    return subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env={**inherited, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def build(source: Path, target: Path, *kinds: str) -> None:
+    wanted = [word for kind in kinds for word in ("-t", kind)]
+    backend = (sys.executable, "-m", "hatchling", "build")
+    done = run(*backend, *wanted, "--directory", target, cwd=source)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the sdist of this checkout."""
+    target = tmp_path_factory.mktemp("dist")
+    build(ROOT, target, "sdist", "wheel")
+    return target
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (found,) = folder.glob(pattern)
+    return found
+
+
+def contents(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def shipped() -> set[str]:
+    """What the wheel is to hold: the code, and beside it notebooks/ and params/."""
+    roots = {ROOT / "src" / PACKAGE: "", ROOT / "notebooks": "notebooks", ROOT / "params": "params"}
+    return {
+        str(Path(PACKAGE, place, file.relative_to(root)))
+        for root, place in roots.items()
+        for file in root.rglob("*")
+        if file.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(file.parts)
+    }
+
+
+def test_the_wheel_holds_the_code_the_notebooks_and_the_parameters(released: Path) -> None:
+    found = contents(only(released, "*.whl"))
+    assert found == shipped()
+    for name in ("notebooks/backlog_report.ipynb", "params/pipelines/karaoke.yaml"):
+        assert f"{PACKAGE}/{name}" in found
+    assert f"{PACKAGE}/actions/ledger.sql" in found
+
+
+def test_the_sdist_builds_the_same_wheel(released: Path, tmp_path: Path) -> None:
+    with tarfile.open(only(released, "*.tar.gz")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    build(only(tmp_path, "queue_insights-*"), tmp_path / "dist", "wheel")
+    assert contents(only(tmp_path / "dist", "*.whl")) == contents(only(released, "*.whl"))
+
+
+@pytest.fixture
+def demo_folder() -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="queue-insights-release-", dir="/var/tmp")  # open to nobody
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_the_wheel_alone_in_an_empty_venv_runs_the_demo_doctor_and_a_report(
+    released: Path, tmp_path: Path, demo_folder: str
+) -> None:
+    """One test, because filling the venv takes most of its time."""
+    venv, away = tmp_path / "a venv", tmp_path / "away"
+    away.mkdir()
+    made = run(sys.executable, "-m", "venv", venv, cwd=away)
+    assert made.returncode == 0, made.stderr
+    python = venv / "bin" / "python"
+    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
+    wheel = f"{only(released, '*.whl')}[demo]"
+    installed = run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=away)
+    assert installed.returncode == 0, installed.stderr
+    where = run(python, "-c", f"import {PACKAGE}; print({PACKAGE}.__file__)", cwd=away)
+    assert Path(where.stdout).is_relative_to(venv)
+
+    def queue_insights(*arguments: str) -> list[str]:
+        program = venv / "bin" / "queue-insights"
+        done = run(program, *arguments, cwd=away, QUEUE_INSIGHTS_DEMO_DIR=demo_folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.splitlines()
+
+    said = queue_insights("demo", "--tracks", "2000")
+    assert "before: 50 tracks at audio_ready, 0 pending align rows" in said
+    findings = queue_insights("doctor")
+    assert findings
+    assert not [line for line in findings if line.startswith("fix")]
+    page = away / queue_insights("report", "backlog_report", "-f", "backlog_report")[-1]
+    summary = json.loads(page.with_name("summary.json").read_text("utf-8"))
+    assert (summary["report"], summary["variant"]) == ("backlog_report", "a")
+    assert page.read_text("utf-8").lower().startswith("<!doctype html>")
+    assert sorted(path.name for path in away.iterdir()) == ["reports"]
