@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-airflow lab check format clean
+.PHONY: demo test test-pg15 test-airflow bench lab check format clean
 
 demo: .venv/demo.stamp  ## seed the embedded demo database and report on it
 	$(PY) -m queue_insights demo
@@ -13,6 +13,16 @@ lab: .venv/demo.stamp  ## open JupyterLab on notebooks/ against the demo databas
 
 test: .venv/dev.stamp  ## run the tests
 	$(PY) -m pytest
+
+# What depends on the server most: states and plans, locks, catalogs, DDL.
+PG15 := $(addprefix tests/test_,$(addsuffix .py,states queries actions rechecks undo confirm trigger \
+	trigger_install views doctor flow database hostile_names))
+
+test-pg15: .venv/dev.stamp  ## run the database tests on Debian's PostgreSQL 15
+	$(PY) tests/servers.py $(PY) -m pytest $(PG15)
+
+bench: .venv/dev.stamp  ## run all benchmarks; TRACKS=1000000, LARGE=1 for growth to ten times that
+	$(PY) benchmarks/all.py --tracks $(or $(TRACKS),1000000) $(if $(LARGE),--large)
 
 test-airflow: .venv/dev.stamp .venv-airflow/stamp  ## run the Airflow example, by Airflow itself
 	AIRFLOW="$(CURDIR)/.venv-airflow/bin/airflow" $(PY) -m pytest -n 0 tests/test_airflow.py

@@ -1,6 +1,6 @@
 """How often do the ranges hold, and how narrow are they? Every method on every kind of queue.
 
-    python benchmarks/forecast_methods.py [seeds]     # default 3 seeds of each, a few minutes
+    python benchmarks/forecast_methods.py [--seeds 3]     # of each generator, a few minutes
 
 Per method: coverage of its 80% ranges (pooled over seeds), interval score as a share of the 24 h
 block bootstrap's on the rows where both give a range, and the share of rows without a range.
@@ -8,12 +8,15 @@ block bootstrap's on the rows where both give a range, and the share of rows wit
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import results
 
 from generators import GENERATORS, START, STEPS, as_known, seven_steps
 from queue_insights import conformal, endtoend
@@ -23,21 +26,37 @@ from queue_insights.history import HOUR, WEEK
 METHODS = ["conformal", "block_bootstrap", "bootstrap", "rate"]
 
 
-def compare(logs: list[pd.DataFrame]) -> str:
+def compare(name: str, logs: list[pd.DataFrame]) -> Iterator[results.Result]:
     found = {m: pd.concat([backtest(log, method=m) for log in logs]) for m in METHODS}
-    cells = []
-    for method in METHODS:
-        both = (
-            found[method]["p50_seconds"].notna() & found["block_bootstrap"]["p50_seconds"].notna()
-        ).to_numpy()
-        mine, theirs = score(found[method][both]), score(found["block_bootstrap"][both])
-        whole = score(found[method])
-        share = mine["winkler"] / theirs["winkler"]
-        cells.append(f"{whole['coverage']:.2f} {min(share, 99):6.2f} {whole['abstained']:.2f}")
-    return f"{len(found['rate']):5d}  " + "   ".join(cells)
+    ours = score(found["conformal"])
+    yield results.Result(
+        f"80% ranges, {name}: share that held, off 0.80 by",
+        f"{ours['coverage']:.2f}",
+        "0.80",
+        abs(ours["coverage"] - 0.8),
+        0.04,
+    )
+    yield results.Result(
+        f"80% ranges, {name}: rows without one",
+        f"{ours['abstained']:.2f}",
+        "",
+        ours["abstained"],
+        0.2,
+    )
+    for method in METHODS[1:]:
+        given = found["conformal"]["p50_seconds"].notna() & found[method]["p50_seconds"].notna()
+        mine, theirs = (score(found[m][given.to_numpy()]) for m in ("conformal", method))
+        whole = score(found[method])["coverage"]
+        yield results.Result(
+            f"80% ranges, {name}: interval score beside {method}",
+            f"{mine['winkler']:,.0f}",
+            f"{theirs['winkler']:,.0f}, {whole:.2f} of which held",
+            mine["winkler"] / theirs["winkler"],
+            None if method == "bootstrap" else 1.0,
+        )
 
 
-def end_to_end(seed: int) -> str:
+def end_to_end(seed: int) -> tuple[float, float, float]:
     tracks, share = seven_steps(seed)
     end = START + pd.Timedelta("60D")
     past = endtoend.read_tracks(as_known(tracks, end), STEPS, end.timestamp())
@@ -58,7 +77,7 @@ def end_to_end(seed: int) -> str:
         return float(np.mean(outside == 0)), float(np.mean(upper - lower + 10 * outside))
 
     (held, ours), (sum_held, sums) = judge(told), judge(per_step)
-    return f"{int(use.sum()):5d}  {held:.2f}   {sum_held:.2f}   {ours / sums:.2f}"
+    return held, sum_held, ours / sums
 
 
 def eta_seconds() -> tuple[float, float]:
@@ -85,18 +104,34 @@ def eta_seconds() -> tuple[float, float]:
     return taken[0], taken[1]
 
 
-def main(seeds: int) -> None:
-    print(f"{'':18s} rows  " + "   ".join(f"{m[:16]:16s}" for m in METHODS))
-    print(f"{'':18s}       " + "   ".join(["held  score none"] * len(METHODS)))
+def main() -> None:
+    parser = results.parser(__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="of each generator")
+    given = parser.parse_args()
+    seeds, found = range(101, 101 + given.seeds), []
     for name, generate in GENERATORS.items():
-        logs = [generate(seed) for seed in range(101, 101 + seeds)]
-        print(f"{name:18s} {compare(logs)}", flush=True)
-    print("\nend to end          rows  held   held by the sum of steps   score / sum's")
-    for seed in range(101, 101 + seeds):
-        print(f"{'seven_steps':18s} {end_to_end(seed)}", flush=True)
+        found += compare(name, [generate(seed) for seed in seeds])
+        print(name, flush=True)
+    held, by_sum, ratios = (np.mean(each) for each in zip(*map(end_to_end, seeds), strict=True))
+    found.append(
+        results.Result(
+            "80% ranges end to end, seven steps: share that held, off 0.80 by",
+            f"{held:.2f}",
+            f"{by_sum:.2f} by the sum of the steps'",
+            abs(held - 0.8),
+            0.1,
+        )
+    )
+    found.append(
+        results.Result("  and their interval score beside that sum's", "", "", float(ratios), 1.0)
+    )
     steps, whole = eta_seconds()
-    print(f"\neta: seven steps {steps:.3f} s, the pipeline {whole:.3f} s of computing")
+    found.append(
+        results.Result("eta: seven steps' computing, seconds", f"{steps:.2f} s", "", steps, 0.3)
+    )
+    print(f"the pipeline's computing {whole:.2f} s")
+    results.report(found, given.json)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    main()

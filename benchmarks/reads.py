@@ -9,7 +9,6 @@ after completed history grows tenfold under the same backlog. At the default siz
 a quarter of an hour, 8 GB of disk, and quiet cores.
 """
 
-import argparse
 import shutil
 import statistics
 import tempfile
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
+import results
 
 from queue_insights import demo, pipeline, queries
 from queue_insights.database import Database
@@ -155,8 +155,8 @@ def contenders(
     }
 
 
-def speed(url: str, variant: str, rounds: int) -> Iterator[tuple[str, ...]]:
-    """A line per read: median milliseconds of ours, of each shape by hand, ours / the best."""
+def speed(url: str, variant: str, rounds: int) -> Iterator[results.Result]:
+    """Per read: median milliseconds of ours, and of the best of the shapes by hand."""
     queue = Queue(Database(url), pipeline.load())
     with psycopg.connect(url) as connection:
         for read in READS:
@@ -171,13 +171,19 @@ def speed(url: str, variant: str, rounds: int) -> Iterator[tuple[str, ...]]:
                     runs[name]()
                     times[name].append(time.perf_counter() - began)
             medians = {name: statistics.median(each) for name, each in times.items()}
+            print(read, {name: f"{1000 * m:.1f} ms" for name, m in medians.items()}, flush=True)
             best = min(medians[name] for name in SHAPES)
-            shown = (f"{1000 * median:.1f}" for median in medians.values())
-            yield variant.upper(), read, *shown, verdict(medians["ours"] / best, SLOWER)
+            yield results.Result(
+                f"{read}, variant {variant.upper()}",
+                f"{1000 * medians['ours']:.0f} ms",
+                f"{1000 * best:.0f} ms, the best of three by hand",
+                medians["ours"] / best,
+                SLOWER,
+            )
 
 
-def growth(url: str, variant: str) -> Iterator[tuple[str, ...]]:
-    """A line per read: buffers before and after history grows tenfold, and their ratio."""
+def growth(url: str, variant: str) -> Iterator[results.Result]:
+    """Per read: buffers after completed history has grown tenfold, and before."""
     queue = Queue(Database(url), pipeline.load())
     before = {read: buffers(url, queue, read) for read in READS}
     more = {"columns": "", "values": ""}
@@ -188,8 +194,13 @@ def growth(url: str, variant: str) -> Iterator[tuple[str, ...]]:
         connection.execute("VACUUM (ANALYZE) tracks, audio_tasks")
     for read in READS:
         after = buffers(url, queue, read)
-        ratio = verdict(after / before[read], MORE_BUFFERS)
-        yield variant.upper(), read, str(before[read]), str(after), ratio
+        yield results.Result(
+            f"{read}, variant {variant.upper()}, history x 10",
+            f"{after:,} buffers",
+            f"{before[read]:,} buffers before",
+            after / before[read],
+            MORE_BUFFERS,
+        )
 
 
 def buffers(url: str, queue: Queue, read: str) -> int:
@@ -203,44 +214,24 @@ def buffers(url: str, queue: Queue, read: str) -> int:
     return int(root["Shared Hit Blocks"] + root["Shared Read Blocks"])
 
 
-def verdict(ratio: float, most: float) -> str:
-    return f"{ratio:.2f} {'ok' if ratio <= most else f'ABOVE {most}'}"
-
-
-def table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    print(f"\n{title}")
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = results.parser(__doc__)
     parser.add_argument("--tracks", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="queue-insights-benchmark-", dir="/var/tmp")
-    speeds, growths = [], []
+    found: list[results.Result] = []
     try:
         with demo.EmbeddedServer(folder, {"shared_buffers": "1GB"}) as server:
             url = server.url("postgres")
             for variant in ("a", "b"):
-                demo.seed(url, variant, arguments.tracks)
-                speeds += list(speed(url, variant, arguments.rounds))
-                demo.seed(url, variant, arguments.tracks // 10)
-                growths += list(growth(url, variant))
+                demo.seed(url, variant, given.tracks)
+                found += speed(url, variant, given.rounds)
+                demo.seed(url, variant, given.tracks // 10)
+                found += growth(url, variant)
     finally:
         shutil.rmtree(folder)
-    table(
-        f"{arguments.tracks:,} tracks, median milliseconds of {arguments.rounds} rounds",
-        ("variant", "read", "ours", *SHAPES, "ours / best by hand"),
-        speeds,
-    )
-    table(
-        f"buffers of {arguments.tracks // 10:,} tracks and of ten times their completed history",
-        ("variant", "read", "before", "after", "after / before"),
-        growths,
-    )
+    results.report(found, given.json)
 
 
 if __name__ == "__main__":

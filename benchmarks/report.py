@@ -7,7 +7,6 @@ in one run), and at most 300 kB of page beyond plotly.js. The database is the on
 names, or the demo's.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import nbformat
+import results
 from nbformat.v4 import new_code_cell, new_notebook
 from plotly.offline import get_plotlyjs
 
@@ -34,9 +34,10 @@ def timed(*arguments: str | Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = results.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    given = parser.parse_args()
+    rounds = given.rounds
     if database.environment() is None:
         os.environ[database.READ_URL] = demo.default_url()  # started once, and not in a round
     with tempfile.TemporaryDirectory() as folder:
@@ -50,10 +51,23 @@ def main() -> None:
         pages = [page.stat().st_size for page in output.glob("*/report.html")]
     weight = max(pages) - len(get_plotlyjs().encode())
     ratio = median(r / p for r, p in zip(report[1:], papermill[1:], strict=True))
-    print(f"papermill, empty notebook   {median(papermill[1:]):6.2f} s")
-    print(f"report backlog_report       {median(report[1:]):6.2f} s")
-    print(f"ratio (median of pairs)     {ratio:6.2f}   target {RATIO}")
-    print(f"page beyond plotly.js       {weight / 1000:6.1f} kB target {WEIGHT / 1000:.0f}")
+    found = [
+        results.Result(
+            "report backlog_report, beside papermill on an empty notebook",
+            f"{median(report[1:]):.2f} s",
+            f"{median(papermill[1:]):.2f} s",
+            ratio,
+            RATIO,
+        ),
+        results.Result(
+            "a report page beyond plotly.js, in 300 kB",
+            f"{weight / 1000:.0f} kB",
+            f"{WEIGHT / 1000:.0f} kB",
+            weight / WEIGHT,
+            1.0,
+        ),
+    ]
+    results.report(found, given.json)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,73 @@
+"""Every benchmark, one after the other, in one table: printed, as JSON, and in the README.
+
+    python benchmarks/all.py [--tracks 1000000] [--large]      # or: make bench TRACKS=1000000
+
+Ratios are medians of paired runs on the same data. At the default size (about 6.5 million rows) it
+takes about three quarters of an hour, 12 GB of disk, and quiet cores.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import results
+
+HERE = Path(__file__).parent
+README, TABLE = HERE.parent / "README.md", HERE / "results.json"
+BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->"
+
+
+def commands(tracks: int, large: bool) -> list[list[str]]:
+    rounds = "5" if tracks >= 100_000 else "1"
+    sizes = [tracks // 10, tracks, *([10 * tracks] if large else [])]
+    seconds = "20" if tracks >= 100_000 else "3"
+    return [
+        ["startup.py"],
+        ["reads.py", f"--tracks={tracks}", f"--rounds={rounds}"],
+        ["throughput.py", f"--tracks={tracks}", f"--rounds={rounds}"],
+        ["growth.py", *map(str, sizes)],
+        [
+            "actions.py",
+            f"--rows={tracks}",
+            f"--rounds={min(3, int(rounds))}",
+            f"--seconds={seconds}",
+        ],
+        ["trigger.py", f"--tracks={max(tracks // 10, 1000)}", f"--rounds={rounds}"],
+        ["report.py", f"--rounds={rounds}"],
+        ["forecast_methods.py", f"--seeds={min(3, int(rounds))}"],
+    ]
+
+
+def run(command: list[str]) -> list[results.Result]:
+    print(f"\n== {' '.join(command)}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "results.json")
+        subprocess.run(
+            [sys.executable, HERE / command[0], *command[1:], "--json", file], check=True
+        )
+        return [results.Result(**found) for found in json.loads(file.read_text())]
+
+
+def markdown(found: list[results.Result], tracks: int) -> str:
+    rows = [results.HEADER, ("---",) * len(results.HEADER), *(result.cells() for result in found)]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{BEGIN}{tracks:,} tracks:\n\n{table}{END}"
+
+
+def main() -> None:
+    parser = results.parser(__doc__)
+    parser.add_argument("--tracks", type=int, default=1_000_000)
+    parser.add_argument("--large", action="store_true", help="growth up to ten times as many, too")
+    given = parser.parse_args()
+    found = [one for command in commands(given.tracks, given.large) for one in run(command)]
+    results.report(found, given.json or TABLE)
+    text = README.read_text("utf-8")
+    if given.json is None and BEGIN in text:
+        before, rest = text.split(BEGIN)
+        README.write_text(before + markdown(found, given.tracks) + rest.split(END)[1], "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Which reads grow with the backlog, and which with history?
+
+    python benchmarks/growth.py [100000 1000000]
+
+Per size, seeded with the incident: the time of each read, and of an ETA. At the smallest size also
+the buffers that each read touches, beside those after ten times the history under the same backlog,
+and after ten times the backlog under the same history.
+"""
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+
+import psycopg
+import results
+from reads import GROW
+
+from queue_insights import demo, pipeline
+from queue_insights.database import Database
+from queue_insights.queue import Queue
+
+READS = {
+    "backlog": ("queries", {}),
+    "audit": ("queries", {}),
+    "missing": ("queries", {"task": "align"}),
+    "upcoming": ("queries", {"task": "align"}),
+    "orphans": ("queries", {}),
+    "throughput": ("flow", {}),
+    "durations": ("flow", {}),
+    "flow": ("flow", {}),
+    "eta": ("eta", {}),
+}
+# Ten times as many tracks at each step, without rows.
+MORE_BACKLOG = """
+    INSERT INTO tracks (spotify_track_id, title, artists, stage)
+    SELECT left(md5(spotify_track_id || n), 22), title, artists, stage
+    FROM tracks, generate_series(1, 9) AS n WHERE stage = ANY (%s)
+"""
+
+
+def queue(url: str) -> Queue:
+    return Queue(Database(url), pipeline.load())
+
+
+def seconds(url: str) -> dict[str, float]:
+    """Median seconds of each read; of eta, its computing included."""
+    found = {}
+    for name in READS:
+        took = []
+        for _ in range(3):
+            began = time.perf_counter()
+            getattr(queue(url), name)()
+            took.append(time.perf_counter() - began)
+        found[name] = statistics.median(took)
+    return found
+
+
+def buffers(url: str) -> dict[str, int]:
+    found = {}
+    with psycopg.connect(url) as connection:
+        connection.execute("SET jit = off")
+        for name, (room, arguments) in READS.items():
+            text = queue(url).sql(room, name, **arguments)
+            for _ in range(2):
+                explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}"
+                ((plan,),) = connection.execute(explain.encode()).fetchall()
+            root = plan[0]["Plan"]
+            found[name] = root["Shared Hit Blocks"] + root["Shared Read Blocks"]
+    return found
+
+
+def grown(url: str, statement: str, *parameters: object) -> dict[str, int]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode(), parameters or None)
+        connection.execute("VACUUM (ANALYZE) tracks, audio_tasks")
+    return buffers(url)
+
+
+def causes(url: str, tracks: int) -> Iterator[results.Result]:
+    demo.seed(url, "a", tracks)
+    before = buffers(url)
+    stages = [step.stage for step in pipeline.load().steps]
+    by_backlog = grown(url, MORE_BACKLOG, stages)
+    demo.seed(url, "a", tracks)
+    by_history = grown(url, GROW.format(columns="", values=""))
+    for name, base in before.items():
+        history, backlog = by_history[name] / base, by_backlog[name] / base
+        with_what = [what for what, by in (("backlog", backlog), ("history", history)) if by > 1.5]
+        yield results.Result(
+            f"{name} grows with {' and '.join(with_what) or 'neither'}: history x 10",
+            f"{by_history[name]:,} buffers",
+            f"{base:,} before; backlog x 10: {backlog:.2f} times",
+            history,
+            None,
+        )
+
+
+def main() -> None:
+    parser = results.parser(__doc__)
+    parser.add_argument("tracks", type=int, nargs="*", default=[100_000, 1_000_000])
+    given = parser.parse_args()
+    folder = tempfile.mkdtemp(prefix="queue-insights-benchmark-", dir="/var/tmp")
+    found = []
+    try:
+        with demo.EmbeddedServer(folder, {"shared_buffers": "1GB"}) as server:
+            url = server.url("postgres")
+            found += causes(url, min(given.tracks))
+            times = {}
+            for tracks in sorted(given.tracks):
+                demo.seed(url, "a", tracks)
+                times[tracks] = seconds(url)
+    finally:
+        shutil.rmtree(folder)
+    smallest, *others = times
+    for tracks in others:
+        for name, took in times[tracks].items():
+            first = times[smallest][name]
+            what, reference = f"{name} at {tracks:,} tracks", f"{first:.2f} s at {smallest:,}"
+            ratio = took / first
+            found.append(results.Result(what, f"{took:.2f} s", reference, ratio, None))
+    results.report(found, given.json)
+
+
+if __name__ == "__main__":
+    main()
