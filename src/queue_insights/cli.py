@@ -20,7 +20,7 @@ from queue_insights.cli_common import (
     sql_option,
     task_option,
 )
-from queue_insights.errors import QueueInsightsError
+from queue_insights.errors import InputError, QueueInsightsError
 
 
 class _Failure(click.ClickException):
@@ -41,6 +41,10 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except QueueInsightsError as error:
             raise _Failure(error) from error
+        except UnicodeEncodeError as error:  # such as an argument that was not in UTF-8
+            what = repr(error.object[error.start : error.end])
+            text = f"{what} is no text in {error.encoding}: give it in the terminal's encoding"
+            raise _Failure(InputError(text)) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

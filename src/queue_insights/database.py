@@ -257,7 +257,10 @@ def _advice(state: str, text: str, lost: bool, timeout: timedelta | None) -> str
             return f"; check that the server runs and that {READ_URL} (or PGHOST, PGPORT) names it"
     if state == "57014" and "statement timeout" in text:
         limit = f" (at most {timeout.total_seconds():g} s)" if timeout else ""
-        return f"{limit}; set {TIMEOUT}=5min, or see `queue-insights doctor` for missing indexes"
+        return (
+            f"{limit}; set {TIMEOUT}=5min, see `queue-insights doctor` for missing indexes, or "
+            "wait for whoever has locked the table (pg_locks)"
+        )
     advice = {
         "28000": "; the server's pg_hba.conf decides who may connect, whence and by what sslmode",
         "28": "; check the user and password in the URL, PGPASSWORD or ~/.pgpass",
@@ -267,6 +270,7 @@ def _advice(state: str, text: str, lost: bool, timeout: timedelta | None) -> str
         "42P01": "; check the table names in the pipeline file, and the search_path",
         "42703": "; the table has changed: run the command again",
         "25006": f"; set {WRITE_URL} to the primary",
+        "53100": "; the server needs room on its disk first",
         "53300": "; wait for other sessions to end, or connect through a pooler",
         "55P03": "; somebody holds a lock on it: run again when their transaction has ended",
         "57P": "; the server is restarting: run the command again",

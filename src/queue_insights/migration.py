@@ -6,7 +6,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,16 +37,21 @@ SCHEMA_OF = sa.text("""
     SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = to_regclass(:name)
 """)
-# Who holds a lock that a change of the table waits for; a prepared transaction has no pid.
+# Who holds a lock that a change of the relations waits for, or that keeps everybody from tables
+# that are read or written along with it; a prepared transaction has no pid.
 _BLOCKERS = sa.text("""
-    SELECT DISTINCT l.pid, nullif(a.application_name, '') AS application, a.backend_type, a.state,
-           extract(epoch FROM clock_timestamp() - a.query_start)::float8 AS seconds
+    SELECT l.pid, nullif(a.application_name, '') AS application, a.backend_type, a.state,
+           extract(epoch FROM clock_timestamp() - a.query_start)::float8 AS seconds,
+           array_agg(DISTINCT l.relation::regclass::text) AS relations
     FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE l.granted AND l.locktype = 'relation' AND l.pid IS DISTINCT FROM pg_backend_pid()
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND l.relation IN (SELECT to_regclass(name) FROM unnest(CAST(:names AS text[])) AS name)
-      AND (:readers OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
-    ORDER BY seconds DESC NULLS LAST
+      AND (l.relation IN (SELECT to_regclass(name) FROM unnest(CAST(:names AS text[])) AS name)
+           AND (:readers OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
+           OR l.relation IN (SELECT to_regclass(name) FROM unnest(CAST(:tables AS text[])) AS name)
+           AND l.mode IN ('ExclusiveLock', 'AccessExclusiveLock'))
+    GROUP BY l.pid, a.application_name, a.backend_type, a.state, a.query_start
+    ORDER BY a.query_start NULLS LAST
 """)
 
 _DIALECT = postgresql.psycopg.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
@@ -165,14 +170,17 @@ def apply(
     relations: list[str],
     work: Callable[[sa.Connection], Result],
     readers: bool = False,
+    tables: Sequence[str] = (),
 ) -> Result:
     """Run *work* in one transaction that waits only briefly for a lock; try again for a while.
 
-    *relations* are those whose locks it waits for, *readers* says whether reading blocks it too.
+    *relations* are those that it changes, *readers* says whether reading blocks it too; *tables*
+    are those that it only reads or writes.
     Raises MigrationError naming who is in the way, or the missing privilege; nothing is left half
     done.
     """
     deadline, timeout, seen = time.monotonic() + PATIENCE, LOCK_TIMEOUT, ""
+    nobody = " or ".join(relations)
     while True:
         try:
             with database.write() as connection:
@@ -184,27 +192,30 @@ def apply(
                 raise _forbidden(what, error) from error
             if error.sqlstate not in ("55P03", "40P01"):  # lock timeout, deadlock
                 raise
-        blockers, timeout = _blockers(database, relations, readers)
+        names = {"names": relations, "readers": readers, "tables": list(tables)}
+        blockers, timeout = _blockers(database, names)
         seen = blockers or seen
         if time.monotonic() > deadline:
             raise MigrationError(
                 f"{what}: gave up after {PATIENCE:.0f} s, nothing was changed: "
-                f"{' or '.join(relations)} is in use by {seen or 'sessions that come and go'}; "
+                f"{seen or f'{nobody} is in use by sessions that come and go'}; "
                 "try again when that has ended"
             )
         time.sleep(random.uniform(0.2, 1.0))
 
 
-def _blockers(database: Database, relations: list[str], readers: bool) -> tuple[str, float]:
+def _blockers(database: Database, names: dict[str, Any]) -> tuple[str, float]:
     """Who is in the way, and how long to wait for a lock next time."""
     with database.read(primary=True) as moment:
-        found = moment.connection.execute(_BLOCKERS, {"names": relations, "readers": readers}).all()
+        found = moment.connection.execute(_BLOCKERS, names).all()
         yields = "SELECT extract(epoch FROM current_setting('deadlock_timeout')::interval)::float8"
         deadlock = moment.connection.scalar(sa.text(yields))
     # Autovacuum gives way to whoever has waited for it as long as deadlock_timeout.
     only_vacuum = bool(found) and all(row.backend_type == "autovacuum worker" for row in found)
     timeout = deadlock + LOCK_TIMEOUT if only_vacuum else LOCK_TIMEOUT
-    return ", ".join(_describe(row) for row in found[:3]), timeout
+    used = " and ".join(sorted({name for row in found[:3] for name in row.relations}))
+    by = ", ".join(_describe(row) for row in found[:3])
+    return by and f"{formats.visible(used, 120)} is in use by {by}", timeout
 
 
 def _describe(row: Any) -> str:

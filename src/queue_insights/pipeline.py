@@ -28,7 +28,7 @@ from queue_insights.errors import InputError
 DEFAULT = "karaoke"
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)\s*", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)\s*", re.IGNORECASE | re.ASCII)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # Postgres has no text with one of these
 _TABLE = re.compile(r'(?:(?P<schema>"(?:[^"]|"")+"|[^".]+)\.)?(?P<name>"(?:[^"]|"")+"|[^".]+)')
 

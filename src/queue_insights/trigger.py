@@ -63,7 +63,8 @@ def install(queue: Queue, confirm: str | None = None) -> str:
         what = f"pipeline {visible(queue.pipeline.name)}, variant {schema.variant.upper()}"
         return f"trigger installed on {table_name(schema.tracks)} ({what}); {_proved(proof)}"
 
-    return migrations.apply(queue.database, "trigger install", _relations(queue), work)
+    relations, tables = _relations(queue), [queue.pipeline.tasks.table]
+    return migrations.apply(queue.database, "trigger install", relations, work, tables=tables)
 
 
 def offer(queue: Queue, confirm: str) -> str:

@@ -135,7 +135,14 @@ def install(queue: Queue) -> str:
         what = f"pipeline {visible(queue.pipeline.name)}, variant {schema.variant.upper()}"
         return f"views installed: {', '.join(_relations())} ({what})"
 
-    return migrations.apply(queue.database, "views install", _relations(), work, readers=True)
+    return migrations.apply(
+        queue.database,
+        "views install",
+        _relations(),
+        work,
+        readers=True,
+        tables=[queue.pipeline.tracks.table, queue.pipeline.tasks.table],
+    )
 
 
 def _replace(connection: sa.Connection, up: str) -> None:
