@@ -25,6 +25,12 @@ settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
 
 Url = Callable[[str], str]
+# Files of few long tests, begun first: begun last, one worker would wait for the other.
+LONG = ("test_release", "test_kill", "test_live_workers", "test_grants", "test_report_safety")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @dataclass

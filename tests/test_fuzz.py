@@ -497,7 +497,8 @@ AGES = st.one_of(
 )
 WORDS = st.one_of(HOSTILE, st.sampled_from(["align", "clip", "algin", "", "\udc80", "-", "--"]))
 NUMBERS = st.sampled_from(["0", "1", "50", "-1", "99999999999999999999", "1.5", "", "x", "٣"])
-# What an option may be given; those not listed take WORDS.
+# What an option may be given; those not listed take WORDS. No process can be given a NUL; where one
+# is tried it stands for the same from a file or a notebook.
 TAKES: dict[str, st.SearchStrategy[str]] = {
     **dict.fromkeys(("--limit", "--pause"), NUMBERS),
     **dict.fromkeys(("--since", "--older-than", "--prune", "--bucket", "--keep"), AGES),
@@ -512,7 +513,7 @@ TAKES: dict[str, st.SearchStrategy[str]] = {
     "--confirm": WORDS
     | st.sampled_from(["5-a-b-c-d", "5.0.0-00000000-00000000-00000000-00000000"]),
     "--max-rows": NUMBERS,
-    "--output": st.sampled_from(["out.sql", "deep/out.sql", "", ".", "\x00", "x" * 300, "\udc80"]),
+    "--output": st.sampled_from(["out.sql", "deep/out.sql", "", ".", "x" * 300, "\udc80"]),
 }
 FLAGS = ("--sql", "--sources", "--averages", "--end-to-end", "--apply", "--ddl", "--probe")
 READS = (
