@@ -15,8 +15,8 @@ test: .venv/dev.stamp  ## run the tests
 	$(PY) -m pytest
 
 # What depends on the server most: states and plans, locks, catalogs, DDL.
-PG15 := $(addprefix tests/test_,$(addsuffix .py,states queries actions rechecks undo confirm trigger \
-	trigger_install views doctor flow database hostile_names))
+PG15 := $(addprefix tests/test_,$(addsuffix .py,states queries actions rechecks undo trigger \
+	trigger_install views flow))
 
 test-pg15: .venv/dev.stamp  ## run the database tests on Debian's PostgreSQL 15
 	$(PY) tests/servers.py $(PY) -m pytest $(PG15)

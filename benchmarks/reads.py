@@ -227,7 +227,7 @@ def main() -> None:
             for variant in ("a", "b"):
                 demo.seed(url, variant, given.tracks)
                 found += speed(url, variant, given.rounds)
-                demo.seed(url, variant, given.tracks // 10)
+                demo.seed(url, variant, max(given.tracks // 10, 1000))
                 found += growth(url, variant)
     finally:
         shutil.rmtree(folder)
