@@ -28,6 +28,7 @@ COLUMNS = {
         "spotify_track_id": "track%%id",
         "status": 'sta"tus',
         "next_retry_at": "next\\retry E'\\'",
+        "completed_at": "done :at",
     },
 }
 WORK, MORE, DONE = "lyrics'; DROP TABLE tracks; --", 'audio\\ready" :x %s %(y)s', "rea\ndy"
@@ -101,6 +102,11 @@ def test_they_are_names(queue: Queue) -> None:
     assert list(queue.tasks("pending")[id]) == [f"{TRACK}0"]
     assert list(queue.orphans()[id]) == [f"{TRACK}0"]
     assert COLUMNS["audio_tasks"]["next_retry_at"] in queue.tasks().columns
+    assert list(queue.eta().waiting) == list(backlog.waiting)
+    assert list(queue.durations().waiting) == list(backlog.waiting)
+    last = queue.flow("1D", "1h").tail(2)
+    assert (last.depth + last.arrivals - last.departures).tolist() == list(backlog.tracks)
+    assert set(queue.throughput().task_type) == {FIRST, SECOND}
 
 
 @pytest.mark.parametrize("read", READS)

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from queue_insights import visits
-from queue_insights.buckets import Buckets, Intervals
+from queue_insights.buckets import Spans
 from queue_insights.pipeline import Step
 from queue_insights.schema import Schema
 from queue_insights.states import MOVING, state
@@ -21,9 +21,7 @@ from queue_insights.visits import behind, position, previous_completion
 KINDS = ("arrivals", "completions", "failures")
 
 
-def events(
-    schema: Schema, buckets: Buckets | Intervals, moving: bool = False
-) -> sa.CompoundSelect[Any]:
+def events(schema: Schema, buckets: Spans, moving: bool = False) -> sa.CompoundSelect[Any]:
     """Counts (kind, position, bucket, n); there may be several about one bucket of a step, and
     some take away.
 
@@ -63,9 +61,7 @@ def event(
     return sa.select(*(column.label(label) for label, column in pairs))
 
 
-def _of_visits(
-    schema: Schema, buckets: Buckets | Intervals, moving: bool
-) -> Iterable[sa.Select[Any]]:
+def _of_visits(schema: Schema, buckets: Spans, moving: bool) -> Iterable[sa.Select[Any]]:
     for query in (visits.present(schema), *visits.departed(schema, buckets.start)):
         visit = query.subquery("visit")
         found = event("arrivals", visit.c.position, buckets.number(visit.c.arrived_at))
@@ -76,7 +72,7 @@ def _of_visits(
         yield found
 
 
-def _seen(schema: Schema, buckets: Buckets | Intervals) -> sa.CTE:
+def _seen(schema: Schema, buckets: Spans) -> sa.CTE:
     """The rows to which anything happened: id, position, completed, and the buckets of done,
     failed, made, and came (made, where that is sure to be the arrival), null if before.
 
@@ -93,7 +89,7 @@ def _seen(schema: Schema, buckets: Buckets | Intervals) -> sa.CTE:
 
     return (
         sa.select(
-            visits.owner(schema, row).label("id"),
+            schema.owner(row).label("id"),
             position(schema, row.c.task_type).label("position"),
             completed.label("completed"),
             bucket("done", done, "completed_at"),
@@ -108,7 +104,7 @@ def _seen(schema: Schema, buckets: Buckets | Intervals) -> sa.CTE:
 
 
 def _corrections(
-    schema: Schema, buckets: Buckets | Intervals, seen: sa.CTE, moving: bool
+    schema: Schema, buckets: Spans, seen: sa.CTE, moving: bool
 ) -> Iterable[sa.Select[Any]]:
     """The arrivals that are not as ``seen`` suggests."""
     odd = _odd(seen)
@@ -200,9 +196,7 @@ def _moves(schema: Schema, track: sa.FromClause, pair: sa.FromClause) -> sa.Colu
     return sa.func.coalesce(sa.or_(*found), False)
 
 
-def _unled(
-    schema: Schema, pair: sa.FromClause, buckets: Buckets | Intervals, moving: bool
-) -> sa.Select[Any]:
+def _unled(schema: Schema, pair: sa.FromClause, buckets: Spans, moving: bool) -> sa.Select[Any]:
     """When the row was made that brought the track to the step, no completion having led there."""
     track, row = schema.tracks.alias("track"), schema.tasks.alias("row")
     due_at = {i: step.stage for i, step in enumerate(schema.pipeline.steps)}
@@ -227,7 +221,7 @@ def _unled(
     )
 
 
-def _without_row(schema: Schema, step: Step, buckets: Buckets | Intervals) -> sa.Select[Any]:
+def _without_row(schema: Schema, step: Step, buckets: Spans) -> sa.Select[Any]:
     """The tracks at the step that have no row and no completion that led them there."""
     track, row = schema.tracks.alias("track"), schema.tasks.alias("row")
     previous = schema.pipeline.previous(step)

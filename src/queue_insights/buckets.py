@@ -129,3 +129,6 @@ class Intervals:
         """The number of the interval that *time* is in: negative before the first."""
         seconds = sa.func.date_part("epoch", time - self._zero)
         return sa.cast(sa.func.floor(seconds / self._width), sa.Integer)
+
+
+Spans = Buckets | Intervals

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -60,10 +60,14 @@ def main() -> None:
 
 
 def _read(
-    *options: Callable[[Any], Any], room: str = "queries", **flags: str
+    *options: Callable[[Any], Any],
+    room: str = "queries",
+    glance: Sequence[str] = (),
+    **flags: str,
 ) -> Callable[[Callable[..., None]], None]:
     """Make a command of the Queue method that has the function's name, and of its query in the
-    module *room*; *flags* name the other method that a flag asks for."""
+    module *room*; *flags* name the other method that a flag asks for. Of many columns, a table in
+    the terminal has those of *glance*."""
 
     def decorate(function: Callable[..., None]) -> None:
         def command(format: str, pipeline: str, sql: bool, **arguments: Any) -> None:
@@ -78,7 +82,10 @@ def _read(
                 frame = getattr(queue, name)(**given)
             if moment.replay_lag_seconds is not None:
                 note(f"read from a standby, {moment.replay_lag_seconds:.1f} s behind")
-            show(_legible(frame) if format == "table" else frame, format)
+            if format == "table":
+                frame = frame if asked or not glance else frame[list(glance)]
+                frame = frame.round(dict.fromkeys(frame.select_dtypes("float"), 2))
+            show(frame, format)
 
         command.__doc__ = function.__doc__
         for option in reversed((*options, format_option, pipeline_option, sql_option)):
@@ -96,15 +103,6 @@ def _accepted(method: Callable[..., Any], arguments: dict[str, Any], asked: list
             flag = asked[0].replace("_", "-")
             raise click.UsageError(f"--{name} does not go with --{flag}")
     return {name: value for name, value in arguments.items() if name in taken}
-
-
-def _legible(frame: Any) -> Any:
-    """A frame as a terminal shows it: of an ETA's many columns the ones to act on."""
-    from queue_insights import eta
-
-    if "clear_p50_seconds" in frame:
-        frame = frame[[name for name in eta.AT_A_GLANCE if name in frame]]
-    return frame.round(dict.fromkeys(frame.select_dtypes("float"), 2))
 
 
 @_read()
@@ -175,6 +173,11 @@ def flow() -> None:
     task_option,
     click.option("--end-to-end", is_flag=True, help="When all of them are through the last step."),
     room="eta",
+    glance=(
+        *("stage", "task_type", "waiting", "status", "rate_per_hour", "growth_per_hour"),
+        *("clear_p50_seconds", "clear_p80_seconds", "clear_p95_seconds", "clear_p80_at"),
+        *("empty_p80_seconds", "held", "given"),
+    ),
     end_to_end="eta_end_to_end",
 )
 def eta() -> None:

@@ -15,7 +15,7 @@ from queue_insights.buckets import TIME, Intervals, constant
 from queue_insights.errors import InputError
 from queue_insights.flow import steps_table
 from queue_insights.forecast import backtest, forecast_step, pipeline
-from queue_insights.queries import Query, backlog, compile_sql, count, fetch
+from queue_insights.queries import Query, backlog, count, explain, fetch
 from queue_insights.schema import Schema
 from queue_insights.states import MOVING, standing
 
@@ -26,11 +26,6 @@ WIDTH = 300  # seconds: events are fetched as counts of so long, and spread even
 EVENTS = 50_000  # of more at a step, several count as one
 TRACKS = 20_000  # of more, a sample is simulated through the pipeline
 KINDS = ("arrivals", "completions")
-AT_A_GLANCE = (
-    *("stage", "task_type", "waiting", "status", "rate_per_hour", "growth_per_hour"),
-    *("clear_p50_seconds", "clear_p80_seconds", "clear_p95_seconds", "clear_p80_at"),
-    *("empty_p80_seconds", "held", "given"),
-)
 INTEGERS = postgresql.ARRAY(sa.Integer())
 
 Times: TypeAlias = "pd.Series[pd.Timestamp]"
@@ -91,9 +86,8 @@ def enough(connection: sa.Connection, schema: Schema, now: datetime) -> timedelt
     """How far back to look: a busy queue says as much in two weeks, at a third of the cost."""
     row = schema.tasks.alias("task")
     recent = sa.select(row.c.id).where(row.c.completed_at >= constant(now - HISTORY))
-    plan = connection.execute(sa.text(f"EXPLAIN (FORMAT JSON) {compile_sql(recent)}")).scalar_one()
-    rows = max(float(plan[0]["Plan"]["Plan Rows"]), 1.0)
-    return max(SHORTEST, min(HISTORY, HISTORY * (ROWS / rows)))
+    rows = explain(connection, recent)["Plan Rows"]
+    return max(SHORTEST, min(HISTORY, HISTORY * (ROWS / max(float(rows), 1.0))))
 
 
 def step_forecasts(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
@@ -187,7 +181,7 @@ def eta_end_to_end(schema: Schema, now: datetime, one_in: int = 1) -> Query:
     """
     start, numbers = constant(now - HISTORY), range(len(schema.pipeline.steps))
     row = schema.tasks.alias("row")
-    id, number = visits.owner(schema, row), visits.position(schema, row.c.task_type)
+    id, number = schema.owner(row), visits.position(schema, row.c.task_type)
     done = [sa.and_(number == i, row.c.completed_at.is_not(None)) for i in numbers]
     rows = (
         sa.select(

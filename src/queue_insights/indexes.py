@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from queue_insights.queries import compile_sql
+from queue_insights.queries import compile_sql, explain
 from queue_insights.schema import Schema, quoted
 from queue_insights.states import OPEN
 
@@ -104,12 +104,9 @@ def _wanted(schema: Schema) -> Iterator[_Wanted]:
         index("tracks_id_key", tracks.c.id, unique=True),
         [],
     )
-    keys = ["track_id", "task_type"]
-    if schema.variant == "b":
-        keys = ["subject_type", "subject_id", "task_type"]
     yield _Wanted(
         "for the row of a track",
-        index("audio_tasks_key", *(tasks.c[role] for role in keys), unique=True),
+        index("audio_tasks_key", *(tasks.c[role] for role in schema.unique_key), unique=True),
         [],
     )
     is_open = tasks.c.status.in_(OPEN)
@@ -122,11 +119,7 @@ def _wanted(schema: Schema) -> Iterator[_Wanted]:
 
 def _used(connection: sa.Connection, probe: sa.Select[Any], usable: dict[str, bool]) -> set[str]:
     """Those of the *usable* indexes ({name: is partial}) that the planner searches for *probe*."""
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    # Through the driver: SQLAlchemy would look for parameters in the text.
-    ((plan,),) = driver.execute(f"EXPLAIN (FORMAT JSON) {compile_sql(probe)}").fetchall()
-    nodes, used = [plan[0]["Plan"]], set()
+    nodes, used = [explain(connection, probe)], set()
     while nodes:
         node = nodes.pop()
         nodes += node.get("Plans", [])

@@ -151,9 +151,7 @@ def _walk(connection: sa.Connection, copy: Schema) -> float:
 def _insert(connection: sa.Connection, copy: Schema) -> float:
     """Seconds that it takes to insert a row for each track, as a backfill does."""
     step, id = copy.pipeline.steps[0], copy.tracks.c.id
-    values = {"track_id": id, "task_type": sa.literal(step.task), "status": sa.literal("pending")}
-    if copy.variant == "b":
-        values |= {"subject_type": sa.literal(copy.pipeline.tasks.subject), "subject_id": id}
+    values = copy.naming(id, step.task) | {"status": sa.literal("pending")}
     started = time.perf_counter()
     connection.execute(sa.insert(copy.tasks).from_select(list(values), sa.select(*values.values())))
     return time.perf_counter() - started

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from pydantic import BaseModel
@@ -60,10 +60,27 @@ class Schema:
             return sa.true()
         return tasks.c.subject_type == self.pipeline.tasks.subject
 
+    def owner(self, tasks: sa.FromClause) -> sa.ColumnElement[str]:
+        """The id of the track that a row of *tasks* is about, as the unique key has it."""
+        column: sa.ColumnElement[str] = tasks.c[self.unique_key[-2]]
+        return column
+
     def of_track(self, tasks: sa.FromClause, tracks: sa.FromClause) -> sa.ColumnElement[bool]:
         """True where a row of *tasks* belongs to the track: written so the unique key serves it."""
-        owner = tasks.c.track_id if self.variant == "a" else tasks.c.subject_id
-        return sa.and_(self.ours(tasks), owner == tracks.c.id)
+        return sa.and_(self.ours(tasks), self.owner(tasks) == tracks.c.id)
+
+    @property
+    def unique_key(self) -> tuple[str, ...]:
+        """Keys of the columns that no two rows of the task table share."""
+        owner = ("track_id",) if self.variant == "a" else _SUBJECT_ROLES
+        return (*owner, "task_type")
+
+    def naming(self, track: sa.ColumnElement[str], task: str) -> dict[str, Any]:
+        """The values of a new row, by key, that say which track and task it is about."""
+        values = {"track_id": track, "task_type": sa.literal(task)}
+        if self.variant == "b":
+            values |= {"subject_type": sa.literal(self.pipeline.tasks.subject), "subject_id": track}
+        return values
 
     @property
     def row_keys(self) -> list[str]:

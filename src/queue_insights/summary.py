@@ -1,6 +1,7 @@
 """What a report says first: one sentence, and the key figures behind it. Pure: frames in."""
 
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pandas as pd
@@ -60,6 +61,17 @@ def sentence(
     third = f"; {stuck:,} more {'is' if stuck == 1 else 'are'} stuck" if stuck else ""
     done = _done_by(end, timezone) if waiting and end is not None else ""
     return f"{first}{second}{done}{third}."
+
+
+def before_and_after(
+    before: pd.DataFrame, after: pd.DataFrame, columns: Sequence[str]
+) -> pd.DataFrame:
+    """Two answers of ``Queue.backlog()`` side by side: stage, task_type, and for each of *columns*
+    ``COLUMN_before`` and ``COLUMN_after``."""
+    step = ["stage", "task_type"]
+    kept = [*step, *columns]
+    both = before[kept].merge(after[kept], on=step, suffixes=("_before", "_after"))
+    return both[step + [f"{name}_{side}" for name in columns for side in ("before", "after")]]
 
 
 def track_record(forecasts: pd.DataFrame, level: float = 0.8) -> str:

@@ -120,8 +120,7 @@ def names(connection: sa.Connection, pipeline: Pipeline) -> Names:
 
 
 def body(schema: Schema) -> str:
-    """The function's source: one static INSERT per stage, the fastest of the forms measured in
-    benchmarks/trigger.py, and the plainest."""
+    """The function's source: one static INSERT per stage."""
     branches = [
         _BRANCH.format(
             stage=f"NEW.{name(schema.tracks.c.stage.name)} = {literal(stage)}",
@@ -147,8 +146,7 @@ def _columns(schema: Schema) -> str:
 
 
 def _key(schema: Schema) -> str:
-    owner = ["subject_type", "subject_id"] if schema.variant == "b" else ["track_id"]
-    return ", ".join(name(schema.tasks.c[role].name) for role in (*owner, "task_type"))
+    return ", ".join(name(schema.tasks.c[role].name) for role in schema.unique_key)
 
 
 def _values(schema: Schema, step: Step) -> str:

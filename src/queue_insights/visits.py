@@ -25,14 +25,6 @@ def position(schema: Schema, task_type: sa.ColumnElement[str]) -> sa.ColumnEleme
     return sa.case({s.task: i for i, s in enumerate(schema.pipeline.steps)}, value=task_type)
 
 
-def owner(schema: Schema, tasks: sa.FromClause) -> sa.ColumnElement[str]:
-    """The id of the track that a row of *tasks* is about."""
-    column: sa.ColumnElement[str] = (
-        tasks.c.track_id if schema.variant == "a" else tasks.c.subject_id
-    )
-    return column
-
-
 def of_steps(schema: Schema, tasks: sa.FromClause) -> sa.ColumnElement[bool]:
     """True for the rows of *tasks* that are about a track and one of the pipeline's steps."""
     return sa.and_(schema.ours(tasks), tasks.c.task_type.in_(schema.pipeline.tasks_due))
@@ -270,7 +262,7 @@ def _rows(schema: Schema, start: Time) -> sa.FromClause:
     )
     return (
         sa.select(
-            owner(schema, row).label("id"),
+            schema.owner(row).label("id"),
             position(schema, row.c.task_type).label("position"),
             *(row.c[key].label(key) for key in _KEYS),
             row.c.processing_duration_ms.label("run_ms"),
@@ -283,7 +275,7 @@ def _rows(schema: Schema, start: Time) -> sa.FromClause:
 def _completions(schema: Schema, start: Time) -> sa.FromClause:
     """What completions since *start* led to: id, position (of the step after), led_at."""
     before, lead = schema.tasks.alias("before"), leads(schema)
-    id, led_at = owner(schema, before), before.c.completed_at
+    id, led_at = schema.owner(before), before.c.completed_at
     query = sa.select(id.label("id"), lead.c.position, led_at.label("led_at"))
     pipeline = schema.pipeline
     if any(len(pipeline.previous(step)) > 1 for step in pipeline.steps):

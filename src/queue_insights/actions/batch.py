@@ -105,23 +105,17 @@ def _insert(schema: Schema, step: Step, todo: sa.CTE) -> sa.CTE:
     )
     locked = sa.select(free.c.id, todo.c.arrived).join_from(todo, free, sa.true()).cte("locked")
     values: dict[str, Any] = {
-        "track_id": locked.c.id,
-        "task_type": sa.literal(step.task),
+        **schema.naming(locked.c.id, step.task),
         "status": sa.literal("pending"),
         "attempts": sa.literal(0),
         "max_attempts": sa.literal(step.max_attempts),
         "created_at": locked.c.arrived,
     }
-    unique = ["track_id", "task_type"]
-    if schema.variant == "b":
-        values["subject_type"] = sa.literal(schema.pipeline.tasks.subject)
-        values["subject_id"] = locked.c.id
-        unique = ["subject_type", "subject_id", "task_type"]
     rows = sa.select(*values.values()).order_by(locked.c.arrived, locked.c.id)
     return (
         postgresql.insert(tasks)
         .from_select(list(values), rows)
-        .on_conflict_do_nothing(index_elements=[tasks.c[key] for key in unique])
+        .on_conflict_do_nothing(index_elements=[tasks.c[key] for key in schema.unique_key])
         .returning(
             tasks.c.id.label("row_id"),
             tasks.c.track_id.label("target"),

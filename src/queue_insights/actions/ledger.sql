@@ -1,6 +1,6 @@
 -- The ledger of queue-insights: what was planned, what each batch changed, and how to undo it.
 -- Created on the first apply; a DBA may read and run it first (`queue-insights runs --ddl`).
--- Only the owner writes; `GRANT USAGE ON SCHEMA queue_insights` and SELECT let others read.
+-- Only the owner writes; `queue-insights grants` prints what lets others read, or act.
 
 CREATE SCHEMA IF NOT EXISTS queue_insights;
 REVOKE ALL ON SCHEMA queue_insights FROM PUBLIC;

@@ -48,14 +48,14 @@ def store(
     )
     columns = (row.c.position, part, ids.label("ids"), arrived.label("arrived"))
     chunk = sa.select(*columns).group_by(row.c.position, part).cte("chunk")
-    left = sa.func.least(step.c.planned - chunk.c.part * CHUNK, CHUNK, type_=sa.Integer)
+    left = sa.cast(sa.func.least(step.c.planned - chunk.c.part * CHUNK, CHUNK), sa.Integer)
     rows = (
         sa.select(
             OF_RUN,
             chunk.c.position * sa.literal_column(str(CHUNKS_PER_STEP)) + chunk.c.part,
             step.c.task_type,
-            chunk.c.ids[1 : sa.cast(left, sa.Integer)],
-            chunk.c.arrived[1 : sa.cast(left, sa.Integer)],
+            chunk.c.ids[1:left],
+            chunk.c.arrived[1:left],
         )
         .join_from(chunk, step, step.c.position == chunk.c.position)
         .where(left > 0)
