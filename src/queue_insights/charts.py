@@ -6,7 +6,6 @@ reads a subset of HTML, so they are escaped.
 """
 
 from html import escape
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -28,6 +27,7 @@ STYLES = {
 }
 LAST_WEEK, THIS_WEEK, RANGE, MEDIAN = "#B3B3B3", "#0072B2", "#56B4E9", "#D55E00"
 HIDDEN, VISIBLE, DASHBOARD = STYLES["missing"], STYLES["pending"], ("#8C8C8C", "")
+GRID = "#e3e3e3"
 
 # Colours of text, grid and ground are the page's to change: it may be dark.
 TEMPLATE = go.layout.Template(
@@ -39,8 +39,8 @@ TEMPLATE = go.layout.Template(
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "traceorder": "normal"},
         hoverlabel={"align": "left"},
         bargap=0.3,
-        xaxis={"gridcolor": "#e3e3e3", "zeroline": False, "automargin": True, "tickformat": ",d"},
-        yaxis={"automargin": True, "ticklabelstandoff": 6, "showgrid": False},
+        xaxis={"gridcolor": GRID, "zeroline": False, "automargin": True, "tickformat": ",d"},
+        yaxis={"gridcolor": GRID, "showgrid": False, "automargin": True, "ticklabelstandoff": 6},
     )
 )
 
@@ -78,17 +78,16 @@ def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
 def time_to_clear(eta: pd.DataFrame) -> go.Figure:
     """For each step, when the work that waits now will be done: *eta* is what ``Queue.eta()``
     returns. A bar is the 80% range, the line in it the median; without a range, the status."""
-    steps = _steps(eta)
+    eta = eta.set_axis(_steps(eta))
     # NaN compares false; nothing to do takes no time, which is no bar either.
-    known = [i for i, seconds in enumerate(eta["clear_p50_seconds"]) if seconds > 0]
+    has_range = eta["clear_p50_seconds"] > 0
+    known, unknown = eta[has_range], eta[~has_range]
     names = ("lower", "p50", "upper")
-    lower, median, upper = (
-        [float(eta[f"clear_{name}_seconds"].iloc[i]) / 3600 for i in known] for name in names
-    )
+    lower, median, upper = ((known[f"clear_{name}_seconds"] / 3600).tolist() for name in names)
     ranges = go.Bar(
         base=lower,
         x=[high - low for low, high in zip(lower, upper, strict=True)],
-        y=[steps[i] for i in known],
+        y=known.index.tolist(),
         name="80% range",
         orientation="h",
         marker={"color": RANGE},
@@ -97,19 +96,18 @@ def time_to_clear(eta: pd.DataFrame) -> go.Figure:
     )
     middle = go.Scatter(
         x=median,
-        y=[steps[i] for i in known],
+        y=known.index.tolist(),
         mode="markers",
         name="median",
         marker={"symbol": "line-ns", "size": 16, "line": {"width": 3, "color": MEDIAN}},
         hovertemplate="%{y}<br>median %{x:,.1f} hours<extra></extra>",
     )
-    figure = go.Figure([ranges, middle], layout=_layout(len(steps), "hours from now"))
-    unknown = [i for i in range(len(steps)) if i not in known]
-    words = [str(eta["status"].iloc[i]).replace("_", " ") for i in unknown]
-    figure.add_trace(_words([steps[i] for i in unknown], [0] * len(unknown), words))
+    figure = go.Figure([ranges, middle], layout=_layout(len(eta), "hours from now"))
+    words = unknown["status"].str.replace("_", " ").tolist()
+    figure.add_trace(_words(unknown.index.tolist(), [0] * len(unknown), words))
     figure.update_xaxes(tickformat=",~g")  # hours may be few
     # A step without a range has its place too.
-    return figure.update_yaxes(categoryorder="array", categoryarray=steps)
+    return figure.update_yaxes(categoryorder="array", categoryarray=eta.index.tolist())
 
 
 def week_over_week(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
@@ -124,7 +122,7 @@ def week_over_week(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Figure
         ("the week before", days.iloc[-14:-7], LAST_WEEK),
         ("last 7 days", days.iloc[-7:], THIS_WEEK),
     ):
-        bar = go.Bar(
+        figure.add_bar(
             x=weekdays[-len(week) :],
             y=[int(count) for count in week],
             name=name,
@@ -132,17 +130,15 @@ def week_over_week(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Figure
             customdata=[f"{day:%a %Y-%m-%d}" for day in week.index],
             hovertemplate="%{customdata}<br>%{y:,d} completed<extra></extra>",
         )
-        figure.add_trace(bar)
     return figure
 
 
 def _steps(frame: pd.DataFrame) -> list[str]:
     """A step's label: its task, and the stage at which it is due."""
-    pairs = zip(frame["task_type"], frame["stage"], strict=True)
     return [
         f"{escape(task, quote=False)}<br><span style='font-size:.85em'>at "
         f"{escape(stage, quote=False)}</span>"
-        for task, stage in pairs
+        for task, stage in zip(frame["task_type"], frame["stage"], strict=True)
     ]
 
 
@@ -160,16 +156,14 @@ def _bar(
     steps: list[str], values: pd.Series, name: str, style: tuple[str, str], group: str = ""
 ) -> go.Bar:
     colour, pattern = style
-    marker: dict[str, Any] = {"color": colour}
-    if pattern:
-        marker["pattern"] = {"shape": pattern, "fillmode": "overlay", "fgopacity": 0.6, "size": 6}
+    drawn = {"shape": pattern, "fillmode": "overlay", "fgopacity": 0.6, "size": 6}
     return go.Bar(
         x=[int(value) for value in values],
         y=steps,
         name=name,
         orientation="h",
         offsetgroup=group or None,
-        marker=marker,
+        marker={"color": colour, "pattern": drawn},
         hovertemplate="%{y}<br>%{x:,d} " + name + "<extra></extra>",
     )
 

@@ -44,4 +44,5 @@ class RunError(QueueInsightsError):
 
 
 class Stopped(QueueInsightsError):
-    """A run that ended before its work did, after a whole batch; it can be resumed."""
+    """A run or report that somebody ended before its work was done. A run's batches that were
+    whole count, and it can be resumed; of a report nothing is kept."""

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from queue_insights import formats
 from queue_insights.database import READ_URL, WRITE_URL
-from queue_insights.errors import InputError, QueueInsightsError
+from queue_insights.errors import InputError, QueueInsightsError, Stopped
 
 _LONGEST_SOCKET_FOLDER = 90  # characters; a socket's path ends at 103 bytes
 _SHORTEST = 6  # characters of a password that is looked for in outputs
@@ -29,10 +29,6 @@ _DIE_WITH_PARENT = "--IPKernelApp.exec_lines=__import__('ctypes').CDLL(None).prc
 
 class ReportError(QueueInsightsError):
     """A report's notebook failed, or what it made could not be written."""
-
-
-class Stopped(ReportError):
-    """SIGTERM or Ctrl-C came while a report ran."""
 
 
 def execute(
@@ -69,10 +65,10 @@ def execute(
     except KeyboardInterrupt as error:
         how = str(error) or "interrupted"
         raise Stopped(f"{name}: {how} while it ran; nothing was kept") from None
-    except (OSError, QueueInsightsError):
+    except OSError:
         raise
     except Exception as error:
-        text = next(iter(str(error).splitlines()), "") or type(error).__name__
+        text = str(error).partition("\n")[0] or type(error).__name__
         raise ReportError(f"{name}: the notebook's kernel failed: {text}") from error
 
 
@@ -96,36 +92,24 @@ def _kernel() -> Iterator[dict[str, Any]]:
                     self.transport, self.ip = "ipc", os.path.join(private, "socket")
                 started.append(self)
 
+            async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+                own = {"IPYTHONDIR": private, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+                await super().start_kernel(env=os.environ | own, **options)
+
         try:
-            with _environment(IPYTHONDIR=private, PYDEVD_DISABLE_FILE_VALIDATION="1"):
-                yield {
-                    "kernel_name": "python3",
-                    "language": "python",
-                    "kernel_manager_class": ThisPython,
-                    "extra_arguments": [_DIE_WITH_PARENT] if sys.platform == "linux" else [],
-                    "shutdown_kernel": "immediate",
-                }
+            yield {
+                "kernel_name": "python3",
+                "language": "python",
+                "kernel_manager_class": ThisPython,
+                "extra_arguments": [_DIE_WITH_PARENT] if sys.platform == "linux" else [],
+                "shutdown_kernel": "immediate",
+            }
         finally:
             for manager in started:
                 process = getattr(manager.provisioner, "process", None)
                 if process is not None and process.poll() is None:
                     process.kill()
                     process.wait()
-
-
-@contextlib.contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Environment variables for the kernel alone: it inherits ours when it starts."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager
@@ -146,11 +130,9 @@ def _stoppable() -> Iterator[None]:
 
 
 def _failed_cell(error: Any, name: str) -> ReportError | InputError:
-    line = next((line for line in error.source.splitlines() if line.strip()), "")
-    said = [line.strip() for line in str(error.evalue).splitlines() if line.strip()]
-    what = error.ename
-    if said:
-        what += f": {formats.visible(_without_secrets(said[0]), 500)}"
+    line = error.source.strip().partition("\n")[0]
+    said = _without_secrets(str(error.evalue)).strip().partition("\n")[0]
+    what = f"{error.ename}: {formats.visible(said, 500)}" if said else error.ename
     kind = InputError if error.ename == InputError.__name__ else ReportError
     return kind(f"{name}: cell {error.exec_count} ({formats.visible(line)}) failed: {what}")
 
@@ -161,8 +143,8 @@ def _redact(notebook: Any, file: Path) -> Any:
 
     for cell in notebook.cells:
         if "outputs" in cell:
-            outputs = [_without_secrets(output) for output in cell.outputs]
-            cell.outputs = list(map(nbformat.from_dict, outputs))
+            outputs = _without_secrets(cell.outputs)
+            cell.outputs = nbformat.from_dict(outputs)  # type: ignore[no-untyped-call]
     nbformat.write(notebook, file)  # type: ignore[no-untyped-call]
     return notebook
 

@@ -50,7 +50,7 @@ def depth_over_time(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     figure = _over_time("tracks")
     for i, (task, step) in enumerate(flow.groupby("task_type", sort=False)):
         label, colour = escape(str(task), quote=False), STEPS[i % len(STEPS)]
-        band = go.Scatter(
+        figure.add_scatter(
             x=_wall(step["bucket"], timezone),
             y=[int(depth) for depth in step["depth"]],
             name=label,
@@ -61,7 +61,6 @@ def depth_over_time(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
             fillpattern={"shape": "/" if i >= len(STEPS) else "", "fillmode": "overlay"},
             hovertemplate="%{y:,d} " + label,
         )
-        figure.add_trace(band)
     return figure.update_layout(hovermode="x unified")
 
 
@@ -78,7 +77,7 @@ def cumulative_flow(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
         ("departures", before["departures"], MEDIAN, None),
         ("arrivals", came, THIS_WEEK, "tonexty"),
     ):
-        line = go.Scatter(
+        figure.add_scatter(
             x=_wall(flow["bucket"], timezone),
             y=[int(count) for count in counts],
             name=name,
@@ -88,7 +87,6 @@ def cumulative_flow(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
             fillcolor="rgba(86, 180, 233, 0.35)",
             hovertemplate="%{y:,d} " + name,
         )
-        figure.add_trace(line)
     return figure.update_layout(hovermode="x unified", legend={"traceorder": "reversed"})
 
 
@@ -109,7 +107,7 @@ def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
         for name in ("lower", "p50", "upper", "p95")
     }
     waiting = int(row["waiting"])
-    fan = go.Scatter(
+    figure.add_scatter(
         x=_wall(pd.Series([now, ends["upper"], ends["lower"], now]), timezone),
         y=[waiting, 0, 0, waiting],
         name="80% range",
@@ -119,12 +117,11 @@ def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
         fillcolor=RANGE,
         hoverinfo="skip",
     )
-    figure.add_trace(fan)
     for name, label, colour, dash in (
         ("p50", "median", MEDIAN, "solid"),
         ("p95", "95% sure", THIS_WEEK, "dot"),
     ):
-        line = go.Scatter(
+        figure.add_scatter(
             x=_wall(pd.Series([now, ends[name]]), timezone),
             y=[waiting, 0],
             name=label,
@@ -132,7 +129,6 @@ def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
             line={"color": colour, "dash": dash, "width": 3},
             hovertemplate=f"%{{y:,d}} waiting, %{{x|%a %H:%M}}<extra>{label}</extra>",
         )
-        figure.add_trace(line)
     return figure
 
 
@@ -171,15 +167,10 @@ def _over_time(title: str) -> go.Figure:
     figure = go.Figure(layout={"template": TEMPLATE, "height": 360})
     figure.update_xaxes(type="date", tickformatstops=_TICKS)
     return figure.update_yaxes(
-        title={"text": title},
-        rangemode="tozero",
-        showgrid=True,
-        tickformat=",d",
-        gridcolor="#e3e3e3",
+        title={"text": title}, rangemode="tozero", showgrid=True, tickformat=",d"
     )
 
 
 def _wall(times: pd.Series, timezone: str) -> list[str]:
     """Moments as the clock on the wall showed them; an hour that it showed twice comes twice."""
-    local = times.dt.tz_convert(timezone).dt.tz_localize(None)
-    return [time.isoformat(timespec="seconds") for time in local]
+    return list(times.dt.tz_convert(timezone).dt.strftime("%Y-%m-%dT%H:%M:%S"))

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 _WIDEST = 48  # cells of a table are cut there; json and csv are never cut
+_CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of what a terminal obeys instead of showing
 
 
 def to_json(frame: pd.DataFrame) -> str:
@@ -20,38 +21,38 @@ def to_json(frame: pd.DataFrame) -> str:
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The frame's rows as JSON-ready dicts."""
-    columns = [[_plain(value) for value in frame[name].astype(object)] for name in frame]
+    columns = [[_iso(plain(value)) for value in frame[name].astype(object)] for name in frame]
     return [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        return value
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    return value.item() if hasattr(value, "item") else value
+def plain(value: Any) -> Any:
+    """A cell without numpy's types; None where it is missing or no finite number."""
+    value = value.item() if hasattr(value, "item") else value
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    return None if infinite or value is pd.NA or value is pd.NaT else value
+
+
+def _iso(value: Any) -> Any:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
 
 
 def to_csv(frame: pd.DataFrame) -> str:
     """Comma-separated, with a header; text that a spreadsheet would run as a formula is
     prefixed with an apostrophe."""
-    rows = [{k: _cell(v) for k, v in record.items()} for record in records(frame)]
+    rows = [{k: _disarmed(_flat(v)) for k, v in record.items()} for record in records(frame)]
     # Minimal quoting leaves a carriage return bare, and readers take that for a new row.
     bare = any("\r" in str(cell) for row in rows for cell in row.values())
     cells = pd.DataFrame(rows, columns=frame.columns, dtype=object)
     return cells.to_csv(index=False, quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
+def _flat(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+def _disarmed(value: Any) -> Any:
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if formula else value
 
 
 def to_table(frame: pd.DataFrame) -> str:
@@ -66,7 +67,7 @@ def to_table(frame: pd.DataFrame) -> str:
     widths = [max(map(_width, column)) for column in columns]
     lines = [
         "  ".join(
-            _pad(cell, width, right)
+            (str.rjust if right else str.ljust)(cell, width + len(cell) - _width(cell))
             for cell, width, right in zip(row, widths, numeric, strict=True)
         ).rstrip()
         for row in zip(*columns, strict=True)
@@ -75,21 +76,20 @@ def to_table(frame: pd.DataFrame) -> str:
 
 
 def _show(name: Any, value: Any) -> str:
-    value = _plain(value)
+    value = plain(value)
     if value is None:
         return "-"
     if str(name).endswith("_seconds"):
         return duration(value)
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
-    if text.endswith("Z") and text[10:11] == "T":
-        text = text[:19].replace("T", " ") + "Z"
-    return visible(text)
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "seconds").replace("+00:00", "Z")
+    return visible(str(_flat(value)))
 
 
 def visible(text: str, widest: int = _WIDEST) -> str:
     """*text* on one line without control or direction characters, cut to *widest* columns."""
     text = "".join(
-        c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else _escaped(c)
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _CONTROL else c
         for c in text[: widest + 1]
     )
     while _width(text) > widest:
@@ -97,18 +97,9 @@ def visible(text: str, widest: int = _WIDEST) -> str:
     return text
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
-
-
 def _width(text: str) -> int:
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
-
-
-def _pad(text: str, width: int, right: bool) -> str:
-    space = " " * (width - _width(text))
-    return space + text if right else text + space
 
 
 def duration(seconds: float) -> str:
@@ -117,8 +108,7 @@ def duration(seconds: float) -> str:
         return f"-{duration(-seconds)}"
     if seconds < 60:
         return f"{seconds:.0f}s"
-    minutes = round(seconds / 60)
-    hours, minutes = divmod(minutes, 60)
+    hours, minutes = divmod(round(seconds / 60), 60)
     days, hours = divmod(hours, 24)
     if days:
         return f"{days}d {hours:02}h"

@@ -9,11 +9,8 @@ from pathlib import Path
 from queue_insights import database, resources
 from queue_insights.errors import InputError
 
-_PAGE = {
-    "page_config_data": {
-        "disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}
-    }
-}
+_NEWS = "@jupyterlab/apputils-extension:announcements"
+_PAGE = {"page_config_data": {"disabledExtensions": {_NEWS: True}}}
 WORKPLACE = "queue-insights-notebooks"
 
 
@@ -40,9 +37,8 @@ def start(arguments: Sequence[str] = ()) -> None:
         # Without news and updates: neither asked about, nor fetched.
         f"--ServerApp.tornado_settings={_PAGE}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        *(["--allow-root"] if os.geteuid() == 0 else []),
     ]
-    if os.geteuid() == 0:
-        ours.append("--allow-root")
     given = [argument.split("=")[0] for argument in arguments]
     ours = [option for option in ours if option.split("=")[0] not in given]
     LabApp.launch_instance(argv=[*ours, *arguments])

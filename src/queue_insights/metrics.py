@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from queue_insights.errors import InputError
 from queue_insights.execution import ReportError
 
@@ -53,31 +55,23 @@ def _samples(
     summary: dict[str, Any], tables: list[dict[str, Any]]
 ) -> Iterator[tuple[str, float, dict[str, str]]]:
     for name, value in summary["figures"].items():
-        if _is_number(value):
+        if type(value) in (int, float):
             yield name, value, {}
     yield "thresholds_breached", len(summary["breached"]), {}
     for key in ("as_of", "finished_at"):
         if summary[key]:
             time = datetime.fromisoformat(summary[key])
             yield f"{key.removesuffix('_at')}_timestamp_seconds", time.timestamp(), {}
-    seen: set[str] = set()
+    seen: set[Any] = set()
     for table in tables:
-        rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-        if not {"stage", "task_type"} <= set(table["columns"]) or not _one_row_a_step(rows):
+        frame = pd.DataFrame(table["rows"], columns=table["columns"])
+        step = ["stage", "task_type"]
+        if not set(step) <= set(frame) or frame.duplicated(step).any():
             continue
-        for column in table["columns"]:
-            if column not in seen and _NAME.fullmatch(column):
-                for row in rows:
-                    if _is_number(row[column]):
-                        step = {"stage": row["stage"], "task_type": row["task_type"]}
-                        yield f"step_{column}", row[column], step
-        seen |= set(table["columns"])
-
-
-def _one_row_a_step(rows: list[dict[str, Any]]) -> bool:
-    steps = [(row["stage"], row["task_type"]) for row in rows]
-    return len(set(steps)) == len(steps)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        for column, values in frame.select_dtypes("number").items():
+            if column not in seen and _NAME.fullmatch(str(column)):
+                steps = zip(frame["stage"], frame["task_type"], values, strict=True)
+                for stage, task, value in steps:
+                    if pd.notna(value):
+                        yield f"step_{column}", value, {"stage": stage, "task_type": task}
+        seen |= set(frame)

@@ -5,6 +5,7 @@ text 'false', which is true. Here both are errors.
 """
 
 import ast
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,19 +15,12 @@ from typing import Any
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from queue_insights import resources
 from queue_insights.errors import InputError
-from queue_insights.pipeline import nearest
+from queue_insights.pipeline import nearest, read_yaml
 
-_TYPES: dict[str, Any] = {
-    "str": str,
-    "int": int,
-    "float": float,
-    "bool": bool,
-    "list": list,
-    "dict": dict,
-    "None": None,
-}
-_FLOAT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
+_TYPES: dict[str, Any] = {kind.__name__: kind for kind in (str, int, float, bool, list, dict)}
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 _CREDENTIAL_NAME = re.compile(
     r"(?:^|_)(?:passw(?:or)?d|passwd|pwd|secret|token|credentials?|api_?key|dsn|(?:db|database)_url)s?$",
     re.IGNORECASE,
@@ -52,11 +46,12 @@ class Parameter:
         try:
             return adapter.validate_python(value)
         except ValidationError:
+            found = "nothing" if value is None else f"{value!r} ({_kind(value)})"
             hint = ""
             if isinstance(value, str) and value.lower() in ("true", "false", "yes", "no"):
                 hint = f": write {value.lower()} without quotes"
             raise InputError(
-                f"{where}: {self.name}: found {_described(value)}, expected {self.annotation}{hint}"
+                f"{where}: {self.name}: found {found}, expected {self.annotation}{hint}"
             ) from None
 
     def parse(self, text: str, where: str) -> Any:
@@ -67,18 +62,12 @@ class Parameter:
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError):
             value = text
-        if isinstance(value, str) and self._takes(0.5) and _FLOAT.fullmatch(text):
-            value = float(text)  # YAML takes 1e-3, without a point, for text
-        if not isinstance(value, str) and self._takes("text") and not self._takes(value):
-            value = text  # such as a task that is called 404
+        # YAML takes 1e-3, without a point, for text, and a task that is called 404 for a number.
+        likely = [float(text)] if _FLOAT.fullmatch(text) else []
+        for meant in (*likely, value, text):
+            with contextlib.suppress(InputError):
+                return self.check(meant, where)
         return self.check(value, where)
-
-    def _takes(self, value: Any) -> bool:
-        try:
-            self.check(value, "")
-        except InputError:
-            return False
-        return True
 
 
 def declared(notebook: Mapping[str, Any], name: str) -> dict[str, Parameter]:
@@ -86,24 +75,22 @@ def declared(notebook: Mapping[str, Any], name: str) -> dict[str, Parameter]:
 
     Raises InputError if the cell holds more than assignments of literals.
     """
-    cells = [
+    sources = (
         "".join(cell["source"])  # text, or a list of lines
         for cell in notebook["cells"]
         if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", [])
-    ]
-    if not cells:
-        return {}
+    )
     where = f"notebook {name!r}: the cell tagged 'parameters'"
     try:
-        statements = ast.parse(cells[0]).body
+        statements = ast.parse(next(sources, "")).body
     except SyntaxError as error:
         raise InputError(f"{where}, line {error.lineno}: {error.msg}") from None
-    found = [_parameter(statement, where) for statement in statements if not _is_text(statement)]
+    found = [
+        _parameter(statement, where)
+        for statement in statements
+        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+    ]
     return {parameter.name: parameter for parameter in found}
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _parameter(statement: ast.stmt, where: str) -> Parameter:
@@ -118,14 +105,13 @@ def _parameter(statement: ast.stmt, where: str) -> Parameter:
             )
     try:
         default = ast.literal_eval(value)
-        kind = type(default) if note is None else _type(note)
+        unsaid = str | int | float | bool | None if default is None else type(default)
+        kind = _type(note) if note is not None else unsaid
     except ValueError:
         raise InputError(
             f"{where}: {name}: expected a literal default and a type made of "
-            f"{', '.join(_TYPES)} and |"
+            f"{', '.join(_TYPES)}, None and |"
         ) from None
-    if note is None and default is None:
-        kind = str | int | float | bool | None
     annotation = ast.unparse(note) if note is not None else _kind(default)
     parameter = Parameter(name, annotation, default, kind)
     parameter.check(default, where)
@@ -159,67 +145,53 @@ def validated(
 
     Raises InputError for an unknown name, a value of another type, or a credential.
     """
-    checked = {}
-    for name, value in values.items():
-        parameter = _known(parameters, name, report, source)
-        _refuse_credentials(name, value, source)
-        checked[name] = parameter.check(value, source)
-    for name, text in given:
-        parameter = _known(parameters, name, report, "-p")
-        _refuse_credentials(name, text, "-p")
-        checked[name] = parameter.parse(text, "-p")
-    return checked
+    checked = {
+        name: _known(parameters, name, value, report, source).check(value, source)
+        for name, value in values.items()
+    }
+    return checked | {
+        name: _known(parameters, name, text, report, "-p").parse(text, "-p") for name, text in given
+    }
 
 
-def _known(parameters: Mapping[str, Parameter], name: Any, report: str, where: str) -> Parameter:
-    if name in parameters:
-        return parameters[name]
-    if _CREDENTIAL_NAME.search(str(name)):
-        _refuse_credentials(str(name), "given", where)
-    expected = ", ".join(parameters) or "none: it has no cell tagged 'parameters'"
-    raise InputError(
-        f"{where}: unknown parameter {name!r}: {report} takes {expected}{nearest(name, parameters)}"
-    )
-
-
-def _refuse_credentials(name: str, value: Any, where: str) -> None:
-    """Parameters are written in clear into notebook, page and summary."""
-    if (_CREDENTIAL_NAME.search(name) and value not in (None, "")) or any(
+def _known(
+    parameters: Mapping[str, Parameter], name: Any, value: Any, report: str, where: str
+) -> Parameter:
+    # Parameters are written in clear into notebook, page and summary.
+    if (_CREDENTIAL_NAME.search(str(name)) and value not in (None, "")) or any(
         _CREDENTIAL_VALUE.search(text) for text in _texts(value)
     ):
         raise InputError(
             f"{where}: {name}: looks like a credential, which a report would write in clear; "
             "connections come from the environment (QUEUE_INSIGHTS_URL)"
         )
+    if name in parameters:
+        return parameters[name]
+    expected = ", ".join(parameters) or "none: it has no cell tagged 'parameters'"
+    raise InputError(
+        f"{where}: unknown parameter {name!r}: {report} takes {expected}{nearest(name, parameters)}"
+    )
 
 
-def _texts(value: Any) -> Iterable[str]:
+def _texts(value: Any) -> list[str]:
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield str(key)
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, str):
-        yield value
-
-
-def _described(value: Any) -> str:
-    return "nothing" if value is None else f"{value!r} ({_kind(value)})"
+        value = [*value, *value.values()]
+    if not isinstance(value, list):
+        return [str(value)]
+    return [text for item in value for text in _texts(item)]
 
 
 def _kind(value: Any) -> str:
     return "text" if isinstance(value, str) else type(value).__name__
 
 
-def shipped_file(file: str, folder: Path) -> Path:
-    """A parameter file: a path, or the bare name of one in *folder*. Raises InputError."""
+def of_file(file: str) -> dict[str, Any]:
+    """The values in a parameter file: a path, or a shipped one's bare name. Raises InputError."""
     path = Path(file)
-    shipped = folder / f"{path.stem}.yaml"
+    shipped = resources.folder("params") / f"{path.stem}.yaml"
     if path.is_file():
-        return path
+        return read_yaml(path)
     if path.name == file and not path.suffix and shipped.is_file():
-        return shipped
+        return read_yaml(shipped)
     hint = f"; one is shipped: -f {path.stem}" if shipped.is_file() else ""
     raise InputError(f"-f {file}: no such file{hint}")

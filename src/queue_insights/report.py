@@ -6,7 +6,7 @@ The notebook says what matters through ``queue_insights.show``; this reads it fr
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,11 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from queue_insights import formats, index, metrics, parameters, resources, runs, show, thresholds
+from queue_insights import index, metrics, page, parameters, resources, runs, show, thresholds
 from queue_insights.errors import InputError
-from queue_insights.execution import ReportError, Stopped, execute
-from queue_insights.parameters import Parameter
-from queue_insights.pipeline import nearest, parse_duration, read_yaml
+from queue_insights.execution import ReportError, execute
+from queue_insights.formats import to_csv
+from queue_insights.pipeline import nearest, parse_duration
 
 SCHEMA_VERSION = 1
 _THRESHOLDS = "thresholds"
@@ -54,13 +54,19 @@ def run(
     *progress*: a bar on stderr. The parameter ``thresholds`` is for the report itself.
 
     Raises InputError before anything runs for parameters that the notebook does not take, and
-    ReportError if it fails: its notebook is kept in ``failed/`` below *output*.
+    ReportError if it fails: its notebook is kept in ``failed/`` below *output*. Raises Stopped on
+    SIGTERM and Ctrl-C, which leave nothing.
     """
     started_at = datetime.now(UTC)
     notebook, source = _notebook(name)
     report = re.sub(r"[^\w-]+", "_", source.stem).strip("_") or "report"
     known = parameters.declared(notebook, source.stem)
-    values = _parameters(known, source, file, given, pipeline)
+    accepted = known | {_THRESHOLDS: parameters.Parameter(_THRESHOLDS, "list[str]", [], list[str])}
+    of_file = {} if file is None else parameters.of_file(file)
+    if pipeline is not None:
+        given = [*given, ("pipeline", pipeline)]
+    values = {name: parameter.default for name, parameter in accepted.items()}
+    values |= parameters.validated(accepted, of_file, given, source.stem, f"-f {file}")
     limits = [thresholds.parse(text) for text in values[_THRESHOLDS]]
     kept = None if keep is None else _keep(keep)
     if metrics_file is not None:
@@ -71,32 +77,30 @@ def run(
         try:
             taken = {key: value for key, value in values.items() if key in known}
             executed = execute(notebook, source.stem, working, taken, progress)
-            shown = [data for _, data in outputs(executed)]
+            outputs = [found for cell in executed.cells for found in cell.get("outputs", [])]
+            shown = [
+                found.data[show.MIME] for found in outputs if show.MIME in found.get("data", {})
+            ]
             summary = _summary(executed, source, report, values, started_at, shown)
             tables = [data for data in shown if data["kind"] == "table"]
             summary["breached"] = thresholds.breaches(limits, summary["figures"], tables)
             _write(folder, executed, summary, tables)
             final = runs.publish(folder, output, report, started_at)
         except OSError as error:
-            raise _unwritable(output, error) from error
-        except Stopped:
-            raise
+            why = error.strerror or error
+            raise ReportError(f"--output {output}: cannot be written: {why}") from error
         except (ReportError, InputError) as error:
-            raise _noted(error, working, output, report, started_at) from error
+            failed = None
+            with contextlib.suppress(OSError):  # a full disk, say: what failed is said all the same
+                failed = runs.keep_failed(working, output, report, started_at, str(error))
+            if failed is None:
+                raise
+            raise type(error)(f"{error}; its notebook is {failed}") from error
     if metrics_file is not None:
         metrics.write(Path(metrics_file), summary, tables)
     if kept is not None:
         runs.prune(output, report, kept)
     return Run(final, summary)
-
-
-def outputs(executed: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Each output that a notebook showed through ``show``, and its data."""
-    for cell in executed.cells:
-        for output in cell.get("outputs", []):
-            data = output.get("data", {}).get(show.MIME)
-            if data:
-                yield output, data
 
 
 def _notebook(name: str) -> tuple[dict[str, Any], Path]:
@@ -122,25 +126,6 @@ def _notebook(name: str) -> tuple[dict[str, Any], Path]:
     raise InputError(f"{name}: not a notebook (of format 4)")
 
 
-def _parameters(
-    known: Mapping[str, Parameter],
-    source: Path,
-    file: str | None,
-    given: Iterable[tuple[str, str]],
-    pipeline: str | None,
-) -> dict[str, Any]:
-    """Every parameter's value: the notebook's default, over it the file's, over it the given."""
-    ours = Parameter(_THRESHOLDS, "list[str]", [], list[str])
-    accepted = {**known, _THRESHOLDS: ours}
-    values: Mapping[str, Any] = {}
-    if file is not None:
-        values = read_yaml(parameters.shipped_file(file, resources.folder("params")))
-    if pipeline is not None:
-        given = [*given, ("pipeline", pipeline)]
-    checked = parameters.validated(accepted, values, given, source.stem, f"-f {file}")
-    return {name: parameter.default for name, parameter in accepted.items()} | checked
-
-
 def _keep(text: str) -> int | timedelta:
     if re.fullmatch(r"[1-9]\d{0,6}", text):
         return int(text)
@@ -161,14 +146,12 @@ def _summary(
     shown: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What the notebook showed, as one JSON-ready mapping: docs/summary.md describes it."""
-    from queue_insights import page
-
     heading = next((data for data in shown if data["kind"] == "heading"), {})
     figures = [data["figures"] for data in shown if data["kind"] == "figures"]
     return {
         "schema_version": SCHEMA_VERSION,
         "report": report,
-        "title": page.title(executed, source.stem),
+        "title": page.take_title(executed, source.stem),
         "started_at": show.iso(started_at),
         "finished_at": show.iso(datetime.now(UTC)),
         **{key: heading.get(key) for key in ("database", "pipeline", "variant", "as_of", "times")},
@@ -185,26 +168,10 @@ def _summary(
 def _write(
     folder: Path, executed: Any, summary: dict[str, Any], tables: list[dict[str, Any]]
 ) -> None:
-    from queue_insights import page
-
     (folder / "tables").mkdir()
     for table in tables:
         frame = pd.DataFrame(table["rows"], columns=table["columns"], dtype=object)
-        (folder / "tables" / f"{table['name']}.csv").write_text(formats.to_csv(frame), "utf-8")
+        (folder / "tables" / f"{table['name']}.csv").write_text(to_csv(frame), "utf-8")
     (folder / index.PAGE).write_text(page.render(executed, summary), "utf-8")
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     (folder / index.SUMMARY).write_text(text + "\n", "utf-8")
-
-
-def _noted(
-    error: ReportError | InputError, working: Path, output: Path, report: str, started_at: datetime
-) -> ReportError | InputError:
-    """The same error, with where the failed notebook is."""
-    kept = None
-    with contextlib.suppress(OSError):  # the disk may be full: what failed is said all the same
-        kept = runs.keep_failed(working, output, report, started_at, str(error))
-    return type(error)(f"{error}; its notebook is {kept}") if kept else error
-
-
-def _unwritable(output: Path, error: OSError) -> ReportError:
-    return ReportError(f"--output {output}: cannot be written: {error.strerror or error}")

@@ -27,23 +27,24 @@ def workspace(output: Path) -> Iterator[Path]:
         try:
             output.mkdir(parents=True, exist_ok=True)
             with _locked(output):
-                _sweep(output)
+                for left in output.glob(f"{UNFINISHED}*"):
+                    with contextlib.suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                        shutil.rmtree(left, ignore_errors=True)
                 folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=output))
                 held.enter_context(_locked(folder))
+                held.callback(shutil.rmtree, folder, ignore_errors=True)
         except OSError as error:
             raise InputError(f"--output {output}: cannot be written: {error.strerror}") from None
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        yield folder
 
 
 def publish(folder: Path, output: Path, name: str, started_at: datetime) -> Path:
     """Give *folder* its final, unique name in one step, and list it in the index."""
-    for file in (folder, *folder.rglob("*")):
-        file.chmod(0o755 & ~index.umask() if file.is_dir() else 0o644 & ~index.umask())
+    mask = os.umask(0o077)
+    os.umask(mask)
+    folder.chmod(0o777 & ~mask)  # temporary folders are private, runs are not
     with _locked(output):
-        final = _free(output, f"{name}-{started_at:%Y%m%dT%H%M%SZ}")
+        final = _free(output, name, started_at)
         folder.rename(final)
         index.write(output)
     return final
@@ -59,7 +60,7 @@ def keep_failed(
     folder = output / index.FAILED
     with _locked(output):
         folder.mkdir(exist_ok=True)
-        note = _free(folder, f"{name}-{started_at:%Y%m%dT%H%M%SZ}", ".json")
+        note = _free(folder, name, started_at, ".json")
         kept = notebook.rename(note.with_suffix(".ipynb")) if notebook.is_file() else None
         failure = {"report": name, "started_at": show.iso(started_at), "error": error}
         index.write_text(note, json.dumps(failure, ensure_ascii=False))
@@ -91,30 +92,19 @@ def _expired(
             yield run
 
 
-def _free(folder: Path, name: str, suffix: str = "") -> Path:
-    """The first of NAME, NAME-2, NAME-3 that is not taken; the caller holds the lock."""
-    number = 1
+def _free(folder: Path, name: str, started_at: datetime, suffix: str = "") -> Path:
+    """The first of NAME-TIME, NAME-TIME-2, … that is not taken; the caller holds the lock."""
+    name, number = f"{name}-{started_at:%Y%m%dT%H%M%SZ}", 1
     while (path := folder / f"{name}{f'-{number}' if number > 1 else ''}{suffix}").exists():
         number += 1
     return path
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, how)
         yield
     finally:
         os.close(descriptor)
-
-
-def _sweep(output: Path) -> None:
-    for folder in output.glob(f"{UNFINISHED}*"):
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(descriptor)

@@ -6,7 +6,6 @@ into the page's header, ``summary.json`` and ``tables/*.csv``. Text is escaped w
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -52,13 +51,13 @@ def heading(queue: "Queue", moment: "Moment", timezone: str = "UTC") -> None:
     }
     times = f"{as_of:%Y-%m-%d %H:%M} UTC"
     if timezone != "UTC":
-        times += f" ({as_of.astimezone(zone(timezone)):%Y-%m-%d %H:%M} {timezone})"
+        times += f" ({as_of.astimezone(_zone(timezone)):%Y-%m-%d %H:%M} {timezone})"
     text = f"Queue {queue.pipeline.name} in {queue.database.name}, as of {times}"
     if moment.replay_lag_seconds is not None:
         lag = formats.duration(moment.replay_lag_seconds)
         data["warnings"] = [f"Read from a standby that is {lag} behind."]
         text += f", from a standby that is {lag} behind"
-    _display("heading", data | {"times": times}, f"<p>{escape(text)}</p>", text)
+    _display("heading", data | {"times": times}, text, f"<p>{escape(text)}</p>")
 
 
 def verdict(
@@ -71,9 +70,9 @@ def verdict(
 
     >>> show.verdict(queue.backlog(), queue.audit(), queue.eta_end_to_end(), "Europe/Berlin")
     """
-    zone(timezone)
+    _zone(timezone)
     text = summary.sentence(backlog, audit, end, timezone)
-    _display("verdict", {"text": text}, f"<p><strong>{escape(text)}</strong></p>", text)
+    _display("verdict", {"text": text}, text, f"<p><strong>{escape(text)}</strong></p>")
 
 
 def figures(values: Mapping[str, summary.Figure]) -> None:
@@ -81,11 +80,11 @@ def figures(values: Mapping[str, summary.Figure]) -> None:
 
     >>> show.figures(summary.key_figures(backlog, audit))
     """
-    data = {_checked(name): _plain(value) for name, value in values.items()}
-    tiles = [(name, label(name), cell(name, value)) for name, value in data.items()]
-    rows = "".join(f"<tr><th>{escape(t)}</th><td>{escape(v)}</td></tr>" for _, t, v in tiles)
-    text = "\n".join(f"{title}: {value}" for _, title, value in tiles)
-    _display("figures", {"figures": data}, f"<table><tbody>{rows}</tbody></table>", text)
+    data = {_checked(name): formats.plain(value) for name, value in values.items()}
+    tiles = [(label(name), cell(name, value)) for name, value in data.items()]
+    rows = "".join(f"<tr><th>{escape(t)}</th><td>{escape(v)}</td></tr>" for t, v in tiles)
+    text = "\n".join(f"{title}: {value}" for title, value in tiles)
+    _display("figures", {"figures": data}, text, f"<table><tbody>{rows}</tbody></table>")
 
 
 def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UTC") -> None:
@@ -95,30 +94,30 @@ def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UT
     any value not at all; the CSV has everything, in UTC and seconds. Raises InputError for a name
     that is not lower-case letters, digits and underscores, and for an unknown time zone.
     """
-    where = zone(timezone)
+    where = _zone(timezone)
     data = {
         "name": _checked(name),
         "columns": [str(column) for column in frame],
         "rows": [list(record.values()) for record in formats.records(frame)],
     }
     shown = frame.dropna(axis="columns", how="all") if len(frame) else frame
-    html = _table(shown, caption, timezone, where)
-    _display("table", data, html, formats.to_table(frame))
+    columns = [_column(str(key), column, where) for key, column in shown.items()]
+    rows = [f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True)]
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    parts = f"{title}<thead>{''.join(rows[:1])}</thead><tbody>{''.join(rows[1:])}</tbody>"
+    none = "" if len(frame) else "<p>None.</p>"
+    html = f'{_STYLE}<table class="records">{parts}</table>{none}'
+    _display("table", data, formats.to_table(frame), html)
 
 
 def chart(figure: "go.Figure", description: str) -> None:
     """A plotly figure; *description* says in words what it shows, for who cannot see it."""
-    from IPython.display import display
-
     # Left to plotly, the renderer at hand decides, and some embed 5 MB of JavaScript.
     drawing = json.loads(figure.to_json()) | {"config": {"displaylogo": False, "responsive": True}}
-    data = {"kind": "chart", "description": description}
-    bundle = {PLOTLY: drawing, MIME: data, "text/plain": description}
-    display(bundle, raw=True)  # type: ignore[no-untyped-call]
+    _display("chart", {"description": description}, description, drawing, PLOTLY)
 
 
-def zone(timezone: str) -> ZoneInfo:
-    """The time zone of that IANA name. Raises InputError for an unknown one."""
+def _zone(timezone: str) -> ZoneInfo:
     try:
         return ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -139,7 +138,7 @@ def label(name: str) -> str:
 
 def cell(name: str, value: Any, where: ZoneInfo | None = None) -> str:
     """A value as people read it: thousands separated, durations in two units, local times."""
-    value = _plain(value)
+    value = formats.plain(value)
     if isinstance(value, datetime):
         return f"{value.astimezone(where or UTC):%Y-%m-%d %H:%M:%S}"
     if value is None:
@@ -152,13 +151,6 @@ def cell(name: str, value: Any, where: ZoneInfo | None = None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
-def _plain(value: Any) -> Any:
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InputError(
@@ -167,39 +159,29 @@ def _checked(name: str) -> str:
     return name
 
 
-def _table(frame: pd.DataFrame, caption: str, timezone: str, where: ZoneInfo) -> str:
-    head, columns = "", []
-    for name in map(str, frame):
-        values = [_plain(value) for value in frame[name].astype(object)]
-        times = isinstance(frame[name].dtype, pd.DatetimeTZDtype)
-        numeric = times or pd.api.types.is_numeric_dtype(frame[name])
-        title = f"{label(name)} ({timezone})" if times else label(name)
-        head += f'<th scope="col"{" class=n" if numeric else ""}>{escape(title)}</th>'
-        texts = [cell(name, value, where) for value in values]
-        columns.append(_numbers(values, texts) if numeric else _texts(texts))
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True))
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    rows = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-    none = "" if len(frame) else "<p>None.</p>"
-    return f'{_STYLE}<table class="records">{title}{rows}</table>{none}'
-
-
-def _numbers(values: list[Any], texts: list[str]) -> list[str]:
-    """Cells that say in ``data-v`` what to sort them by: the text is for people."""
+def _column(name: str, column: "pd.Series[Any]", where: ZoneInfo) -> list[str]:
+    """The cells of a column, its heading first; numbers and times say in ``data-v`` what to sort
+    them by: the text is for people."""
+    values = [formats.plain(value) for value in column.astype(object)]
+    texts = [cell(name, value, where) for value in values]
+    times = isinstance(column.dtype, pd.DatetimeTZDtype)
+    title = escape(f"{label(name)} ({where})" if times else label(name))
+    if not times and not pd.api.types.is_numeric_dtype(column):
+        long = " class=long" if any(len(text) > _LONG for text in texts) else ""
+        cells = (f'<td dir="auto"{long}>{escape(text)}</td>' for text in texts)
+        return [f'<th scope="col">{title}</th>', *cells]
     keys = [value.timestamp() if isinstance(value, datetime) else value for value in values]
-    return [
+    cells = (
         f'<td class=n data-v="{"" if key is None else key}">{text}</td>'
         for key, text in zip(keys, texts, strict=True)
-    ]
+    )
+    return [f'<th scope="col" class=n>{title}</th>', *cells]
 
 
-def _texts(texts: list[str]) -> list[str]:
-    long = " class=long" if any(len(text) > _LONG for text in texts) else ""
-    return [f'<td dir="auto"{long}>{escape(text)}</td>' for text in texts]
-
-
-def _display(kind: str, data: dict[str, Any], html: str, text: str) -> None:
+def _display(
+    kind: str, data: dict[str, Any], text: str, shown: Any, mime: str = "text/html"
+) -> None:
     from IPython.display import display
 
-    bundle = {MIME: {"kind": kind, **data}, "text/html": html, "text/plain": text}
+    bundle = {mime: shown, MIME: {"kind": kind, **data}, "text/plain": text}
     display(bundle, raw=True)  # type: ignore[no-untyped-call]

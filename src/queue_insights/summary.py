@@ -45,10 +45,8 @@ def sentence(
     """
     waiting, hidden = _sum(backlog, "waiting"), _sum(audit, "hidden")
     orphans, stuck = _sum(audit, "orphans"), _sum(backlog, "stuck")
-    if waiting == 0:
-        first = "No track waits"
-    else:
-        first = f"{waiting:,} tracks wait" if waiting != 1 else "1 track waits"
+    few = {0: "No track waits", 1: "1 track waits"}
+    first = few.get(waiting, f"{waiting:,} tracks wait")
     if hidden == waiting > 0:
         second = ", hidden from every dashboard" if waiting == 1 else ", all of them hidden"
     elif hidden:

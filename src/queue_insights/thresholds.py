@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from queue_insights import formats
+from queue_insights import show
 from queue_insights.errors import InputError
 from queue_insights.pipeline import nearest, parse_duration
 
@@ -39,10 +39,6 @@ class Threshold:
     limit: float | str
     is_duration: bool
 
-    def breached_by(self, value: Any) -> bool:
-        """Whether *value* is over the limit; nothing (no figure to compare) never is."""
-        return value is not None and _COMPARISONS[self.sign](value, self.limit)
-
 
 def parse(text: str) -> Threshold:
     """Raises InputError, in one line, for anything that is not FIGURE SIGN LIMIT."""
@@ -72,23 +68,33 @@ def breaches(
 ) -> list[dict[str, Any]]:
     """The thresholds that are breached: threshold, figure, value, and for a table where (a row).
 
-    Of a table's rows the one furthest over the limit is given. Raises InputError for a figure that
-    the report does not show.
+    Of a table's rows the one furthest over the limit is given, named by its step's task or else by
+    its first column. Raises InputError for a figure that the report does not show.
     """
     values: dict[str, list[tuple[Any, str | None]]] = {
         name: [(value, None)] for name, value in figures.items()
     }
     for table in tables:
-        for position, column in enumerate(table["columns"]):
+        columns = list(table["columns"])
+        named = columns.index("task_type") if "task_type" in columns else 0
+        for position, column in enumerate(columns):
             values[f"{table['name']}.{column}"] = [
-                (row[position], _place(table, row)) for row in table["rows"]
+                (row[position], str(row[named])) for row in table["rows"]
             ]
     found = []
     for threshold in thresholds:
         name = _resolve(threshold, values)
-        over = [(v, place) for v, place in values[name] if _over(threshold, name, v)]
+        compare, limit = _COMPARISONS[threshold.sign], threshold.limit
+        try:
+            # Nothing, where there is no figure to compare, is never over a limit.
+            over = [(v, place) for v, place in values[name] if v is not None and compare(v, limit)]
+        except TypeError:
+            raise InputError(
+                f"thresholds: {threshold.text!r}: {name} is text, expected == or !="
+            ) from None
         if over:
-            value, place = _worst(threshold, over)
+            furthest = {">": max, "<": min}.get(threshold.sign[0])
+            value, place = furthest(over, key=operator.itemgetter(0)) if furthest else over[0]
             breach = {"threshold": threshold.text, "figure": name, "value": value, "where": place}
             found.append(breach)
     return found
@@ -96,60 +102,24 @@ def breaches(
 
 def _resolve(threshold: Threshold, values: Mapping[str, Any]) -> str:
     """The figure's full name: a duration's limit says the unit, so its name need not."""
-    name = threshold.figure
-    timed = f"{name}{_SECONDS}"
-    if timed in values and name not in values:
-        if not threshold.is_duration:
-            raise InputError(
-                f"thresholds: {threshold.text!r}: {name} is a duration, "
-                "expected a limit with a unit such as 90s, 2h or 3d"
-            )
+    name, timed = threshold.figure, f"{threshold.figure}{_SECONDS}"
+    if name in values and (name.endswith(_SECONDS) or not threshold.is_duration):
+        return name
+    if name in values:
+        problem = f"{name} is not a duration, expected a plain number"
+    elif timed in values and threshold.is_duration:
         return timed
-    if name not in values:
+    elif timed in values:
+        problem = f"{name} is a duration, expected a limit with a unit such as 90s, 2h or 3d"
+    else:
         names = [known.removesuffix(_SECONDS) for known in values]
-        top = [known for known in names if "." not in known]
-        tables = sorted({known.split(".")[0] for known in names if "." in known})
-        raise InputError(
-            f"thresholds: {threshold.text!r}: unknown figure {name!r}: the report shows "
-            f"{', '.join([*top, *(f'{table}.COLUMN' for table in tables)]) or 'none'}"
-            f"{nearest(name, names)}"
-        )
-    if threshold.is_duration and not name.endswith(_SECONDS):
-        raise InputError(
-            f"thresholds: {threshold.text!r}: {name} is not a duration, expected a plain number"
-        )
-    return name
-
-
-def _over(threshold: Threshold, name: str, value: Any) -> bool:
-    try:
-        return threshold.breached_by(value)
-    except TypeError:
-        raise InputError(
-            f"thresholds: {threshold.text!r}: {name} is text, expected == or !="
-        ) from None
-
-
-def _worst(threshold: Threshold, over: Sequence[tuple[Any, str | None]]) -> tuple[Any, str | None]:
-    if threshold.sign.startswith(">"):
-        return max(over, key=lambda pair: pair[0])
-    if threshold.sign.startswith("<"):
-        return min(over, key=lambda pair: pair[0])
-    return over[0]
-
-
-def _place(table: Table, row: Sequence[Any]) -> str:
-    """What names a row: its step's task, or its first column."""
-    columns = list(table["columns"])
-    return str(row[columns.index("task_type") if "task_type" in columns else 0])
+        shown = ", ".join(dict.fromkeys(re.sub(r"\..*", ".COLUMN", known) for known in names))
+        hint = nearest(name, names)
+        problem = f"unknown figure {name!r}: the report shows {shown or 'none'}{hint}"
+    raise InputError(f"thresholds: {threshold.text!r}: {problem}")
 
 
 def describe(breach: Mapping[str, Any]) -> str:
     """``oldest_waiting > 2h: 13h 40m at align``"""
-    value = breach["value"]
-    if isinstance(value, float) and breach["figure"].endswith(_SECONDS):
-        value = formats.duration(value)
-    elif isinstance(value, int):
-        value = f"{value:,}"
     place = f" at {breach['where']}" if breach["where"] else ""
-    return f"{breach['threshold']}: {value}{place}"
+    return f"{breach['threshold']}: {show.cell(breach['figure'], breach['value'])}{place}"
