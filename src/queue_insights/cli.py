@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from queue_insights import cli_actions, cli_trigger
 from queue_insights.cli_common import (
+    command,
     connect,
     format_option,
     limit_option,
@@ -23,28 +24,22 @@ from queue_insights.cli_common import (
 from queue_insights.errors import InputError, QueueInsightsError
 
 
-class _Failure(click.ClickException):
-    """A QueueInsightsError on its way to stderr and to an exit code."""
-
-    def __init__(self, error: QueueInsightsError):
-        super().__init__(str(error))
-        self.exit_code = error.exit_code  # type: ignore[misc]
-
-    def show(self, file: Any = None) -> None:
-        for line in self.message.splitlines():
-            click.echo(f"queue-insights: {line}", file=file or sys.stderr)
-
-
 class _Group(click.Group):
+    """Says on stderr what a QueueInsightsError says, and exits with its code."""
+
     def invoke(self, ctx: click.Context) -> Any:
+        failure: QueueInsightsError
         try:
             return super().invoke(ctx)
         except QueueInsightsError as error:
-            raise _Failure(error) from error
+            failure = error
         except UnicodeEncodeError as error:  # such as an argument that was not in UTF-8
             what = repr(error.object[error.start : error.end])
             text = f"{what} is no text in {error.encoding}: give it in the terminal's encoding"
-            raise _Failure(InputError(text)) from error
+            failure = InputError(text)
+        for line in str(failure).splitlines():
+            note(line)
+        ctx.exit(failure.exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,39 +55,35 @@ def main() -> None:
 
 
 def _read(
+    name: str,
+    help: str,
     *options: Callable[[Any], Any],
     room: str = "queries",
     glance: Sequence[str] = (),
     **flags: str,
-) -> Callable[[Callable[..., None]], None]:
-    """Make a command of the Queue method that has the function's name, and of its query in the
-    module *room*; *flags* name the other method that a flag asks for. Of many columns, a table in
-    the terminal has those of *glance*."""
+) -> None:
+    """Make a command of the Queue method *name*, and of its query in the module *room*; *flags*
+    name the other method that a flag asks for. Of many columns, a table in the terminal has those
+    of *glance*."""
 
-    def decorate(function: Callable[..., None]) -> None:
-        def command(format: str, pipeline: str, sql: bool, **arguments: Any) -> None:
-            asked = [flag for flag in flags if arguments.pop(flag)]
-            name = flags[asked[0]] if asked else function.__name__
-            queue = connect(pipeline)
-            given = _accepted(getattr(queue, name), arguments, asked)
-            if sql:
-                click.echo(f"{queue.sql(room, name, **given)};")
-                return
-            with queue.snapshot() as moment:
-                frame = getattr(queue, name)(**given)
-            if moment.replay_lag_seconds is not None:
-                note(f"read from a standby, {moment.replay_lag_seconds:.1f} s behind")
-            if format == "table":
-                frame = frame if asked or not glance else frame[list(glance)]
-                frame = frame.round(dict.fromkeys(frame.select_dtypes("float"), 2))
-            show(frame, format)
+    def run(format: str, pipeline: str, sql: bool, **arguments: Any) -> None:
+        asked = [flag for flag in flags if arguments.pop(flag)]
+        method = flags[asked[0]] if asked else name
+        queue = connect(pipeline)
+        given = _accepted(getattr(queue, method), arguments, asked)
+        if sql:
+            click.echo(f"{queue.sql(room, method, **given)};")
+            return
+        with queue.snapshot() as moment:
+            frame = getattr(queue, method)(**given)
+        if moment.replay_lag_seconds is not None:
+            note(f"read from a standby, {moment.replay_lag_seconds:.1f} s behind")
+        if format == "table":
+            frame = frame if asked or not glance else frame[list(glance)]
+            frame = frame.round(dict.fromkeys(frame.select_dtypes("float"), 2))
+        show(frame, format)
 
-        command.__doc__ = function.__doc__
-        for option in reversed((*options, format_option, pipeline_option, sql_option)):
-            command = option(command)
-        main.command(function.__name__)(command)
-
-    return decorate
+    main.add_command(command(name, help, run, *options, format_option, pipeline_option, sql_option))
 
 
 def _accepted(method: Callable[..., Any], arguments: dict[str, Any], asked: list[str]) -> Any:
@@ -103,36 +94,6 @@ def _accepted(method: Callable[..., Any], arguments: dict[str, Any], asked: list
             flag = asked[0].replace("_", "-")
             raise click.UsageError(f"--{name} does not go with --{flag}")
     return {name: value for name, value in arguments.items() if name in taken}
-
-
-@_read()
-def backlog() -> None:
-    """How much work waits at each step, by state."""
-
-
-@_read(click.option("--sources", is_flag=True, help="Also ask each dashboard source (slow)."))
-def audit() -> None:
-    """What dashboards can see of the backlog: visible, hidden or overstated."""
-
-
-@_read(task_option, limit_option)
-def missing() -> None:
-    """Tracks that wait and have no task row, the longest waiting first."""
-
-
-@_read(task_option, click.option("--limit", type=click.IntRange(min=0), default=50))
-def upcoming() -> None:
-    """Tracks that workers would select next."""
-
-
-@_read(click.option("--state", metavar="STATE"), task_option, limit_option)
-def tasks() -> None:
-    """Tracks at a step with their task rows, in one state or any."""
-
-
-@_read(task_option, limit_option)
-def orphans() -> None:
-    """Pending and failed rows whose track has moved on."""
 
 
 _since = click.option(
@@ -146,30 +107,55 @@ _buckets = (
     click.option("--zone", metavar="NAME", default="UTC", show_default=True, help="Of whole days."),
 )
 
-
-@_read(_since, *_buckets, task_option, room="flow")
-def throughput() -> None:
-    """What came, was done and failed at each step, per bucket of time."""
-
-
-@_read(_since, task_option, room="flow")
-def durations() -> None:
-    """How long tasks ran and tracks waited, and the oldest that waits."""
-
-
-@_read(
-    _long_since,
-    *_buckets,
-    task_option,
+_read("backlog", "How much work waits at each step, by state.")
+_read(
+    "audit",
+    "What dashboards can see of the backlog: visible, hidden or overstated.",
+    click.option("--sources", is_flag=True, help="Also ask each dashboard source (slow)."),
+)
+_read(
+    "missing",
+    "Tracks that wait and have no task row, the longest waiting first.",
+    *(task_option, limit_option),
+)
+_read(
+    "upcoming",
+    "Tracks that workers would select next.",
+    *(task_option, click.option("--limit", type=click.IntRange(min=0), default=50)),
+)
+_read(
+    "tasks",
+    "Tracks at a step with their task rows, in one state or any.",
+    *(click.option("--state", metavar="STATE"), task_option, limit_option),
+)
+_read(
+    "orphans",
+    "Pending and failed rows whose track has moved on.",
+    *(task_option, limit_option),
+)
+_read(
+    "throughput",
+    "What came, was done and failed at each step, per bucket of time.",
+    *(_since, *_buckets, task_option),
+    room="flow",
+)
+_read(
+    "durations",
+    "How long tasks ran and tracks waited, and the oldest that waits.",
+    *(_since, task_option),
+    room="flow",
+)
+_read(
+    "flow",
+    "How many tracks were at each step, weeks back, with rows or without.",
+    *(_long_since, *_buckets, task_option),
     click.option("--averages", is_flag=True, help="Only the averages, by Little's law."),
     room="flow",
     averages="flow_averages",
 )
-def flow() -> None:
-    """How many tracks were at each step, weeks back, with rows or without."""
-
-
-@_read(
+_read(
+    "eta",
+    "When the work that waits will be done, as a range, and how such ranges have held.",
     task_option,
     click.option("--end-to-end", is_flag=True, help="When all of them are through the last step."),
     room="eta",
@@ -180,8 +166,6 @@ def flow() -> None:
     ),
     end_to_end="eta_end_to_end",
 )
-def eta() -> None:
-    """When the work that waits will be done, as a range, and how such ranges have held."""
 
 
 @main.command()
@@ -275,8 +259,8 @@ def demo(variant: str, tracks: int, output: str) -> None:
     run = reports.run("backlog_report", None, (), output, None, progress=sys.stderr.isatty())
     click.echo(run.summary["verdict"])
     click.echo(f"report: {run.page}\n\ntry next:")
-    for command in ("missing --task align --limit 5", "backfill --task align", "doctor", "lab"):
-        click.echo(f"  {program()} {command}")
+    for line in ("missing --task align --limit 5", "backfill --task align", "doctor", "lab"):
+        click.echo(f"  {program()} {line}")
 
 
 for _command in (*cli_actions.COMMANDS, *cli_trigger.COMMANDS):

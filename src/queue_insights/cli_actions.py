@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from queue_insights.cli_common import (
+    command,
     connect,
     format_option,
     note,
@@ -19,9 +20,10 @@ from queue_insights.cli_common import (
 from queue_insights.errors import InputError, PlanError
 
 if TYPE_CHECKING:
-    from queue_insights.actions import OperableQueue, Run
+    from queue_insights.actions import Run
     from queue_insights.actions.plan import Plan
 
+_run = click.argument("run", type=click.IntRange(min=1))
 _pause = click.option(
     "--pause", type=click.FloatRange(min=0), metavar="SECONDS", help="Between batches [adaptive]."
 )
@@ -43,39 +45,43 @@ _shared = (
 _error = click.option("--error", metavar="TEXT", help="Only rows whose error message contains it.")
 
 
-def _action(*options: Callable[[Any], Any]) -> Callable[[Callable[..., None]], click.Command]:
-    def decorate(function: Callable[..., None]) -> click.Command:
-        name = function.__name__
+def _action(name: str, help: str, *options: Callable[[Any], Any]) -> click.Command:
+    """The command that plans an action, and applies the plan when told to."""
 
-        def command(
-            pipeline: str,
-            apply: bool,
-            confirm: str | None,
-            max_rows: int | None,
-            pause: float | None,
-            tasks: tuple[str, ...],
-            **given: Any,
-        ) -> None:
-            if not apply and (confirm is not None or max_rows is not None):
-                raise InputError(f"{name}: --confirm and --max-rows go with --apply")
-            queue = connect(pipeline)
-            plan = getattr(queue, f"plan_{name}")(tasks=tasks or None, **given)
-            if not apply:
-                return show_plan(plan, pipeline)
-            try:
-                with _narrated():
-                    run = plan.apply(confirm=confirm, max_rows=max_rows, pause=pause)
-            except PlanError as error:
-                show_plan(error.plan, pipeline)
-                raise
-            return _show_run(run)
+    def act(
+        pipeline: str,
+        apply: bool,
+        confirm: str | None,
+        max_rows: int | None,
+        pause: float | None,
+        tasks: tuple[str, ...],
+        **given: Any,
+    ) -> None:
+        if not apply and (confirm is not None or max_rows is not None):
+            raise InputError(f"{name}: --confirm and --max-rows go with --apply")
+        plan = getattr(connect(pipeline), f"plan_{name}")(tasks=tasks or None, **given)
+        if not apply:
+            return show_plan(plan, pipeline)
+        try:
+            with _narrated():
+                run = plan.apply(confirm=confirm, max_rows=max_rows, pause=pause)
+        except PlanError as error:
+            show_plan(error.plan, pipeline)
+            raise
+        return _show_run(run)
 
-        command.__doc__ = function.__doc__
-        for option in reversed((*options, *_shared)):
-            command = option(command)
-        return click.command(name)(command)
+    return command(name, help, act, *options, *_shared)
 
-    return decorate
+
+def _going_on(name: str, help: str) -> click.Command:
+    """The command that calls the method *name* of a run, and shows what became of it."""
+
+    def go_on(run: int, pause: float | None, pipeline: str) -> None:
+        with _narrated():
+            done = getattr(connect(pipeline).run(run), name)(pause)
+        _show_run(done)
+
+    return command(name, help, go_on, _run, _pause, pipeline_option)
 
 
 def show_plan(plan: "Plan", pipeline: str) -> None:
@@ -105,11 +111,11 @@ def _show_run(run: "Run") -> None:
     return _show_list("no longer qualified", run.dropped())
 
 
-def _show_list(title: str, frame: Any, most: int = 20) -> None:
+def _show_list(title: str, frame: Any) -> None:
     if len(frame):
-        more = f" (the first {most} of {len(frame)})" if len(frame) > most else ""
+        more = f" (the first 20 of {len(frame)})" if len(frame) > 20 else ""
         click.echo(f"{title}{more}:")
-        show(frame.head(most), "table")
+        show(frame.head(20), "table")
 
 
 @contextlib.contextmanager
@@ -123,49 +129,6 @@ def _narrated() -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
-
-
-@_action()
-def backfill() -> None:
-    """Insert pending rows for tracks that wait without one."""
-
-
-@_action(
-    _error,
-    click.option(
-        "--attempts",
-        type=click.Choice(["refund", "keep", "zero"]),
-        default="refund",
-        show_default=True,
-        help="What becomes of the attempt that the lost worker had begun.",
-    ),
-)
-def reset() -> None:
-    """Make stuck rows pending again."""
-
-
-@_action(_error)
-def retry() -> None:
-    """Make exhausted and failed rows pending, with fresh attempts."""
-
-
-@_action(_error)
-def requeue() -> None:
-    """Make completed rows pending whose track still stands at their stage."""
-
-
-@_action(
-    _error,
-    click.option(
-        "--status",
-        type=click.Choice(["pending", "failed"]),
-        default="pending",
-        show_default=True,
-        help="Failed rows are evidence: removed only when asked for.",
-    ),
-)
-def prune() -> None:
-    """Remove orphans: rows whose track has moved on."""
 
 
 @click.command()
@@ -191,39 +154,46 @@ def runs(format: str, sql: bool, age: str | None, ddl: bool, pipeline: str) -> N
 
 
 @click.command()
-@click.argument("run", type=click.IntRange(min=1))
-@_pause
-@pipeline_option
-def resume(run: int, pause: float | None, pipeline: str) -> None:
-    """Go on with RUN, taking it over from whoever has it."""
-    with _narrated():
-        resumed = _run(pipeline, run).resume(pause)
-    _show_run(resumed)
-
-
-@click.command()
-@click.argument("run", type=click.IntRange(min=1))
+@_run
 @pipeline_option
 def stop(run: int, pipeline: str) -> None:
     """End RUN after the batch in hand, wherever it runs."""
-    _run(pipeline, run).stop()
+    connect(pipeline).run(run).stop()
     note(f"run {run} is stopped; go on with it by `queue-insights resume {run}`")
 
 
-@click.command()
-@click.argument("run", type=click.IntRange(min=1))
-@_pause
-@pipeline_option
-def undo(run: int, pause: float | None, pipeline: str) -> None:
-    """Put back what RUN changed and nobody has changed since."""
-    with _narrated():
-        undone = _run(pipeline, run).undo(pause)
-    _show_run(undone)
-
-
-def _run(pipeline: str, run: int) -> "Run":
-    queue: OperableQueue = connect(pipeline)
-    return queue.run(run)
-
-
-COMMANDS = (backfill, reset, retry, requeue, prune, runs, resume, stop, undo)
+COMMANDS = (
+    _action("backfill", "Insert pending rows for tracks that wait without one."),
+    _action(
+        "reset",
+        "Make stuck rows pending again.",
+        _error,
+        click.option(
+            "--attempts",
+            type=click.Choice(["refund", "keep", "zero"]),
+            default="refund",
+            show_default=True,
+            help="What becomes of the attempt that the lost worker had begun.",
+        ),
+    ),
+    _action("retry", "Make exhausted and failed rows pending, with fresh attempts.", _error),
+    _action(
+        "requeue", "Make completed rows pending whose track still stands at their stage.", _error
+    ),
+    _action(
+        "prune",
+        "Remove orphans: rows whose track has moved on.",
+        _error,
+        click.option(
+            "--status",
+            type=click.Choice(["pending", "failed"]),
+            default="pending",
+            show_default=True,
+            help="Failed rows are evidence: removed only when asked for.",
+        ),
+    ),
+    runs,
+    _going_on("resume", "Go on with RUN, taking it over from whoever has it."),
+    stop,
+    _going_on("undo", "Put back what RUN changed and nobody has changed since."),
+)

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,15 @@ format_option = click.option(
     "--format", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True
 )
 sql_option = click.option("--sql", is_flag=True, help="Print the query instead of running it.")
+
+
+def command(
+    name: str, help: str, function: Callable[..., None], *options: Callable[[Any], Any]
+) -> click.Command:
+    """A command that calls *function*, with *options* in the order of its --help."""
+    for option in reversed(options):
+        function = option(function)
+    return click.command(name, help=help)(function)
 
 
 def connect(pipeline: str) -> "OperableQueue":

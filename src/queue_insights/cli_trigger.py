@@ -1,7 +1,8 @@
 """The commands that keep the backlog visible, the trigger and the views, and who may see it."""
 
+import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,16 +11,8 @@ from queue_insights.cli_common import connect, note, pipeline_option
 
 if TYPE_CHECKING:
     from queue_insights.grants import Kind
-    from queue_insights.migration import Migration
 
 AMISS = 3
-
-_output = click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write it there instead of printing it.",
-)
 
 
 @click.group()
@@ -30,16 +23,6 @@ def trigger() -> None:
 @click.group()
 def views() -> None:
     """Let psql and dashboards read the truth; nothing is inserted."""
-
-
-@trigger.command("sql")
-@_output
-@pipeline_option
-def trigger_sql(output: Path | None, pipeline: str) -> None:
-    """Print the complete migration, up and down, for a DBA."""
-    from queue_insights import trigger as triggers
-
-    _hand_over(triggers.generate(connect(pipeline)), output)
 
 
 @trigger.command("install")
@@ -75,25 +58,6 @@ def trigger_verify(probe: bool, pipeline: str) -> None:
     _report(findings, f"the trigger is in place{proved}")
 
 
-@trigger.command("uninstall")
-@pipeline_option
-def trigger_uninstall(pipeline: str) -> None:
-    """Remove it, at once; rows that it made stay."""
-    from queue_insights import trigger as triggers
-
-    click.echo(triggers.uninstall(connect(pipeline)))
-
-
-@views.command("sql")
-@_output
-@pipeline_option
-def views_sql(output: Path | None, pipeline: str) -> None:
-    """Print the complete migration, up and down, for a DBA."""
-    from queue_insights import views as truth
-
-    _hand_over(truth.generate(connect(pipeline)), output)
-
-
 @views.command("install")
 @pipeline_option
 def views_install(pipeline: str) -> None:
@@ -113,15 +77,6 @@ def views_verify(pipeline: str) -> None:
     _report(truth.verify(connect(pipeline)), "the views are in place and say what the CLI says")
 
 
-@views.command("uninstall")
-@pipeline_option
-def views_uninstall(pipeline: str) -> None:
-    """Remove them, at once; the ledger stays."""
-    from queue_insights import views as truth
-
-    click.echo(truth.uninstall(connect(pipeline)))
-
-
 @click.command()
 @click.argument("kind", type=click.Choice(["reader", "operator"]))
 @click.argument("role")
@@ -136,14 +91,35 @@ def grants(kind: "Kind", role: str, pipeline: str) -> None:
     click.echo(privileges.generate(connect(pipeline), kind, role), nl=False)
 
 
-def _hand_over(migration: "Migration", output: Path | None) -> None:
-    from queue_insights.migration import write
+def _add_shared(group: click.Group, uninstall_help: str) -> None:
+    """The commands that trigger and views, modules named as their groups, have alike."""
 
-    if output is None:
-        click.echo(migration.text(), nl=False)
-    else:
-        write(output, migration.text())
-        click.echo(output)
+    def module() -> Any:
+        return importlib.import_module(f"queue_insights.{group.name}")
+
+    @group.command()
+    @click.option(
+        "--output",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Write it there instead of printing it.",
+    )
+    @pipeline_option
+    def sql(output: Path | None, pipeline: str) -> None:
+        """Print the complete migration, up and down, for a DBA."""
+        from queue_insights.migration import write
+
+        text = module().generate(connect(pipeline)).text()
+        if output is None:
+            click.echo(text, nl=False)
+        else:
+            write(output, text)
+            click.echo(output)
+
+    @group.command(help=uninstall_help)
+    @pipeline_option
+    def uninstall(pipeline: str) -> None:
+        click.echo(module().uninstall(connect(pipeline)))
 
 
 def _report(findings: list[str], fine: str) -> None:
@@ -153,4 +129,6 @@ def _report(findings: list[str], fine: str) -> None:
         raise SystemExit(AMISS)
 
 
+_add_shared(trigger, "Remove it, at once; rows that it made stay.")
+_add_shared(views, "Remove them, at once; the ledger stays.")
 COMMANDS = (trigger, views, grants)

@@ -4,24 +4,42 @@ Looks at catalogs and plans only: it reads no row and writes nothing, and a role
 than SELECT gets an answer to everything.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from queue_insights.actions import ledger
 from queue_insights.database import READ_URL, WRITE_URL, Moment
 from queue_insights.errors import QueueInsightsError
 from queue_insights.formats import duration
-from queue_insights.indexes import index_findings
+from queue_insights.queries import compile_sql, explain
 from queue_insights.queue import Queue
 from queue_insights.schema import Schema, allowed_stages, quoted
+from queue_insights.states import OPEN
+from queue_insights.trigger_catalog import INSERTS, WRITES, Catalog
 
 OLDEST_SUPPORTED = 13  # major version of Postgres
 CLOCK_SKEW = timedelta(seconds=2)  # beyond which retry times set by workers mislead
 REPLAY_LAG = timedelta(minutes=5)  # beyond which a standby's figures do
+
+
+# An index that is being built, or whose building failed, is not valid: the planner leaves it out.
+_INDEXES = sa.text("""
+    SELECT i.indexrelid::regclass::text AS quoted, c.relname AS name, i.indisvalid AS valid,
+           i.indpred IS NOT NULL AS partial,
+           i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AS is_key,
+           array(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS k (number, place)
+                 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+                 WHERE k.place <= i.indnkeyatts ORDER BY k.place) AS columns
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    WHERE i.indrelid = to_regclass(:table)
+    ORDER BY name
+""")
+_IS_TABLE = sa.text("SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass(:table)")
 
 
 @dataclass(frozen=True)
@@ -116,8 +134,7 @@ def _tables(queue: Queue) -> Iterator[Finding]:
 def _privileges(queue: Queue) -> Iterator[Finding]:
     with queue.database.read() as moment:
         role = str(_scalar(moment, "SELECT current_user"))
-        wanted = {table: ["SELECT"] for table in _names(queue.schema)}
-        lacking = list(_lacking(moment, wanted))
+        lacking = ledger.lacking(moment.connection, queue.schema, "read")
     if lacking:
         yield Finding("fix", f"privileges: {_grants(role, lacking)}")
     else:
@@ -126,12 +143,75 @@ def _privileges(queue: Queue) -> Iterator[Finding]:
 
 def _indexes(queue: Queue) -> Iterator[Finding]:
     with queue.database.read() as moment:
-        wanted = {table: ["SELECT"] for table in _names(queue.schema)}
-        if list(_lacking(moment, wanted)):
+        if ledger.lacking(moment.connection, queue.schema, "read"):
             yield Finding("note", "indexes: not examined, for the planner asks for SELECT first")
             return
-        for level, text in index_findings(moment.connection, queue.schema):
-            yield Finding(level, text)
+        yield from _index_findings(moment.connection, queue.schema)
+
+
+def _index_findings(connection: sa.Connection, schema: Schema) -> Iterator[Finding]:
+    """For each index that the reads would like: ``ok``, or ``fix`` and the statement that makes it.
+
+    The planner is asked, with sequential scans off, so partial indexes count where they apply; an
+    index counts if it leads with the wanted column, and not while it is invalid.
+    """
+    connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
+    for purpose, index, probes in _wanted(schema):
+        assert index.table is not None
+        table, columns = quoted(index.table), [column.name for column in index.columns]
+        what = f"{table} ({', '.join(columns)}) {purpose}"
+        if not connection.scalar(_IS_TABLE, {"table": table}):
+            yield Finding("note", f"indexes: {what}: not examined, for {table} is no plain table")
+            continue
+        found = connection.execute(_INDEXES, {"table": table}).all()
+        leading = [i for i in found if i.columns[:1] == columns[:1]]
+        if index.unique:
+            leading = [i for i in found if i.is_key and set(i.columns) == set(columns)]
+        usable = {i.name: i.partial for i in leading if i.valid}
+        used = [_used(connection, probe, usable) for probe in probes] or [set(usable)]
+        broken = [i.quoted for i in leading if not i.valid]
+        if all(used):
+            yield Finding("ok", f"indexes: {what}: {', '.join(sorted(set().union(*used)))}")
+        elif broken:
+            how = f"REINDEX INDEX CONCURRENTLY {broken[0]};"
+            yield Finding("fix", f"indexes: {what}: {broken[0]} is not valid: {how}")
+        else:
+            ddl = compile_sql(sa.schema.CreateIndex(index))
+            yield Finding("fix", f"indexes: none on {what}: {ddl};")
+
+
+def _wanted(schema: Schema) -> Iterator[tuple[str, sa.Index, list[sa.Select[Any]]]]:
+    """What for, an index, and queries for which the planner should use it or a better one (none for
+    a unique key: that serves whatever names all of its columns)."""
+    # Copies: an Index joins the Table that it is made for, and the schema's are not ours.
+    tracks, tasks = (t.to_metadata(sa.MetaData()) for t in (schema.tracks, schema.tasks))
+    steps, terminal = schema.pipeline.steps, schema.pipeline.terminal
+    index = partial(sa.Index, postgresql_concurrently=True)
+    goes_on = tracks.c.stage.not_in(terminal) if terminal else None
+    at_step = [sa.select(tracks.c.title).where(tracks.c.stage == step.stage) for step in steps]
+    by_stage = index("tracks_stage_open_idx", tracks.c.stage, postgresql_where=goes_on)
+    yield "for the tracks at a step", by_stage, at_step
+    yield "for the track of a row", index("tracks_id_key", tracks.c.id, unique=True), []
+    key = (tasks.c[role] for role in schema.unique_key)
+    yield "for the row of a track", index("audio_tasks_key", *key, unique=True), []
+    is_open = tasks.c.status.in_(OPEN)
+    of_task = [sa.select(tasks.c.id).where(tasks.c.task_type == s.task, is_open) for s in steps]
+    columns = (tasks.c.task_type, tasks.c.status)
+    by_task = index("audio_tasks_open_idx", *columns, postgresql_where=is_open)
+    yield "for pending and failed rows", by_task, of_task
+
+
+def _used(connection: sa.Connection, probe: sa.Select[Any], usable: dict[str, bool]) -> set[str]:
+    """Those of the *usable* indexes ({name: is partial}) that the planner searches for *probe*."""
+    nodes, used = [explain(connection, probe)], set()
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        name = node.get("Index Name")
+        # Without a condition it is read from end to end: fine if it holds only what is wanted.
+        if name in usable and ("Index Cond" in node or usable[name]):
+            used.add(name)
+    return used
 
 
 def _dashboards(queue: Queue) -> Iterator[Finding]:
@@ -142,63 +222,39 @@ def _dashboards(queue: Queue) -> Iterator[Finding]:
             yield Finding("note", f"dashboards: no view {name}: `audit --sources` says null for it")
 
 
-_TRIGGERS = sa.text("""
-    SELECT t.tgname AS name, t.tgrelid = to_regclass(:tracks) AS on_tracks,
-           p.oid::regprocedure::text AS function, p.prosrc AS source,
-           t.tgenabled IN ('O', 'A') AS enabled, t.tgtype & 19 = 19 AS before_update
-    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-    WHERE t.tgrelid IN (to_regclass(:tracks), to_regclass(:tasks)) AND NOT t.tgisinternal
-    ORDER BY on_tracks DESC, name
-""")
-
-
 def _triggers(queue: Queue) -> Iterator[Finding]:
     schema = queue.schema
+    tracks, tasks = quoted(schema.tracks), quoted(schema.tasks)
     with queue.database.read() as moment:
-        tracks, tasks = _names(schema)
-        rows = moment.connection.execute(_TRIGGERS, {"tracks": tracks, "tasks": tasks}).all()
-    writes = re.compile(
-        r"\b(insert\s+into|merge\s+into|update|delete\s+from)\s+(only\s+)?(\S+\s*\.\s*)?"
-        rf"\"?{re.escape(schema.tasks.name)}(?![\w$])",
-        re.IGNORECASE,
-    )
-    writers = [row for row in rows if writes.search(row.source)]
-    for row in writers:
-        name, on = quoted(row.name), tracks if row.on_tracks else tasks
-        says = f"trigger {name} on {on} writes to {tasks} (function {row.function})"
-        if row.enabled:
+        catalog = Catalog(moment.connection, schema)
+        writing, inserting = catalog.writers(WRITES), catalog.writers(INSERTS)
+        writers = [t for t in catalog.triggers if t.function in writing and (t.here or t.on_tasks)]
+        updated_at = (schema.tracks.c.updated_at, schema.tasks.c.updated_at)
+        kept = {
+            f"{column.table.fullname}.{column.name}": catalog.sets(column) for column in updated_at
+        }
+    for trigger in writers:
+        name, on = quoted(trigger.name), tracks if trigger.here else tasks
+        says = f"trigger {name} on {on} writes to {tasks} (function {trigger.signature})"
+        if trigger.enabled in "OA":
             yield Finding("ok", says)
         else:
             how = f"ALTER TABLE {on} ENABLE TRIGGER {name};"
             yield Finding("note", f"{says}, but it is disabled; to enable it: {how}")
-    inserters = [row for row in writers if row.on_tracks and row.enabled and _inserts(row.source)]
-    if len({row.function for row in inserters}) > 1:  # one may serve INSERT and UPDATE by two
-        names = ", ".join(quoted(row.name) for row in inserters)
+    inserters = [t for t in writers if t.here and t.enabled in "OA" and t.function in inserting]
+    if len({t.function for t in inserters}) > 1:  # one may serve INSERT and UPDATE by two
+        names = ", ".join(quoted(t.name) for t in inserters)
         drop = f"DROP TRIGGER {quoted(inserters[-1].name)} ON {tracks};"
         yield Finding(
             "fix", f"triggers {names} all insert into {tasks}: keep one, such as by {drop}"
         )
     if not writers:
         yield Finding("ok", f"triggers: none writes to {tasks}, so only the application makes rows")
-    for table, on_tracks in ((schema.tracks, True), (schema.tasks, False)):
-        column = table.c.updated_at.name
-        if any(r.before_update and r.on_tracks == on_tracks and column in r.source for r in rows):
-            yield Finding("ok", f"triggers: one keeps {table.fullname}.{column}")
+    for column, is_kept in kept.items():
+        if is_kept:
+            yield Finding("ok", f"triggers: one keeps {column}")
         else:
-            yield Finding("note", f"triggers: none keeps {table.fullname}.{column}")
-
-
-def _inserts(source: str) -> bool:
-    return re.search(r"\b(insert|merge)\s+into\b", source, re.IGNORECASE) is not None
-
-
-_SEQUENCE = sa.text("SELECT pg_get_serial_sequence(:table, :column)")
-# From the catalog: to_regclass would fail for a role that may not look into the schema.
-_LEDGER = sa.text("""
-    SELECT format('%I.%I', n.nspname, c.relname)
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = 'queue_insights' AND c.relkind = 'r'
-""")
+            yield Finding("note", f"triggers: none keeps {column}")
 
 
 def _actions(queue: Queue) -> Iterator[Finding]:
@@ -214,54 +270,17 @@ def _actions(queue: Queue) -> Iterator[Finding]:
         if _scalar(moment, "SELECT current_setting('default_transaction_read_only')") == "on":
             how = f"ALTER ROLE {quoted(role)} SET default_transaction_read_only = off;"
             yield Finding(level, f"{where} is read-only for {role}: {how}")
-        lacking = list(_lacking_for_actions(moment, queue.schema))
+        lacking = ledger.lacking(moment.connection, queue.schema, "insert")
     if lacking:
         yield Finding(level, f"{where}: {_grants(role, lacking)}")
     else:
         yield Finding("ok", f"{where}: {role} has the privileges that actions need")
 
 
-def _lacking_for_actions(moment: Moment, schema: Schema) -> Iterator[tuple[str, list[str]]]:
-    tracks, tasks = _names(schema)
-    write = ["SELECT", "INSERT", "UPDATE", "DELETE"]
-    yield from _lacking(moment, {tracks: ["SELECT"], tasks: write})
-    if not _may(moment, "any_column", tracks, "UPDATE"):  # which it takes to lock a track
-        yield tracks, [f"UPDATE ({quoted(schema.tracks.c.updated_at.name)})"]
-    column = {"table": tasks, "column": schema.tasks.c.id.name}
-    sequence = moment.connection.scalar(_SEQUENCE, column)
-    if sequence and not _may(moment, "sequence", sequence, "USAGE"):
-        yield f"SEQUENCE {sequence}", ["USAGE"]
-    ledger = moment.connection.scalars(_LEDGER).all()
-    database = str(_scalar(moment, "SELECT current_database()"))
-    if not ledger and not _may(moment, "database", database, "CREATE"):
-        yield f"DATABASE {quoted(database)}", ["CREATE"]
-    elif ledger and not _may(moment, "schema", "queue_insights", "USAGE"):
-        yield "SCHEMA queue_insights", ["USAGE"]
-    else:
-        yield from _lacking(moment, dict.fromkeys(ledger, write))
-
-
-def _lacking(moment: Moment, wanted: dict[str, list[str]]) -> Iterator[tuple[str, list[str]]]:
-    """The tables and those of the privileges *wanted* on them that the current role lacks."""
-    for table, privileges in wanted.items():
-        if lacks := [p for p in privileges if not _may(moment, "table", table, p)]:
-            yield table, lacks
-
-
-def _may(moment: Moment, kind: str, name: str, privilege: str) -> bool:
-    test = getattr(sa.func, f"has_{kind}_privilege")
-    return bool(moment.connection.scalar(sa.select(test(name, privilege))))
-
-
-def _grants(role: str, lacking: Iterable[tuple[str, list[str]]]) -> str:
+def _grants(role: str, lacking: Mapping[str, Iterable[str]]) -> str:
     to = quoted(role)
-    statements = (f"GRANT {', '.join(privileges)} ON {on} TO {to};" for on, privileges in lacking)
+    statements = (f"GRANT {', '.join(p)} ON {on} TO {to};" for on, p in lacking.items())
     return f"{role} lacks some, to be had by {' '.join(statements)}"
-
-
-def _names(schema: Schema) -> tuple[str, str]:
-    """The two tables as SQL writes them."""
-    return quoted(schema.tracks), quoted(schema.tasks)
 
 
 def _scalar(moment: Moment, statement: str) -> Any:

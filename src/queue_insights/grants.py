@@ -21,24 +21,6 @@ KINDS: dict[Kind, str] = {
 }
 LONGEST_NAME = 63  # bytes; Postgres cuts off the rest, and would grant to another role
 
-_TABLES = tuple(table.name for table in (ledger.RUNS, ledger.TARGETS, ledger.BATCHES))
-# From the catalog: to_regclass would fail for a role that may not look into the schema.
-_PRESENT = sa.text("""
-    SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = 'queue_insights' AND c.relname = ANY (:names)
-""")
-# Where a column's default takes its numbers, and what is behind an identity.
-_SEQUENCES = sa.text("""
-    SELECT format('%I.%I', n.nspname, s.relname)
-    FROM pg_class s JOIN pg_namespace n ON n.oid = s.relnamespace
-    WHERE s.relkind = 'S' AND s.oid IN (
-        SELECT d.refobjid FROM pg_attrdef a JOIN pg_depend d
-          ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid
-        WHERE a.adrelid = to_regclass(:table)
-        UNION ALL SELECT to_regclass(pg_get_serial_sequence(:table, :column)))
-    ORDER BY 1
-""")
-
 
 def generate(queue: Queue, kind: Kind, role: str) -> str:
     """The statements that make *role* a reader or an operator of *queue*, as text for psql.
@@ -54,13 +36,18 @@ def generate(queue: Queue, kind: Kind, role: str) -> str:
     to = _identifier(role)
     with queue.database.read(primary=True) as moment:
         schema = migrations.qualified(moment.connection, queue.pipeline)
-        names = [*_TABLES, *VIEWS]
-        present = moment.connection.scalars(_PRESENT, {"names": names}).all()
+        names = [*ledger.TABLES, *VIEWS]
+        present = ledger.present(moment.connection, names)
         database = str(moment.connection.scalar(sa.text("SELECT current_database()")))
-        tasks = {"table": quoted(schema.tasks), "column": schema.tasks.c.id.name}
-        sequences = moment.connection.scalars(_SEQUENCES, tasks).all()
-    lines = [*_about(schema, kind), f"GRANT CONNECT ON DATABASE {quoted(database)} TO {to};"]
-    lines += _reader(schema, present, to)
+        sequences = ledger.sequences(moment.connection, schema)
+    pipeline = visible(f"{queue.pipeline.name} ({queue.pipeline.fingerprint})")
+    lines = [
+        f"-- queue-insights {kind}: {KINDS[kind]}.",
+        f"-- Pipeline {pipeline}, variant {schema.variant.upper()}.",
+        "-- For the owner of the database and its tables to run; may be run again.",
+        f"GRANT CONNECT ON DATABASE {quoted(database)} TO {to};",
+        *_reader(schema, present, to),
+    ]
     if kind == "operator":
         lines += _operator(schema, present, sequences, to)
     elif not set(present) >= set(names):
@@ -80,13 +67,6 @@ def _identifier(role: str) -> str:
             f"at most {LONGEST_NAME} bytes long"
         )
     return '"' + role.replace('"', '""') + '"'
-
-
-def _about(schema: Schema, kind: Kind) -> Iterator[str]:
-    pipeline = visible(f"{schema.pipeline.name} ({schema.pipeline.fingerprint})")
-    yield f"-- queue-insights {kind}: {KINDS[kind]}."
-    yield f"-- Pipeline {pipeline}, variant {schema.variant.upper()}."
-    yield "-- For the owner of the database and its tables to run; may be run again."
 
 
 def _reader(schema: Schema, present: Iterable[str], to: str) -> Iterator[str]:
@@ -112,9 +92,9 @@ def _operator(
     yield "-- is the one that says least: the table's own trigger, where there is one, sets it."
     updated_at = quoted(schema.tracks.c.updated_at.name)
     yield f"GRANT UPDATE ({updated_at}) ON {tracks} TO {to};"
-    if not set(present) >= set(_TABLES):
+    if not set(present) >= set(ledger.TABLES):
         yield "\n-- The ledger, so that the role need not have CREATE on the database.\n"
         yield f"{ledger.ddl()}\n"
         yield f"GRANT USAGE ON SCHEMA queue_insights TO {to};"
-    ours = ", ".join(f"queue_insights.{name}" for name in _TABLES)
+    ours = ", ".join(f"queue_insights.{name}" for name in ledger.TABLES)
     yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {ours} TO {to};"

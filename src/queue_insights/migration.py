@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from queue_insights import formats, queries
 from queue_insights.database import WRITE_URL, Database
 from queue_insights.errors import DatabaseError, InputError, QueueInsightsError
 from queue_insights.pipeline import Pipeline
-from queue_insights.schema import Schema, reflect
+from queue_insights.schema import Schema, quoted, reflect
 
 LOCK_TIMEOUT = 0.5  # seconds; whoever writes to the table queues up behind a lock that waits
 PATIENCE = 20.0  # seconds of tries, before the blocker is named and nothing has been done
@@ -53,8 +52,6 @@ _BLOCKERS = sa.text("""
     GROUP BY l.pid, a.application_name, a.backend_type, a.state, a.query_start
     ORDER BY a.query_start NULLS LAST
 """)
-
-_DIALECT = postgresql.psycopg.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 
 class MigrationError(QueueInsightsError):
@@ -106,8 +103,10 @@ class Label:
         except (ValueError, TypeError):
             return None
 
-    def __str__(self) -> str:
-        return f"queue-insights {json.dumps(asdict(self))}"
+    def comment(self, on: str) -> str:
+        """The statement that puts this label *on* an object."""
+        text = sa.literal(f"queue-insights {json.dumps(asdict(self))}")
+        return f"COMMENT ON {on} IS {queries.compile_sql(text)};"
 
     def differs(self, found: "Label | None") -> str | None:
         """Why an object labelled *found* is not the one this label stands for; None if it is."""
@@ -127,20 +126,16 @@ class Label:
         return "was made by another version of queue-insights, or for other tables"
 
 
-def name(*parts: str | None) -> str:
-    """An identifier, schema and all, quoted where SQL needs it."""
-    quote = _DIALECT.identifier_preparer.quote
-    return ".".join(quote(part) for part in parts if part is not None)
-
-
-def table_name(table: sa.Table) -> str:
-    """The table's name as SQL, with the schema if it is known."""
-    return name(table.schema, table.name)
-
-
-def literal(value: str | int) -> str:
-    """A value as SQL."""
-    return queries.compile_sql(sa.literal(value))
+def about(template: str, schema: Schema, **facts: str) -> str:
+    """*template* filled with what is made for *schema* and from what, and with other *facts*."""
+    pipeline = schema.pipeline
+    facts |= {
+        "pipeline": f"{pipeline.name} ({pipeline.fingerprint})",
+        "variant": schema.variant.upper(),
+        "tracks": quoted(schema.tracks),
+        "tasks": quoted(schema.tasks),
+    }
+    return template.format(**{key: formats.visible(text, 200) for key, text in facts.items()})
 
 
 def qualified(connection: sa.Connection, pipeline: Pipeline) -> Schema:
@@ -149,7 +144,7 @@ def qualified(connection: sa.Connection, pipeline: Pipeline) -> Schema:
     found = reflect(connection, pipeline)
 
     def named(table: sa.Table) -> sa.Table:
-        schema = connection.scalar(SCHEMA_OF, {"name": table_name(table)})
+        schema = connection.scalar(SCHEMA_OF, {"name": quoted(table)})
         return table.to_metadata(sa.MetaData(), schema=schema)
 
     dashboards = {role: named(view) for role, view in found.dashboards.items()}
@@ -189,7 +184,12 @@ def apply(
                 return work(connection)
         except DatabaseError as error:
             if error.sqlstate == "42501":
-                raise _forbidden(what, error) from error
+                cause = error.__cause__
+                said = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
+                raise MigrationError(
+                    f"{what}: nothing was changed: {said or error}; name the tables' owner in "
+                    f"{WRITE_URL}, or give a DBA what `queue-insights {what.split()[0]} sql` prints"
+                ) from error
             if error.sqlstate not in ("55P03", "40P01"):  # lock timeout, deadlock
                 raise
         names = {"names": relations, "readers": readers, "tables": list(tables)}
@@ -225,16 +225,6 @@ def _describe(row: Any) -> str:
     if row.seconds is not None:
         facts.append(f"last statement began {formats.duration(row.seconds)} ago")
     return f"pid {row.pid} ({formats.visible(', '.join(f for f in facts if f), 120)})"
-
-
-def _forbidden(what: str, error: DatabaseError) -> MigrationError:
-    cause = error.__cause__
-    said = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
-    command = " ".join((what.split()[0], "sql"))
-    return MigrationError(
-        f"{what}: nothing was changed: {said or error}; name the tables' owner in {WRITE_URL}, or "
-        f"give a DBA what `queue-insights {command}` prints"
-    )
 
 
 def write(path: Path, text: str) -> None:

@@ -1,7 +1,7 @@
 """The three ways to make the backlog visible, and what each costs on this database."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 import sqlalchemy as sa
@@ -9,32 +9,9 @@ import sqlalchemy as sa
 from queue_insights import migration as migrations
 from queue_insights import queries
 from queue_insights.errors import InputError
-from queue_insights.migration import name, table_name
 from queue_insights.queue import Queue
-from queue_insights.schema import Schema
+from queue_insights.schema import Schema, quoted
 from queue_insights.trigger_sql import Trigger
-
-_LIKE = """
-    CREATE TABLE {copy} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES
-                         INCLUDING GENERATED INCLUDING IDENTITY INCLUDING STORAGE)
-"""
-_COLUMNS = sa.text("""
-    SELECT attname::text FROM pg_attribute
-    WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-""")
-_HAS_FOREIGN_KEY = sa.text("""
-    SELECT EXISTS (SELECT FROM pg_constraint WHERE contype = 'f'
-                   AND conrelid = to_regclass(:tasks) AND confrelid = to_regclass(:tracks))
-""")
-
-
-@dataclass
-class _Costs:
-    """Seconds: of a change of stage per track, without and with the trigger; of a row inserted."""
-
-    plain: float
-    triggered: float
-    inserted: float
 
 
 def compare(queue: Queue, sample: int = 1000, ensure: int = 50) -> pd.DataFrame:
@@ -56,22 +33,19 @@ def compare(queue: Queue, sample: int = 1000, ensure: int = 50) -> pd.DataFrame:
         pending, truth = _pending(queue.schema), queries.backlog(queue.schema)
         rows_read, truth_read = (_milliseconds(moment.connection, q) for q in (pending, truth))
     relations = [queue.pipeline.tracks.table]
-    costs = migrations.apply(
+    plain, triggered, inserted = migrations.apply(
         queue.database, "trigger options", relations, lambda c: _measure(c, queue, sample)
     )
-    next_rows = min(ensure, hidden)
-    rows = [
-        ("none", costs.plain, rows_read, 0, hidden),
-        ("trigger", costs.triggered, rows_read, hidden, 0),
-        ("views", costs.plain, truth_read, 0, 0),
-        ("ensure", costs.plain, rows_read, next_rows, hidden - next_rows),
-    ]
+    inserts = [0, hidden, 0, min(ensure, hidden)]
     frame = pd.DataFrame(
-        [(o, c * 1e6, ms, n, n * costs.inserted * 1e3, left) for o, c, ms, n, left in rows],
-        columns=[
-            *("option", "stage_change_us", "read_ms"),
-            *("rows_to_insert", "insert_ms", "hidden_after"),
-        ],
+        {
+            "option": ["none", "trigger", "views", "ensure"],
+            "stage_change_us": [cost * 1e6 for cost in (plain, triggered, plain, plain)],
+            "read_ms": [rows_read, rows_read, truth_read, rows_read],
+            "rows_to_insert": inserts,
+            "insert_ms": [rows * inserted * 1e3 for rows in inserts],
+            "hidden_after": [hidden, 0, 0, hidden - inserts[-1]],
+        }
     )
     return frame.astype({"option": "str"})
 
@@ -91,21 +65,23 @@ def _milliseconds(connection: sa.Connection, query: queries.Query) -> float:
     return (time.perf_counter() - started) * 1e3
 
 
-def _measure(connection: sa.Connection, queue: Queue, sample: int) -> _Costs:
+def _measure(connection: sa.Connection, queue: Queue, sample: int) -> tuple[float, float, float]:
+    """Seconds: of a change of stage per track, without and with the trigger; of a row inserted."""
     schema = migrations.qualified(connection, queue.pipeline)
     savepoint = connection.begin_nested()
     try:
         copy, tracks = _copied(connection, schema, sample)
         if tracks == 0:
-            return _Costs(0.0, 0.0, 0.0)
+            return 0.0, 0.0, 0.0
         _walk(connection, copy)
         plain = _walk(connection, copy)
         inserted = _insert(connection, copy)
         connection.execute(sa.delete(copy.tasks))
-        migrations.run(connection, Trigger(copy).migration.up)
+        trigger = Trigger(copy)
+        migrations.run(connection, trigger.migration.up)
         triggered = _walk(connection, copy)
-        changes = tracks * len(Trigger(copy).stages)
-        return _Costs(plain / changes, triggered / changes, inserted / tracks)
+        changes = tracks * len(trigger.stages)
+        return plain / changes, triggered / changes, inserted / tracks
     finally:
         savepoint.rollback()
 
@@ -113,30 +89,29 @@ def _measure(connection: sa.Connection, queue: Queue, sample: int) -> _Costs:
 def _copied(connection: sa.Connection, schema: Schema, sample: int) -> tuple[Schema, int]:
     """Tables like the two, the tracks' with a sample in it, and how many that are."""
 
-    def like(table: sa.Table, title: str) -> sa.Table:
+    def like(table: sa.Table, title: str, but: str = "") -> sa.Table:
         copy = table.to_metadata(sa.MetaData(), name=f"queue_insights_sample_{title}")
-        sql = _LIKE.format(copy=table_name(copy), table=table_name(table))
+        sql = f"CREATE TABLE {quoted(copy)} (LIKE {quoted(table)} INCLUDING ALL {but})"
         migrations.run(connection, sql)
         return copy
 
     tracks, tasks = schema.tracks, schema.tasks
-    copy = replace(schema, tracks=like(tracks, "tracks"), tasks=like(tasks, "tasks"))
-    found = connection.scalars(_COLUMNS, {"table": table_name(tracks)}).all()
-    columns = ", ".join(map(name, found))
+    sampled = like(tracks, "tracks", "EXCLUDING GENERATED")  # so that all of a row can be inserted
+    copy = replace(schema, tracks=sampled, tasks=like(tasks, "tasks"))
     migrations.run(
         connection,
-        f"INSERT INTO {table_name(copy.tracks)} ({columns}) OVERRIDING SYSTEM VALUE "  # noqa: S608
-        f"SELECT {columns} FROM {table_name(tracks)} LIMIT {sample:d}",
+        f"INSERT INTO {quoted(sampled)} OVERRIDING SYSTEM VALUE "  # noqa: S608
+        f"SELECT * FROM {quoted(tracks)} LIMIT {sample:d}",
     )
-    both = {"tasks": table_name(tasks), "tracks": table_name(tracks)}
-    if connection.scalar(_HAS_FOREIGN_KEY, both):
+    keys = sa.inspect(connection).get_foreign_keys(tasks.name, tasks.schema)
+    if any(key["referred_table"] == tracks.name for key in keys):
         migrations.run(
             connection,
-            f"ALTER TABLE {table_name(copy.tasks)} "
-            f"ADD FOREIGN KEY ({name(tasks.c.track_id.name)}) "
-            f"REFERENCES {table_name(copy.tracks)} ({name(tracks.c.id.name)})",
+            f"ALTER TABLE {quoted(copy.tasks)} "
+            f"ADD FOREIGN KEY ({quoted(tasks.c.track_id.name)}) "
+            f"REFERENCES {quoted(sampled)} ({quoted(tracks.c.id.name)})",
         )
-    count = sa.select(sa.func.count()).select_from(copy.tracks)
+    count = sa.select(sa.func.count()).select_from(sampled)
     return copy, connection.scalar(count) or 0
 
 

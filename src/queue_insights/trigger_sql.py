@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from queue_insights.formats import visible
-from queue_insights.migration import SCHEMA_OF, Label, Migration, literal, name, table_name
-from queue_insights.pipeline import Pipeline, Step, split_table
-from queue_insights.schema import Schema
+from queue_insights.migration import Label, Migration, about
+from queue_insights.pipeline import Step
+from queue_insights.queries import compile_sql
+from queue_insights.schema import Schema, quoted
 
 _ABOUT = """\
 queue-insights trigger: pipeline {pipeline}, variant {variant}
@@ -72,96 +72,43 @@ DROP FUNCTION IF EXISTS {function}();"""
 
 @dataclass(frozen=True)
 class Names:
-    """What the trigger's objects are called: the same for the same tables, so that no second pair
-    of triggers can stand beside the first. ``schema`` is that of the tracks."""
+    """What the trigger's objects and its table are called, as SQL writes it: the same for the same
+    tables, so that no second pair of triggers can stand beside the first. ``plain`` is the
+    function's name without schema and quotes."""
 
-    schema: str | None
+    plain: str
     tracks: str
     function: str
+    insert: str
+    update: str
 
     @classmethod
     def of(cls, schema: str | None, tracks: str, tasks: str) -> "Names":
-        """The names for two tables."""
+        """The names for two tables; *schema* is that of the tracks, if it is known."""
         function = f"queue_insights_{tracks}_to_{tasks}"
         if len(function.encode()) > 56:  # Postgres cuts names at 63 bytes
             function = f"queue_insights_{hashlib.sha256(function.encode()).hexdigest()[:12]}"
-        return cls(schema, tracks, function)
-
-    @property
-    def insert(self) -> str:
-        return f"{self.function}_insert"
-
-    @property
-    def update(self) -> str:
-        return f"{self.function}_update"
-
-    @property
-    def sql(self) -> dict[str, str]:
-        """The quoted names, as the templates call them."""
-        return {
-            "tracks": name(self.schema, self.tracks),
-            "function": name(self.schema, self.function),
-            "insert": name(self.insert),
-            "update": name(self.update),
-        }
+        home = "" if schema is None else f"{quoted(schema)}."
+        triggers = (quoted(f"{function}_{event}") for event in ("insert", "update"))
+        return cls(function, home + quoted(tracks), home + quoted(function), *triggers)
 
     @property
     def down(self) -> str:
         """The statements that remove the trigger."""
-        return _DOWN.format(**self.sql)
+        return _DOWN.format(**vars(self))
 
 
-def names(connection: sa.Connection, pipeline: Pipeline) -> Names:
-    """The names in this database, whatever has become of the task table. The schema is None if
-    there is no table of tracks."""
-    table = split_table(pipeline.tracks.table)
-    schema = connection.scalar(SCHEMA_OF, {"name": name(*table)})
-    return Names.of(schema, table[1], split_table(pipeline.tasks.table)[1])
-
-
-def body(schema: Schema) -> str:
-    """The function's source: one static INSERT per stage."""
-    branches = [
-        _BRANCH.format(
-            stage=f"NEW.{name(schema.tracks.c.stage.name)} = {literal(stage)}",
-            tasks=table_name(schema.tasks),
-            columns=_columns(schema),
-            values=",\n               ".join(_values(schema, step) for step in steps),
-            key=_key(schema),
-        )
-        for stage, steps in itertools.groupby(schema.pipeline.steps, key=lambda step: step.stage)
-    ]
-    chain = "\n    ELS".join(branches)
-    return f"\nBEGIN\n    {chain}\n    END IF;\n    RETURN NULL;\nEND\n"
-
-
-def _roles(schema: Schema) -> list[str]:
-    subject = ["subject_type", "subject_id"] if schema.variant == "b" else []
-    rest = ["task_type", "status", "attempts", "max_attempts", "created_at"]
-    return [*subject, "track_id", *rest]
-
-
-def _columns(schema: Schema) -> str:
-    return ", ".join(name(schema.tasks.c[role].name) for role in _roles(schema))
-
-
-def _key(schema: Schema) -> str:
-    return ", ".join(name(schema.tasks.c[role].name) for role in schema.unique_key)
-
-
-def _values(schema: Schema, step: Step) -> str:
-    track = f"NEW.{name(schema.tracks.c.id.name)}"
-    values = {
-        "subject_type": literal(schema.pipeline.tasks.subject),
-        "subject_id": track,
-        "track_id": track,
-        "task_type": literal(step.task),
-        "status": "'pending'",
-        "attempts": "0",
-        "max_attempts": literal(step.max_attempts),
-        "created_at": "now()",
+def _row(schema: Schema, step: Step) -> dict[str, str]:
+    """The row that is due at a step, as SQL: the values by column, those of the key first."""
+    track: sa.ColumnElement[str] = sa.literal_column(f"NEW.{quoted(schema.tracks.c.id.name)}")
+    values = schema.naming(track, step.task) | {
+        "status": sa.literal("pending"),
+        "attempts": sa.literal(0),
+        "max_attempts": sa.literal(step.max_attempts),
+        "created_at": sa.func.now(),
     }
-    return f"({', '.join(values[role] for role in _roles(schema))})"
+    roles = dict.fromkeys((*schema.unique_key[:-1], *values))
+    return {quoted(schema.tasks.c[role].name): compile_sql(values[role]) for role in roles}
 
 
 @dataclass(frozen=True)
@@ -192,47 +139,54 @@ class Trigger:
 
     @property
     def source(self) -> str:
-        """The function's source."""
-        return body(self.schema)
+        """The function's source: one static INSERT per stage."""
+        sql, steps = self._sql, self.schema.pipeline.steps
+        branches = []
+        for stage, due in itertools.groupby(steps, key=lambda step: step.stage):
+            rows = (", ".join(_row(self.schema, step).values()) for step in due)
+            values = ",\n               ".join(f"({row})" for row in rows)
+            condition = f"NEW.{sql['stage']} = {_literal(stage)}"
+            branches.append(_BRANCH.format(**sql | {"stage": condition, "values": values}))
+        chain = "\n    ELS".join(branches)
+        return f"\nBEGIN\n    {chain}\n    END IF;\n    RETURN NULL;\nEND\n"
 
     @property
     def label(self) -> Label:
         """What the function's comment says."""
-        return Label.of(self.schema, _UP.format(**self._sql))
+        return Label.of(self.schema, self._up)
 
     @property
     def migration(self) -> Migration:
         """All of it, with what a DBA should know, and the way back."""
-        sql, label = self._sql, self.label
-        stage = sql["stage"]
+        stage = self._sql["stage"]
         cost = f"Updates that do not name the column {stage} cost no more than without it."
         if self.any_update:
             cost = f"It looks at every update, because a BEFORE trigger sets {stage} by itself."
-        facts = {
-            "pipeline": f"{label.pipeline} ({label.fingerprint})",
-            "variant": label.variant.upper(),
-            "cost": cost,
-        }
-        about = _ABOUT.format(**{key: visible(text, 200) for key, text in (sql | facts).items()})
-        comment = f"COMMENT ON FUNCTION {sql['function']}() IS {literal(str(label))};"
-        return Migration(about, f"{_UP.format(**sql)}\n\n{comment}", self.names.down)
+        comment = self.label.comment(f"FUNCTION {self.names.function}()")
+        text = about(_ABOUT, self.schema, cost=cost)
+        return Migration(text, f"{self._up}\n\n{comment}", self.names.down)
+
+    @property
+    def _up(self) -> str:
+        source = self.source
+        # A dollar quote that does not occur in the source, which has names in it that are not ours.
+        tags = (f"$populate{number or ''}$" for number in itertools.count())
+        quote = next(tag for tag in tags if tag not in source)
+        return _UP.format(**self._sql, body=source, quote=quote)
 
     @property
     def _sql(self) -> dict[str, str]:
-        return self.names.sql | {
-            "tasks": table_name(self.schema.tasks),
-            "stage": name(self.schema.tracks.c.stage.name),
-            "stages": ", ".join(map(literal, self.stages)),
-            "of_stage": "".join(f"OF {name(column)} " for column in self.columns),
-            "columns": _columns(self.schema),
-            "nulls": ", ".join("NULL" for _ in _roles(self.schema)),
-            "key": _key(self.schema),
-            "body": self.source,
-            "quote": _dollar_quote(self.source),
+        row, tasks = _row(self.schema, self.schema.pipeline.steps[0]), self.schema.tasks
+        return vars(self.names) | {
+            "tasks": quoted(tasks),
+            "stage": quoted(self.schema.tracks.c.stage.name),
+            "stages": ", ".join(map(_literal, self.stages)),
+            "of_stage": "".join(f"OF {quoted(column)} " for column in self.columns),
+            "columns": ", ".join(row),
+            "nulls": ", ".join("NULL" for _ in row),
+            "key": ", ".join(quoted(tasks.c[role].name) for role in self.schema.unique_key),
         }
 
 
-def _dollar_quote(source: str) -> str:
-    """A dollar quote that does not occur in *source*, which has names in it that are not ours."""
-    tags = (f"$populate{number or ''}$" for number in itertools.count())
-    return next(tag for tag in tags if tag not in source)
+def _literal(text: str) -> str:
+    return compile_sql(sa.literal(text))

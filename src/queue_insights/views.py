@@ -4,6 +4,7 @@ They are compiled from the very queries behind ``Queue``, so that they say what 
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 from queue_insights import migration as migrations
 from queue_insights import queries
 from queue_insights.formats import visible
-from queue_insights.migration import Label, Migration, literal, table_name
+from queue_insights.migration import Label, Migration
 from queue_insights.queue import Queue
 from queue_insights.schema import Schema
 
@@ -83,32 +84,22 @@ _GRANTS = sa.text("""
 """)
 
 
-def _pending_tasks(schema: Schema) -> queries.Query:
-    return queries.upcoming(schema, limit=None)
-
-
 VIEWS: dict[str, Callable[[Schema], queries.Query]] = {
     "backlog": queries.backlog,
     "audit": queries.audit,
-    "pending_tasks": _pending_tasks,
+    "pending_tasks": partial(queries.upcoming, limit=None),
 }
+RELATIONS = [f"queue_insights.{view}" for view in VIEWS]
 
 
 def migration(schema: Schema) -> Migration:
     """The views for *schema*, whose tables are ``migration.qualified``."""
     statements = [
         f"CREATE OR REPLACE VIEW queue_insights.{view} AS\n{sql};\n"
-        f"COMMENT ON VIEW queue_insights.{view} IS {literal(str(Label.of(schema, sql)))};"
+        + Label.of(schema, sql).comment(f"VIEW queue_insights.{view}")
         for view, sql in _definitions(schema).items()
     ]
-    pipeline = schema.pipeline
-    facts = {
-        "pipeline": f"{pipeline.name} ({pipeline.fingerprint})",
-        "variant": schema.variant.upper(),
-        "tracks": table_name(schema.tracks),
-        "tasks": table_name(schema.tasks),
-    }
-    about = _ABOUT.format(**{key: visible(text, 200) for key, text in facts.items()})
+    about = migrations.about(_ABOUT, schema)
     return Migration(about, _UP + "\n\n".join(statements), _DOWN + _DOWN_SCHEMA)
 
 
@@ -133,15 +124,11 @@ def install(queue: Queue) -> str:
         schema = migrations.qualified(connection, queue.pipeline)
         _replace(connection, migration(schema).up)
         what = f"pipeline {visible(queue.pipeline.name)}, variant {schema.variant.upper()}"
-        return f"views installed: {', '.join(_relations())} ({what})"
+        return f"views installed: {', '.join(RELATIONS)} ({what})"
 
+    tables = [queue.pipeline.tracks.table, queue.pipeline.tasks.table]
     return migrations.apply(
-        queue.database,
-        "views install",
-        _relations(),
-        work,
-        readers=True,
-        tables=[queue.pipeline.tracks.table, queue.pipeline.tasks.table],
+        queue.database, "views install", RELATIONS, work, readers=True, tables=tables
     )
 
 
@@ -167,11 +154,7 @@ def uninstall(queue: Queue) -> str:
         migrations.run(connection, _DOWN + _DOWN_SCHEMA)
         return "views removed" if found else "there were no views of queue-insights"
 
-    return migrations.apply(queue.database, "views uninstall", _relations(), work, readers=True)
-
-
-def _relations() -> list[str]:
-    return [f"queue_insights.{view}" for view in VIEWS]
+    return migrations.apply(queue.database, "views uninstall", RELATIONS, work, readers=True)
 
 
 def verify(queue: Queue) -> list[str]:

@@ -4,7 +4,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta
 from importlib.resources import files
 from typing import Any
@@ -74,14 +74,23 @@ _SETTINGS = sa.text("""
            set_config('jit', 'off', true)
 """)
 
-_HAS_PRIVILEGE = sa.text("SELECT has_table_privilege(:table, :privilege)")
-_MAY_LOCK = sa.text("SELECT has_any_column_privilege(:table, 'UPDATE')")
-# The sequence behind the tasks' ids, if there is one that this role may not use.
-_SEQUENCE = sa.text("""
-    SELECT sequence FROM pg_get_serial_sequence(:table, :column) AS sequence
-    WHERE NOT has_sequence_privilege(sequence, 'USAGE')
+TABLES = (RUNS.name, TARGETS.name, BATCHES.name)
+# From the catalog: to_regclass would fail for a role that may not look into the schema.
+_PRESENT = sa.text("""
+    SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'queue_insights' AND c.relname = ANY (:names)
 """)
-_MAY_CREATE = sa.text("SELECT has_database_privilege(current_database(), 'CREATE')")
+# Where a column's default takes its numbers, and what is behind an identity.
+_SEQUENCES = sa.text("""
+    SELECT format('%I.%I', n.nspname, s.relname)
+    FROM pg_class s JOIN pg_namespace n ON n.oid = s.relnamespace
+    WHERE s.relkind = 'S' AND s.oid IN (
+        SELECT d.refobjid FROM pg_attrdef a JOIN pg_depend d
+          ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid
+        WHERE a.adrelid = to_regclass(:table)
+        UNION ALL SELECT to_regclass(pg_get_serial_sequence(:table, :column)))
+    ORDER BY 1
+""")
 
 
 def ddl() -> str:
@@ -98,7 +107,7 @@ def begin(
 
 def exists(connection: sa.Connection) -> bool:
     """Whether this database has a ledger."""
-    return bool(connection.scalar(sa.text("SELECT to_regclass('queue_insights.runs')")))
+    return bool(present(connection, [RUNS.name]))
 
 
 def create(connection: sa.Connection) -> None:
@@ -259,42 +268,65 @@ def listed(connection: sa.Connection, run: int, column: str) -> pd.DataFrame:
     return queries.fetch(connection, query)
 
 
-# What an action and its undo do to the table of tasks; UPDATE is also what locking a row takes.
+# What reads, and each kind of action and its undo, do to the table of tasks; UPDATE is also what
+# locking a row takes.
+_WRITE = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _ON_TASKS = {
-    "insert": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-    "update": ("SELECT", "UPDATE"),
-    "delete": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    **{"read": ("SELECT",), "update": ("SELECT", "UPDATE")},
+    **{"insert": _WRITE, "delete": _WRITE},
 }
+
+
+def present(connection: sa.Connection, names: Sequence[str] = TABLES) -> list[str]:
+    """Those of *names* that are tables or views of ours in this database."""
+    found = set(connection.scalars(_PRESENT, {"names": list(names)}))
+    return [name for name in names if name in found]
+
+
+def sequences(connection: sa.Connection, schema: Schema) -> Sequence[str]:
+    """What new task rows take their numbers from."""
+    column = {"table": quoted(schema.tasks), "column": schema.tasks.c.id.name}
+    return connection.scalars(_SEQUENCES, column).all()
+
+
+def lacking(connection: sa.Connection, schema: Schema, kind: str) -> dict[str, list[str]]:
+    """What this role lacks to "read", or for the actions of a *kind* and their undo ("insert" takes
+    most): privileges, by what they are on, as GRANT names both."""
+
+    def lacks(on: str, name: str, *privileges: str) -> list[str]:
+        test = getattr(sa.func, f"has_{on}_privilege")
+        return [p for p in privileges if not connection.scalar(sa.select(test(name, p)))]
+
+    tracks, tasks = quoted(schema.tracks), quoted(schema.tasks)
+    found = {
+        tracks: lacks("table", tracks, "SELECT"),
+        tasks: lacks("table", tasks, *_ON_TASKS[kind]),
+    }
+    if kind != "read":
+        if lacks("any_column", tracks, "UPDATE"):  # which it takes to lock a track
+            found[tracks].append(f"UPDATE ({quoted(schema.tracks.c.updated_at.name)})")
+        for sequence in sequences(connection, schema) if kind == "insert" else ():
+            found[f"SEQUENCE {sequence}"] = lacks("sequence", sequence, "USAGE")
+        if not (tables := [f"{SCHEMA}.{table}" for table in present(connection)]):
+            database = str(connection.scalar(sa.text("SELECT current_database()")))
+            found[f"DATABASE {quoted(database)}"] = lacks("database", database, "CREATE")
+        elif no_usage := lacks("schema", SCHEMA, "USAGE"):
+            found[f"SCHEMA {SCHEMA}"] = no_usage
+        else:
+            found |= {table: lacks("table", table, *_WRITE) for table in tables}
+    return {on: privileges for on, privileges in found.items() if privileges}
 
 
 def require(connection: sa.Connection, schema: Schema, action: Action) -> None:
     """Refuse before anything is written what this role could not finish. Raises RunError."""
-    has_ledger = exists(connection)
-    if not has_ledger and not connection.scalar(_MAY_CREATE):
+    for on, (privilege, *_) in lacking(connection, schema, action.kind).items():
+        if on.startswith("DATABASE "):
+            raise RunError(
+                f"{action.name}: nothing was done: there is no ledger yet and this role may not "
+                "create the schema queue_insights; a DBA can run the output of "
+                "`queue-insights runs --ddl`"
+            )
         raise RunError(
-            f"{action.name}: nothing was done: there is no ledger yet and this role may not create "
-            "the schema queue_insights; a DBA can run the output of `queue-insights runs --ddl`"
-        )
-    tracks = quoted(schema.tracks)
-    wanted = [(quoted(schema.tasks), privilege) for privilege in _ON_TASKS[action.kind]]
-    wanted += [(tracks, "SELECT")]
-    if has_ledger:
-        ledger = [quoted(table) for table in (RUNS, TARGETS, BATCHES)]
-        wanted += [(t, p) for t in ledger for p in ("SELECT", "INSERT", "UPDATE", "DELETE")]
-    missing = [
-        (table, privilege)
-        for table, privilege in wanted
-        if not connection.scalar(_HAS_PRIVILEGE, {"table": table, "privilege": privilege})
-    ]
-    if not connection.scalar(_MAY_LOCK, {"table": tracks}):
-        missing.append((tracks, "UPDATE"))
-    column = {"table": quoted(schema.tasks), "column": schema.tasks.c.id.name}
-    sequence = connection.scalar(_SEQUENCE, column) if action.kind == "insert" else None
-    if sequence is not None:
-        missing.append((f"SEQUENCE {sequence}", "USAGE"))
-    if missing:
-        table, privilege = missing[0]
-        raise RunError(
-            f"{action.name}: nothing was done: this role lacks {privilege} on {table}; ask its "
-            f"owner for GRANT {privilege} ON {table}, or use another role in {WRITE_URL}"
+            f"{action.name}: nothing was done: this role lacks {privilege.split()[0]} on {on}; ask "
+            f"its owner for GRANT {privilege} ON {on}, or use another role in {WRITE_URL}"
         )

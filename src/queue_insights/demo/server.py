@@ -85,7 +85,7 @@ class EmbeddedServer:
         self.settings = SETTINGS | dict(settings or {})
         self.data = self.folder / "data"
         self.log = self.folder / "postgres.log"
-        self._account = _nobody() if os.geteuid() == 0 else None
+        self._identity = _nobody() if os.geteuid() == 0 else {}  # of Postgres, as Popen takes it
         self._hold: int | None = None
 
     def url(self, database: str) -> str:
@@ -142,7 +142,8 @@ class EmbeddedServer:
         """Let go of the server; if nobody else holds it, return once it is down."""
         if self._hold is not None:
             self._release()
-            self._wait(lambda: self._keeper_gone() or self._held_by_others(), "stop")
+            gone = ("keeper.lock", fcntl.LOCK_SH)
+            self._wait(lambda: self._free(*gone) or self._held_by_others(), "stop")
 
     __enter__ = start
 
@@ -179,8 +180,8 @@ class EmbeddedServer:
         running = self._open("running.lock")
         try:
             self._wait(lambda: self._nothing_runs(running), "stop what ran before it, to start")
-            account = self._account
-            programs = binaries.installed() if account is None else binaries.copied_to(self.folder)
+            copied = bool(self._identity)
+            programs = binaries.copied_to(self.folder) if copied else binaries.installed()
             self._initialise(programs, running)
             self._private_dir(self.socket_dir)
             for path in self.folder.rglob("*"):  # else /var/tmp's cleaner takes what is not in use
@@ -193,7 +194,7 @@ class EmbeddedServer:
             config = {
                 "command": [str(programs / "postgres"), "-D", str(self.data)]
                 + [f"--{name}={value}" for name, value in settings.items()],
-                "identity": self._identity(),
+                "identity": self._identity,
                 "clients": str(self.folder / "clients.lock"),
                 "outside": None if self.socket_dir.parent == self.folder else str(self.socket_dir),
                 "keeper": keeper,
@@ -232,16 +233,16 @@ class EmbeddedServer:
                 *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-sync"),
             ],
             pass_fds=(running,),  # if we are killed, the next client waits for its end
-            **self._identity(),
+            **self._identity,
         )
         shutil.rmtree(self.data, ignore_errors=True)
         making.rename(self.data)
 
     def _run(self, command: list[str], **options: Any) -> None:
         # None of the user's environment: it may hold secrets, and PG* variables would interfere.
-        kept = {"LD_LIBRARY_PATH"} & os.environ.keys()
-        environment = {name: os.environ[name] for name in kept}
-        environment |= {"PATH": os.defpath, "LC_ALL": "C"}
+        environment = {"PATH": os.defpath, "LC_ALL": "C"}
+        if libraries := os.environ.get("LD_LIBRARY_PATH"):
+            environment["LD_LIBRARY_PATH"] = libraries
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         log = os.open(self.log, flags, 0o600)
         try:
@@ -284,30 +285,25 @@ class EmbeddedServer:
         used = any(self.folder.iterdir())
         if used and not (self.folder / "clients.lock").exists():  # the first file made in it
             raise DemoError(f"{self.folder} holds other files; name an empty or a new folder")
-        if self._account is not None:
+        if self._identity:
             for parent in self.folder.parents:
                 if not parent.stat().st_mode & stat.S_IXOTH:
                     raise DemoError(
                         f"as root the demo's Postgres runs as 'nobody', who cannot enter {parent}; "
                         "set QUEUE_INSIGHTS_DEMO_DIR to a folder elsewhere"
                     )
-        self.folder.chmod(0o700 if self._account is None else 0o711)
+        self.folder.chmod(0o711 if self._identity else 0o700)
 
     def _private_dir(self, path: Path) -> None:
         """A 0700 folder of whoever Postgres runs as; refused if it is somebody else's already."""
-        owner = os.geteuid() if self._account is None else self._account.pw_uid
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
-            if self._account is not None:
-                os.chown(path, self._account.pw_uid, self._account.pw_gid)
+            if self._identity:
+                os.chown(path, self._identity["user"], self._identity["group"])
         info = path.lstat()
+        owner = self._identity.get("user", os.geteuid())
         if not stat.S_ISDIR(info.st_mode) or info.st_uid != owner:
             raise DemoError(f"{path} is not the demo server's own; remove it and try again")
-
-    def _identity(self) -> dict[str, Any]:
-        if self._account is None:
-            return {}
-        return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
 
     def _open(self, name: str) -> int:
         return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -321,16 +317,15 @@ class EmbeddedServer:
         finally:
             os.close(descriptor)
 
-    def _keeper_gone(self) -> bool:
-        with self._locked("keeper.lock", fcntl.LOCK_SH) as lock:
+    def _free(self, name: str, how: int) -> bool:
+        """Whether the lock could be had just now."""
+        with self._locked(name, how) as lock:
             return lock is not None
 
     def _held_by_others(self) -> bool:
-        with self._locked("clients.lock") as lock:
-            if lock is not None:  # nobody holds it; the keeper is about to notice
-                return False
-        with self._locked("clients.lock", fcntl.LOCK_SH) as lock:
-            return lock is not None  # else the keeper has it, and is stopping
+        if self._free("clients.lock", fcntl.LOCK_EX):  # the keeper is about to notice
+            return False
+        return self._free("clients.lock", fcntl.LOCK_SH)  # else the keeper has it, and is stopping
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -356,13 +351,14 @@ def _try_lock(descriptor: int, how: int) -> bool:
     return True
 
 
-def _nobody() -> pwd.struct_passwd:
+def _nobody() -> dict[str, Any]:
     try:
-        return pwd.getpwnam("nobody")
+        account = pwd.getpwnam("nobody")
     except KeyError:
         raise DemoError(
             "Postgres cannot run as root and there is no user 'nobody'; run this as another user"
         ) from None
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def _forget_in_child() -> None:

@@ -56,6 +56,3 @@ FROM (
                  ('video_encrypt', 4)) AS steps (task_type, turn)
 ) AS videos
 CROSS JOIN (SELECT max(id) AS last_id FROM audio_tasks) AS ids;
-
-SELECT pg_temp.restore_keys();
-SELECT setval(pg_get_serial_sequence('audio_tasks', 'id'), max(id)) FROM audio_tasks;
