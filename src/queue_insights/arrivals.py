@@ -15,7 +15,7 @@ from queue_insights import visits
 from queue_insights.buckets import Spans
 from queue_insights.pipeline import Step
 from queue_insights.schema import Schema
-from queue_insights.states import MOVING, state
+from queue_insights.states import MOVING, integer, state
 from queue_insights.visits import behind, position, previous_completion
 
 KINDS = ("arrivals", "completions", "failures")
@@ -50,21 +50,22 @@ def event(
     kind: str,
     position: sa.ColumnElement[int],
     bucket: sa.ColumnElement[int],
-    n: int | sa.ColumnElement[int] = 1,
+    n: sa.ColumnElement[int],
 ) -> sa.Select[Any]:
     """A record of ``events``."""
-    if isinstance(n, int):
-        n = sa.literal_column(str(n), sa.Integer)
-    columns = (sa.literal(kind, sa.Text), position, bucket, n)
-    labels = ("kind", "position", "bucket", "n")
-    pairs: Any = zip(labels, columns, strict=True)
-    return sa.select(*(column.label(label) for label, column in pairs))
+    columns: list[sa.ColumnElement[Any]] = [
+        sa.literal(kind, sa.Text).label("kind"),
+        position.label("position"),
+        bucket.label("bucket"),
+        n.label("n"),
+    ]
+    return sa.select(*columns)
 
 
 def _of_visits(schema: Schema, buckets: Spans, moving: bool) -> Iterable[sa.Select[Any]]:
     for query in (visits.present(schema), *visits.departed(schema, buckets.start)):
         visit = query.subquery("visit")
-        found = event("arrivals", visit.c.position, buckets.number(visit.c.arrived_at))
+        found = event("arrivals", visit.c.position, buckets.number(visit.c.arrived_at), integer(1))
         if moving:
             found = found.where(
                 visit.c.completed if "completed" in visit.c else visit.c.state.in_(MOVING)
@@ -97,7 +98,7 @@ def _seen(schema: Schema, buckets: Spans) -> sa.CTE:
             bucket("made", made, "created_at"),
             bucket("came", sa.and_(made, completed, first), "created_at"),
         )
-        .where(sa.or_(done, made, failed), visits.of_steps(schema, row))
+        .where(sa.or_(done, made, failed), schema.of_steps(row))
         .order_by(sa.column("id"))
         .cte("seen")
     )
@@ -108,29 +109,28 @@ def _corrections(
 ) -> Iterable[sa.Select[Any]]:
     """The arrivals that are not as ``seen`` suggests."""
     odd = _odd(seen)
-    positions = range(len(schema.pipeline.steps))
-    step = sa.values(sa.column("position", sa.Integer), name="step").data([(i,) for i in positions])
+    numbers = [(i,) for i in range(len(schema.pipeline.steps))]
+    step = sa.values(sa.column("position", sa.Integer), name="step").data(numbers)
     bit = _bit(step.c.position)
-    pair = sa.select(
-        odd.c.id,
-        step.c.position,
-        (odd.c.led.bitwise_and(bit) != 0).label("led"),
-        (odd.c.made.bitwise_and(bit) != 0).label("made"),
-    ).select_from(odd.join(step, odd.c.led.bitwise_or(odd.c.made).bitwise_and(bit) != 0))
-    pairs = pair.cte("pair")
-    corrections = (
-        (-1, _not_there(schema, pairs, moving)),
-        (1, _unled(schema, pairs, buckets, moving)),
+    pair = (
+        sa.select(
+            odd.c.id,
+            step.c.position,
+            (odd.c.led.bitwise_and(bit) != 0).label("led"),
+            (odd.c.made.bitwise_and(bit) != 0).label("made"),
+        )
+        .select_from(odd.join(step, odd.c.led.bitwise_or(odd.c.made).bitwise_and(bit) != 0))
+        .cte("pair")
     )
-    for n, query in corrections:
+    came_not, came = _not_there(schema, pair, moving), _unled(schema, pair, buckets, moving)
+    for n, query in ((-1, came_not), (1, came)):
         found = query.lateral("found")
-        change = event("arrivals", pairs.c.position, buckets.number(found.c.arrived_at), n)
-        yield change.select_from(pairs.join(found, sa.true()))
+        bucket = buckets.number(found.c.arrived_at)
+        change = event("arrivals", pair.c.position, bucket, integer(n))
+        yield change.select_from(pair.join(found, sa.true()))
     for i, due in enumerate(schema.pipeline.steps):
         track = _without_row(schema, due, buckets).subquery("track")
-        yield event(
-            "arrivals", sa.literal_column(str(i), sa.Integer), buckets.number(track.c.updated_at)
-        )
+        yield event("arrivals", integer(i), buckets.number(track.c.updated_at), integer(1))
 
 
 def _bit(position: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
@@ -180,7 +180,7 @@ def _not_there(schema: Schema, pair: sa.FromClause, moving: bool) -> sa.Select[A
             else behind(schema, track.c.stage, pair.c.position),
             done_there.is_(False),
         )
-        .offset(sa.literal_column("0"))  # looks for each pair, where a join might read the table
+        .offset(integer(0))  # looks for each pair, where a join might read the table
     )
 
 
@@ -217,7 +217,7 @@ def _unled(schema: Schema, pair: sa.FromClause, buckets: Spans, moving: bool) ->
             sa.or_(row.c.status == "completed", _moves(schema, track, pair) if moving else is_open),
             previous_completion(schema, pair).is_(None),
         )
-        .offset(sa.literal_column("0"))
+        .offset(integer(0))
     )
 
 

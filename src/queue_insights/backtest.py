@@ -1,6 +1,6 @@
 """Forecasts put to the test on the past: what would have been said then, and did it hold?"""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -8,13 +8,14 @@ import pandas as pd
 
 from queue_insights import conformal
 from queue_insights.errors import InputError
-from queue_insights.history import HOUR, Floats, History, Ints, seconds
+from queue_insights.history import HOUR, Bools, Floats, History, Ints, seconds
 
 Method = Literal["conformal", "block_bootstrap", "bootstrap", "rate"]
 RANGE = ["p50_seconds", "lower_seconds", "upper_seconds"]
 PATHS = 200  # resampled futures of a bootstrap
 LONGEST = 200_000  # hours of one resampled future, beyond which a bootstrap abstains
 MIN_ERRORS = 10
+RECORD = 120  # past ranges that are counted
 
 
 def read_events(events: pd.DataFrame) -> History:
@@ -88,8 +89,19 @@ def backtest(
         origins = np.arange(past.arrivals[0] + back, past.last + step, step)
     waiting = past.waiting(origins)
     actual = past.time_to(origins, np.maximum(waiting, 1))
-    judged = (waiting >= max(min_waiting, 1)) & ~np.isnan(actual)
-    given = METHODS[method](past, origins, step, back, level, min_waiting)[judged]
+    enough = waiting >= max(min_waiting, 1)
+    judged = enough & ~np.isnan(actual)
+    asked = ((1 - level) / 2, 0.5, 1 - (1 - level) / 2)
+    if method == "conformal":
+        known = ~past.stalled(origins) & (past.done(origins) >= conformal.MIN_COMPLETIONS)
+        given = conformal.ranges(past, origins, step, level, known & enough, asked)
+        given[~known] = np.nan
+    elif method == "rate":
+        given = _by_rate(past, origins, back, enough, asked)
+    else:
+        block = 24 if method == "block_bootstrap" else 1
+        given = _by_resampling(past, origins, back, enough, asked, block)
+    given = given[judged]
     found = pd.DataFrame(
         {
             "origin": pd.to_datetime(np.rint(origins[judged] * 1e6), unit="us", utc=True),
@@ -118,14 +130,12 @@ def score(backtest: pd.DataFrame, level: float = 0.8) -> dict[str, float]:
     if absent:
         raise InputError(f"{', '.join(absent)} missing: score takes what forecast.backtest returns")
     given = backtest.dropna(subset=RANGE)
-    actual, lower, upper = (
-        given[c].to_numpy(float) for c in ("actual_seconds", "lower_seconds", "upper_seconds")
-    )
+    actual, p50, lower, upper = given[["actual_seconds", *RANGE]].to_numpy(float).T
     if not len(given):
-        absent_share = 1.0 if len(backtest) else np.nan
-        return dict.fromkeys(("coverage", "winkler", "mdape"), np.nan) | {"abstained": absent_share}
+        nothing = dict.fromkeys(("coverage", "winkler", "mdape"), np.nan)
+        return nothing | {"abstained": 1.0 if len(backtest) else np.nan}
     outside = np.maximum(lower - actual, 0) + np.maximum(actual - upper, 0)
-    error = np.abs(given["p50_seconds"].to_numpy(float) - actual) / np.maximum(actual, 1e-6)
+    error = np.abs(p50 - actual) / np.maximum(actual, 1e-6)
     return {
         "coverage": float(np.mean((lower <= actual) & (actual <= upper))),
         "winkler": float(np.mean(upper - lower + 2 / (1 - level) * outside)),
@@ -134,24 +144,21 @@ def score(backtest: pd.DataFrame, level: float = 0.8) -> dict[str, float]:
     }
 
 
-def _conformal(
-    past: History, origins: Floats, step: float, back: float, level: float, least: int
-) -> Floats:
-    tail = (1 - level) / 2
-    known = ~past.stalled(origins) & (past.done(origins) >= conformal.MIN_COMPLETIONS)
-    judged = known & (past.waiting(origins) >= least)
-    found = conformal.ranges(past, origins, step, level, judged, (tail, 0.5, 1 - tail))
-    return np.where(known[:, None], found, np.nan)
+def record(actual: Floats, lower: Floats, upper: Floats) -> tuple[int, int]:
+    """(held, given) of the last RECORD ranges whose answer is known."""
+    judged = ~np.isnan(actual) & ~np.isnan(lower)
+    held = ((lower <= actual) & (actual <= upper))[judged][-RECORD:]
+    return int(held.sum()), len(held)
 
 
-def _rate(
-    past: History, origins: Floats, step: float, back: float, level: float, least: int
+def _by_rate(
+    past: History, origins: Floats, back: float, enough: Bools, asked: Sequence[float]
 ) -> Floats:
-    tail = (1 - level) / 2
-    found = np.full((len(origins), 3), np.nan)
+    """Waiting over the average rate, times the quantiles of the past errors of that."""
+    found = np.full((len(origins), len(asked)), np.nan)
     waiting = past.waiting(origins)
     rate = (past.done(origins) - past.done(origins - back)) / back
-    use = (waiting >= max(least, 1)) & (rate > 0)
+    use = enough & (rate > 0)
     estimate = np.divide(waiting, rate, out=np.full(len(origins), np.nan), where=use)
     actual = past.time_to(origins, np.maximum(waiting, 1))
     errors = np.log(actual / estimate)
@@ -159,28 +166,24 @@ def _rate(
         known = errors[:turn][origins[:turn] + actual[:turn] <= origins[turn]]
         known = known[~np.isnan(known)]
         if len(known) >= MIN_ERRORS:
-            found[turn] = estimate[turn] * np.exp(np.quantile(known, [tail, 0.5, 1 - tail]))
+            found[turn] = estimate[turn] * np.exp(np.quantile(known, asked))
     return found
 
 
-def _bootstrap(block: int) -> "Forecaster":
-    def ranges(
-        past: History, origins: Floats, step: float, back: float, level: float, least: int
-    ) -> Floats:
-        tail = (1 - level) / 2
-        found = np.full((len(origins), 3), np.nan)
-        hours = max(int(back // HOUR), block)
-        for turn, waiting in enumerate(past.waiting(origins)):
-            edges = origins[turn] - HOUR * np.arange(hours, -1, -1.0)
-            counts = np.diff(past.done(edges))
-            if waiting >= max(least, 1) and counts.sum() >= 2:
-                futures = _resampled(counts, int(waiting), block, turn)
-                found[turn] = (
-                    np.quantile(futures, [tail, 0.5, 1 - tail]) if len(futures) else np.nan
-                )
-        return found
-
-    return ranges
+def _by_resampling(
+    past: History, origins: Floats, back: float, enough: Bools, asked: Sequence[float], block: int
+) -> Floats:
+    """Quantiles of futures made of the last hours' completions, in blocks of so many hours."""
+    found = np.full((len(origins), len(asked)), np.nan)
+    waiting = past.waiting(origins)
+    hours = max(int(back // HOUR), block)
+    for turn in np.flatnonzero(enough):
+        edges = origins[turn] - HOUR * np.arange(hours, -1, -1.0)
+        counts = np.diff(past.done(edges))
+        if counts.sum() >= 2:
+            futures = _resampled(counts, int(waiting[turn]), block, int(turn))
+            found[turn] = np.quantile(futures, asked) if len(futures) else np.nan
+    return found
 
 
 def _resampled(counts: Ints, waiting: int, block: int, seed: int) -> Floats:
@@ -199,12 +202,3 @@ def _resampled(counts: Ints, waiting: int, block: int, seed: int) -> Floats:
     within = np.clip((waiting - (total[path, hour] - future[path, hour])) / there, 0, 1)
     found: Floats = (hour + within) * HOUR
     return found
-
-
-Forecaster = Callable[[History, Floats, float, float, float, int], Floats]
-METHODS: dict[str, Forecaster] = {
-    "conformal": _conformal,
-    "block_bootstrap": _bootstrap(24),
-    "bootstrap": _bootstrap(1),
-    "rate": _rate,
-}

@@ -15,8 +15,10 @@ width follows the hits and misses of the ranges given before, each counted once 
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from queue_insights.history import DAY, HOUR, WEEK, Bools, Floats, History, Ints
 
@@ -27,6 +29,9 @@ MIN_TRIALS = 10  # answers known, before a range is given
 MIN_COMPLETIONS = 20
 MEMORY, HORIZONS = 45 * DAY, 8.0  # trials older than both this and so many horizons are forgotten
 HALF_LIFE, RESIDUAL_HALF_LIFE = 30 * DAY, 40 * DAY
+LEVEL = 0.8  # of a forecast's range
+TOLD = (0.5, 0.8, 0.95, (1 - LEVEL) / 2, 1 - (1 - LEVEL) / 2)  # what is told of it, see ``told``
+STEP, LOOK_BACK, WARM_UP = 6 * HOUR, 30 * DAY, 10 * DAY  # its past origins, and trials before
 WINDOWS = (6 * HOUR, DAY, 3 * DAY, WEEK, 4 * WEEK, 90 * DAY)
 BUSY_WINDOWS = (DAY, 3 * DAY, WEEK, 4 * WEEK)
 SHIFT, FEW = 0.25, 0.2  # how much noise a common shift must stand out from, and the extra spread
@@ -36,57 +41,28 @@ LEARNING, SKEW, DAMPING, WIDEST, NARROWEST = 0.25, 0.02, 1.0, 1.0, -3.0
 
 @dataclass(frozen=True)
 class Trials:
-    """Moments at which the question was put, ordered by ``step``; see ``trials``."""
+    """Moments at which the question was put, in order."""
 
     place: Ints  # on the grid, 0 at the first origin
-    step: Ints  # which origin's turn it is in
-    origin: Bools  # it is an origin itself
     whole: Bools  # the target is all that waited
     began: Floats
     experts: Floats  # log seconds, one column each
     prior: Floats  # variance to expect of each, before any error is known
-    actual: Floats  # log seconds, NaN if never
-    known: Floats  # when the answer was known, inf if never
+    took: Floats  # seconds, NaN if never
     targets: int  # trials at one moment, at most
 
 
-def trials(history: History, origins: Floats, step: float, reach: float) -> Trials:
-    """All trials on a grid that ends at the last origin.
-
-    It begins ``reach`` seconds before the first, or a day after the first event.
-    """
+def grid(history: History, origins: Floats, step: float, reach: float) -> tuple[Ints, Floats]:
+    """(place, moment) of all that may be trials: from ``reach`` seconds before the first origin,
+    or a day after the first event, to the last origin."""
     before = max(int(min(origins[0] - history.first - DAY, reach) // step), 0)
     place = np.arange(-before * TRIALS_PER_STEP, (len(origins) - 1) * TRIALS_PER_STEP + 1)
-    moments = origins[0] + place * (step / TRIALS_PER_STEP)
-    done, waiting = history.done(moments), history.waiting(moments)
-    is_origin = (place >= 0) & (place % TRIALS_PER_STEP == 0)
-    began, target, where, whole = [], [], [], []
-    for share in TARGETS:
-        wanted = np.ceil(waiting * share).astype(np.int64)
-        least = np.where(is_origin & (share == 1.0), 1, MIN_TARGET)
-        use = (wanted >= least) & (done >= MIN_TARGET)
-        began.append(moments[use])
-        target.append(wanted[use])
-        where.append(place[use])
-        whole.append(np.full(int(use.sum()), share == 1.0))
-    places = np.concatenate(where)
-    order = np.argsort(places, kind="stable")
-    places, whole_ = places[order], np.concatenate(whole)[order]
-    starts, targets = np.concatenate(began)[order], np.concatenate(target)[order]
-    estimates, prior = experts(history, starts, targets)
-    took = history.time_to(starts, targets)
-    return Trials(
-        place=places,
-        step=places // TRIALS_PER_STEP,
-        origin=whole_ & (places >= 0) & (places % TRIALS_PER_STEP == 0),
-        whole=whole_,
-        began=starts,
-        experts=estimates,
-        prior=prior,
-        actual=np.log(np.maximum(took, 1e-3)),
-        known=np.where(np.isnan(took), np.inf, starts + took),
-        targets=len(TARGETS),
-    )
+    return place, origins[0] + place * (step / TRIALS_PER_STEP)
+
+
+def at_origin(place: Ints) -> Bools:
+    found: Bools = (place >= 0) & (place % TRIALS_PER_STEP == 0)
+    return found
 
 
 def experts(history: History, began: Floats, target: Ints) -> tuple[Floats, Floats]:
@@ -97,38 +73,30 @@ def experts(history: History, began: Floats, target: Ints) -> tuple[Floats, Floa
     """
     done = history.done(began)
     span = np.maximum(began - history.first, HOUR)
-    estimates: list[Floats] = []
-    counts: list[Floats] = []
 
     def rate(window: float) -> tuple[Floats, Floats]:
         length = np.minimum(window, span)
         count: Floats = (done - history.done(began - length)).astype(float) + 0.5
         return np.log(target * length / count), count
 
-    for window in WINDOWS:
-        estimate, count = rate(window)
-        estimates.append(estimate)
-        counts.append(count)
+    said = [rate(window) for window in WINDOWS]
     for share in (0.5, 1.0, 2.0):
         last = np.clip(np.ceil(target * share).astype(np.int64), 1, done)
         took = began - history.completions[done - last]
-        estimates.append(np.log(np.maximum(took, 1e-3) * target / last))
-        counts.append(last.astype(float))
+        said.append((np.log(np.maximum(took, 1e-3) * target / last), last.astype(float)))
     weekly, weekly_count = rate(WEEK)
-    replays = {days: _replay(history, began, target, done, days) for days in (*range(1, 8), 14)}
-    days = np.stack([replays[day] for day in range(1, 8)])
-    estimates += [days[0], days[6], days.mean(axis=0), np.median(days, axis=0)]
-    estimates.append((replays[7] + replays[14]) / 2)
     seen = np.minimum(target, weekly_count)
-    counts += [seen, seen, 5 * seen, 5 * seen, 2 * seen]
-    estimates += [
-        np.where(np.isnan(busy), weekly, busy) for busy in _busy_rates(history, began, target)
-    ]
-    counts += [0.7 * rate(window)[1] for window in BUSY_WINDOWS]
-    found = np.stack(estimates, axis=-1)
+    days = np.stack([_replay(history, began, target, done, day) for day in range(1, 8)])
+    fortnight = _replay(history, began, target, done, 14)
+    said += [(days[0], seen), (days[6], seen)]
+    said += [(days.mean(axis=0), 5 * seen), (np.median(days, axis=0), 5 * seen)]
+    said.append(((days[6] + fortnight) / 2, 2 * seen))
+    busy_rates = _busy_rates(history, began, target)
+    for window, busy in zip(BUSY_WINDOWS, busy_rates, strict=True):
+        said.append((np.where(np.isnan(busy), weekly, busy), 0.7 * rate(window)[1]))
+    found, counts = (np.stack(each, axis=-1) for each in zip(*said, strict=True))
     middle = np.median(found, axis=1, keepdims=True)
-    prior: Floats = 1 / np.stack(counts, axis=-1) + 0.003
-    return np.clip(found, middle - 1.5, middle + 1.5), prior
+    return np.clip(found, middle - 1.5, middle + 1.5), 1 / counts + 0.003
 
 
 def _replay(history: History, began: Floats, target: Ints, done: Ints, days: int) -> Floats:
@@ -181,9 +149,11 @@ class Centre:
     def __init__(self, rows: Trials, spacing: float) -> None:
         self.rows = rows
         self.middle = np.median(rows.experts, axis=1)
-        self.errors = np.nan_to_num(np.clip(rows.actual[:, None] - rows.experts, -2.0, 2.0))
+        self.actual = np.log(np.maximum(rows.took, 1e-3))
+        self.known = np.where(np.isnan(rows.took), np.inf, rows.began + rows.took)
+        self.errors = np.nan_to_num(np.clip(self.actual[:, None] - rows.experts, -2.0, 2.0))
         self.squares = self.errors**2
-        length = np.maximum(np.nan_to_num(np.exp(rows.actual), nan=spacing), spacing)
+        length = np.maximum(np.nan_to_num(np.exp(self.actual), nan=spacing), spacing)
         # Trials that overlap in time tell the same story: each counts for its own share of it.
         self.share = spacing / length / rows.targets
         self.estimate = np.full(len(rows.began), np.nan)
@@ -195,7 +165,7 @@ class Centre:
 
     def _recency(self, now: float, row: int, past: slice, half_life: float) -> Floats:
         half_life = max(half_life, 6 * np.exp(self.middle[row]))
-        known = self.rows.known[past] <= now
+        known = self.known[past] <= now
         found: Floats = known * np.exp((self.rows.began[past] - now) * (np.log(2) / half_life))
         return found
 
@@ -212,7 +182,7 @@ class Centre:
         trust = variance ** (-4.0 if total > 0 else -2.0)
         trust /= trust.sum()
         self.estimate[first:last] = (rows.experts[first:last] + bias) @ trust
-        self.residual[first:last] = rows.actual[first:last] - self.estimate[first:last]
+        self.residual[first:last] = self.actual[first:last] - self.estimate[first:last]
 
     def residuals(self, now: float, row: int, past: slice) -> tuple[Floats, Floats]:
         """(errors of the blend at known trials of ``past``, their weights at ``row``).
@@ -229,7 +199,7 @@ class Centre:
         weight *= np.exp(-0.5 * longer**2)
         trend = rows.experts[past, 0] - estimate[past]  # the last six hours, against the blend
         weight *= _near((trend - rows.experts[row, 0] + estimate[row]) / 0.4, 0.3)
-        known = rows.known[past] <= now
+        known = self.known[past] <= now
         if np.count_nonzero(known) < MIN_TRIALS:
             return np.empty(0), np.empty(0)
         longer, errors, weight = longer[known], self.residual[past][known], weight[known] + 1e-9
@@ -260,6 +230,31 @@ def _near(distance: Floats, least: float) -> Floats:
     return least + (1 - least) * np.exp(-0.5 * distance**2)
 
 
+def past_origins(history: History, at: float) -> Floats:
+    """Moments of the last weeks, each a STEP after the one before, the last of them ``at``."""
+    oldest = max(history.first + DAY, at - LOOK_BACK)
+    count = max(int((at - oldest) // STEP), 0) + 1
+    return at - STEP * np.arange(count - 1, -1, -1.0)
+
+
+def told(as_of: pd.Timestamp, found: Iterable[float], prefix: str = "") -> dict[str, Any]:
+    """The fields of a forecast that say what was ``found``: seconds, and for p50, p80 and p95
+    the clock times; none for what is infinite."""
+    fields: dict[str, Any] = {}
+    for name, length in zip(("p50", "p80", "p95", "lower", "upper"), found, strict=False):
+        if np.isfinite(length):
+            fields[f"{prefix}{name}_seconds"] = float(length)
+            if name.startswith("p"):
+                clock = as_of + pd.Timedelta(seconds=round(float(length), 3))
+                fields[f"{prefix}{name}_at"] = clock
+    return fields
+
+
+def too_little(history: History, at: float) -> str:
+    """Why there is no range."""
+    return f"{(at - history.first) / DAY:.1f} days of history hold too few answers to learn from"
+
+
 def ranges(
     history: History,
     origins: Floats,
@@ -277,7 +272,16 @@ def ranges(
     """
     if not len(origins) or not len(history.completions):
         return np.full((len(origins), len(probabilities)), np.nan)
-    rows = trials(history, origins, step, reach)
+    place, moments = grid(history, origins, step, reach)
+    wanted = np.ceil(np.outer(history.waiting(moments), TARGETS)).astype(np.int64)
+    is_whole = np.array(TARGETS) == 1.0
+    least = np.where(at_origin(place)[:, None] & is_whole, 1, MIN_TARGET)
+    asked = (wanted >= least) & (history.done(moments) >= MIN_TARGET)[:, None]
+    row, share = np.nonzero(asked)
+    began, target = moments[row], wanted[asked]
+    estimates, prior = experts(history, began, target)
+    took = history.time_to(began, target)
+    rows = Trials(place[row], is_whole[share], began, estimates, prior, took, len(TARGETS))
     return calibrate(rows, origins, step, level, judged, probabilities)
 
 
@@ -295,14 +299,16 @@ def calibrate(
         return found
     centre, width = Centre(rows, step / TRIALS_PER_STEP), Width(level)
     asked = (*probabilities, 0.5, width.tail, 1 - width.tail)
-    for turn in np.unique(rows.step):
+    turns = rows.place // TRIALS_PER_STEP
+    is_origin = rows.whole & at_origin(rows.place)
+    for turn in np.unique(turns):
         now = origins[0] + turn * step
-        first, last = np.searchsorted(rows.step, [turn, turn + 1])
+        first, last = np.searchsorted(turns, [turn, turn + 1])
         memory = max(MEMORY, HORIZONS * np.exp(centre.middle[first]))
         past = slice(int(np.searchsorted(rows.began, now - memory)), int(first))
         centre.learn(now, first, last, past)
-        row = first + int(np.argmax(rows.origin[first:last]))
-        if not rows.origin[row]:
+        row = first + int(np.argmax(is_origin[first:last]))
+        if not is_origin[row]:
             continue
         errors, weight = centre.residuals(now, row, past)
         if not len(errors):
@@ -312,7 +318,7 @@ def calibrate(
         adjusted = np.exp(centre.estimate[row] + width.stretch(quantiles, quantiles[-3]))
         found[turn] = adjusted[:-3]
         if judged[turn]:
-            width.given(now, adjusted[-2], adjusted[-1], rows.known[row])
+            width.given(now, adjusted[-2], adjusted[-1], centre.known[row])
     return found
 
 

@@ -164,10 +164,11 @@ class Database:
 
 def _engine(url: str, pool: type[sa.Pool] = sa.NullPool, **options: int) -> sa.Engine:
     def connect() -> psycopg.Connection[Any]:
+        timeout = _settings(url).get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or 10
         connection = psycopg.connect(
             url,
             application_name="queue-insights",
-            connect_timeout=_connect_timeout(url),  # type: ignore[arg-type]
+            connect_timeout=timeout,
             # Statements prepared on one server connection are unknown on a pooler's next one.
             prepare_threshold=None,
         )
@@ -180,10 +181,6 @@ def _engine(url: str, pool: type[sa.Pool] = sa.NullPool, **options: int) -> sa.E
 
 def _settings(url: str) -> Mapping[str, Any]:
     return psycopg.conninfo.conninfo_to_dict(url)
-
-
-def _connect_timeout(url: str) -> object:
-    return _settings(url).get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or 10
 
 
 def describe(url: str) -> str:
@@ -205,12 +202,6 @@ def describe(url: str) -> str:
     )
 
 
-def _secrets(url: str) -> list[str]:
-    settings = _settings(url)
-    found = [settings.get("password"), settings.get("sslpassword"), os.environ.get("PGPASSWORD")]
-    return sorted((str(secret) for secret in found if secret), key=len, reverse=True)
-
-
 @contextlib.contextmanager
 def translated(url: str, timeout: timedelta | None = None) -> Iterator[None]:
     """Turn what psycopg and SQLAlchemy raise into a DatabaseError of one line."""
@@ -227,7 +218,9 @@ def _raise(error: BaseException, url: str, timeout: timedelta | None) -> NoRetur
     text = lines[0] if lines else type(error).__name__
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         text = error.diag.message_primary
-    for secret in _secrets(url):
+    given = [_settings(url).get(name) for name in ("password", "sslpassword")]
+    secrets = {str(secret) for secret in (*given, os.environ.get("PGPASSWORD")) if secret}
+    for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     state = getattr(error, "sqlstate", None) or ""
     lost = isinstance(error, psycopg.OperationalError) and not state

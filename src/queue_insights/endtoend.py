@@ -9,20 +9,20 @@ and given a range by their past errors, as in ``conformal``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from queue_insights import conformal
+from queue_insights.backtest import record
 from queue_insights.errors import InputError
-from queue_insights.history import DAY, HOUR, Bools, Floats, History, moment, seconds
+from queue_insights.history import DAY, Floats, History, clock, moment, seconds
 
 BACKOFF = (300.0, 900.0, 1800.0)  # seconds after the first, second and third failure
 BINS = 300
 WIDTHS = (600.0, 1200.0, 3600.0, 7200.0)  # of a bin; all divide the time between trials
 PROFILE = 7  # days whose capacity is averaged, by time of day
-LOOK_BACK, WARM_UP = 30 * DAY, 10 * DAY
-STEP = 6 * HOUR
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,6 @@ class Tracks:
 
     whole: History
     last_ready: Floats  # of all that entered up to the i-th entry, inf while one is inside
-    entries: Floats
     steps: list[History]
 
 
@@ -46,17 +45,17 @@ class PipelineForecast:
     status: str
     as_of: pd.Timestamp
     inside: int
-    p50_seconds: float | None
-    p80_seconds: float | None
-    p95_seconds: float | None
-    lower_seconds: float | None
-    upper_seconds: float | None
-    p50_at: pd.Timestamp | None
-    p80_at: pd.Timestamp | None
-    p95_at: pd.Timestamp | None
-    held: int
-    given: int
-    basis: str
+    p50_seconds: float | None = None
+    p80_seconds: float | None = None
+    p95_seconds: float | None = None
+    lower_seconds: float | None = None
+    upper_seconds: float | None = None
+    p50_at: pd.Timestamp | None = None
+    p80_at: pd.Timestamp | None = None
+    p95_at: pd.Timestamp | None = None
+    held: int = 0
+    given: int = 0
+    basis: str = ""
 
 
 def pipeline(
@@ -64,7 +63,6 @@ def pipeline(
     steps: Sequence[str],
     now: pd.Timestamp,
     failure_share: Mapping[str, float] | None = None,
-    level: float = 0.8,
 ) -> PipelineForecast:
     """When will all ``tracks`` that are in the pipeline now be through its last step?
 
@@ -77,56 +75,21 @@ def pipeline(
     at = moment(now)
     past = read_tracks(tracks, steps, at)
     inside = int(past.whole.waiting(np.array([at]))[0])
-    as_of = pd.Timestamp(at, unit="s", tz="UTC").round("us")
+    as_of = clock(at)
+    answer = partial(PipelineForecast, as_of=as_of, inside=inside)
     if inside == 0:
-        return _result("empty", as_of, 0, (0.0,) * 5, (0, 0), "nothing is inside")
+        return answer("empty", **conformal.told(as_of, (0.0,) * 5), basis="nothing is inside")
     shares = np.array([(failure_share or {}).get(step, 0.0) for step in steps])
     if ((shares < 0) | (shares >= 1)).any():
         raise InputError("failure_share holds a share outside 0 to 1: give failures / attempts")
-    oldest = max(past.whole.first + DAY, at - LOOK_BACK)
-    count = max(int((at - oldest) // STEP), 0) + 1
-    origins = at - STEP * np.arange(count - 1, -1, -1.0)
-    tail = (1 - level) / 2
-    found = ranges(past, origins, shares, level, (0.5, 0.8, 0.95, tail, 1 - tail))
+    origins = conformal.past_origins(past.whole, at)
+    found = ranges(past, origins, shares, conformal.LEVEL, conformal.TOLD)
     if np.isnan(found[-1]).any():
-        days = max(at - past.whole.first, 0) / DAY
-        basis = f"{days:.1f} days of history hold too few answers to learn from"
-        return _result("insufficient_history", as_of, inside, None, (0, 0), basis)
-    lower, upper = found[:, 3], found[:, 4]
-    actual = time_to_ready(past, origins)
-    judged = ~np.isnan(actual) & ~np.isnan(lower) & (origins + actual <= at)
-    held = int(((lower <= actual) & (actual <= upper) & judged).sum())
-    basis = f"the steps simulated together, and {int(judged.sum())} past ranges: {held} held"
-    record = (held, int(judged.sum()))
-    return _result("draining", as_of, inside, tuple(found[-1].tolist()), record, basis)
-
-
-def _result(
-    status: str,
-    as_of: pd.Timestamp,
-    inside: int,
-    found: tuple[float, ...] | None,
-    record: tuple[int, int],
-    basis: str,
-) -> PipelineForecast:
-    lengths = found or (None,) * 5
-    clocks = [None if s is None else as_of + pd.Timedelta(seconds=round(s, 3)) for s in lengths[:3]]
-    return PipelineForecast(
-        status,
-        as_of,
-        inside,
-        p50_seconds=lengths[0],
-        p80_seconds=lengths[1],
-        p95_seconds=lengths[2],
-        lower_seconds=lengths[3],
-        upper_seconds=lengths[4],
-        p50_at=clocks[0],
-        p80_at=clocks[1],
-        p95_at=clocks[2],
-        held=record[0],
-        given=record[1],
-        basis=basis,
-    )
+        return answer("insufficient_history", basis=conformal.too_little(past.whole, at))
+    held, given = record(time_to_ready(past, origins), found[:, 3], found[:, 4])
+    basis = f"the steps simulated together, and {given} past ranges: {held} held"
+    told = conformal.told(as_of, found[-1])
+    return answer("draining", **told, held=held, given=given, basis=basis)
 
 
 def read_tracks(tracks: pd.DataFrame, steps: Sequence[str], at: float) -> Tracks:
@@ -144,7 +107,6 @@ def read_tracks(tracks: pd.DataFrame, steps: Sequence[str], at: float) -> Tracks
     present = ~np.isnan(entered) & (entered <= at)
     entered, done, due = entered[present], done[present], due[present]
     ready = np.where(due == len(steps), np.fmax.reduce(done, axis=1, initial=-np.inf), np.inf)
-    order = np.argsort(entered, kind="stable")
     histories = []
     arrived = entered.copy()
     for number in range(len(steps)):
@@ -154,17 +116,13 @@ def read_tracks(tracks: pd.DataFrame, steps: Sequence[str], at: float) -> Tracks
         histories.append(History(came, went))
         arrived = np.fmax(arrived, np.where(due > number, mine, np.nan))
     left = ready[(ready <= at) & np.isfinite(ready)]
-    return Tracks(
-        History(entered, left),
-        np.maximum.accumulate(np.where(ready <= at, ready, np.inf)[order]) if len(order) else ready,
-        entered[order],
-        histories,
-    )
+    last_ready = np.maximum.accumulate(np.where(ready <= at, ready, np.inf)[np.argsort(entered)])
+    return Tracks(History(entered, left), last_ready, histories)
 
 
 def time_to_ready(past: Tracks, moments: Floats) -> Floats:
     """Seconds until all that was inside at each moment had left; NaN if it is not known yet."""
-    place = np.searchsorted(past.entries, moments, "right") - 1
+    place = np.searchsorted(past.whole.arrivals, moments, "right") - 1
     ready = past.last_ready[np.maximum(place, 0)]
     known = (place >= 0) & np.isfinite(ready) & (ready > moments)
     return np.where(known, ready - moments, np.nan)
@@ -174,41 +132,32 @@ def ranges(
     past: Tracks, origins: Floats, shares: Floats, level: float, probabilities: Sequence[float]
 ) -> Floats:
     """Seconds to ready per origin and probability; each from what was known at the origin."""
-    reach = min(WARM_UP, max(origins[0] - past.whole.first - DAY, 0.0))
-    before = int(reach // STEP)
-    per = conformal.TRIALS_PER_STEP
-    place = np.arange(-before * per, (len(origins) - 1) * per + 1)
-    moments = origins[0] + place * (STEP / per)
-    inside, through = past.whole.waiting(moments), past.whole.done(moments)
-    is_origin = (place >= 0) & (place % per == 0)
-    use = (inside > 0) & (through >= conformal.MIN_TARGET)
-    place, moments, inside, is_origin = place[use], moments[use], inside[use], is_origin[use]
+    place, moments = conformal.grid(past.whole, origins, conformal.STEP, conformal.WARM_UP)
+    inside = past.whole.waiting(moments)
+    use = (inside > 0) & (past.whole.done(moments) >= conformal.MIN_TARGET)
+    place, moments, inside = place[use], moments[use], inside[use]
     if not len(place):
         return np.full((len(origins), len(probabilities)), np.nan)
     estimates, prior = conformal.experts(past.whole, moments, inside)
     simulated = _simulate(past, moments, shares, np.exp(np.median(estimates, axis=1)))
-    actual = time_to_ready(past, moments)
     rows = conformal.Trials(
         place=place,
-        step=place // per,
-        origin=is_origin,
         whole=np.ones(len(place), dtype=bool),
         began=moments,
         experts=np.column_stack([estimates, simulated]),
         prior=np.column_stack([prior, np.full(len(place), 0.02)]),
-        actual=np.log(np.maximum(actual, 1e-3)),
-        known=np.where(np.isnan(actual), np.inf, moments + actual),
+        took=time_to_ready(past, moments),
         targets=1,
     )
-    judged: Bools = np.ones(len(origins), dtype=bool)
-    return conformal.calibrate(rows, origins, STEP, level, judged, probabilities)
+    judged = np.ones(len(origins), dtype=bool)
+    return conformal.calibrate(rows, origins, conformal.STEP, level, judged, probabilities)
 
 
 def _simulate(past: Tracks, moments: Floats, shares: Floats, length: Floats) -> Floats:
     """Log seconds until all that was inside at each moment is through."""
     longest = 3 * np.quantile(length, 0.95)
     width = next((w for w in WIDTHS if w * BINS >= longest), WIDTHS[-1])
-    capacity = np.stack([_capacity(step, moments, width, PROFILE) for step in past.steps], axis=-1)
+    capacity = np.stack([_capacity(step, moments, width) for step in past.steps], axis=-1)
     queue = np.stack([step.waiting(moments) for step in past.steps], axis=1).astype(float)
     delays = [max(round(seconds / width), 1) for seconds in BACKOFF]
     mix = np.stack([np.ones_like(shares), shares, shares**2])
@@ -240,13 +189,13 @@ def _simulate(past: Tracks, moments: Floats, shares: Floats, length: Floats) -> 
     return found
 
 
-def _capacity(step: History, moments: Floats, width: float, days: int) -> Floats:
+def _capacity(step: History, moments: Floats, width: float) -> Floats:
     """Completions per bin and time of day that each moment had seen, while work waited.
 
     Shape (moments, bins of a day), beginning at the moment's own time of day. All moments lie on
     one grid of bins, so that the past is counted once.
     """
-    slots = round(DAY / width)
+    days, slots = PROFILE, round(DAY / width)
     last = np.rint((moments - moments[0]) / width).astype(np.int64) + days * slots
     edges = moments[0] + width * np.arange(-days * slots, last[-1] - days * slots + 1)
     queued = step.waiting(edges) > 0

@@ -17,7 +17,7 @@ from queue_insights.flow import steps_table
 from queue_insights.forecast import backtest, forecast_step, pipeline
 from queue_insights.queries import Query, backlog, count, explain, fetch
 from queue_insights.schema import Schema
-from queue_insights.states import MOVING, standing
+from queue_insights.states import MOVING, integer, standing
 
 HISTORY = timedelta(days=45)  # as far as the forecasts look back
 SHORTEST = timedelta(days=14)  # even where much has happened: two of every weekday
@@ -26,7 +26,6 @@ WIDTH = 300  # seconds: events are fetched as counts of so long, and spread even
 EVENTS = 50_000  # of more at a step, several count as one
 TRACKS = 20_000  # of more, a sample is simulated through the pipeline
 KINDS = ("arrivals", "completions")
-INTEGERS = postgresql.ARRAY(sa.Integer())
 
 Times: TypeAlias = "pd.Series[pd.Timestamp]"
 
@@ -56,7 +55,7 @@ def eta(
             *(
                 sa.func.array_agg(
                     postgresql.aggregate_order_by(sa.cast(column, sa.Integer), *in_order),
-                    type_=INTEGERS,
+                    type_=postgresql.ARRAY(sa.Integer()),
                 )
                 .filter(counted.c.kind == kind)
                 .label(f"{kind}_{name}")
@@ -116,8 +115,8 @@ def past_ranges(
         unit, came, done = _thinned(row, moment)
         # Who came before that is there from the beginning.
         before = max(row["moving"] // unit + len(done) - len(came), 0)
-        first = pd.concat([came, done]).min()
-        early = pd.Series([first] * before, dtype=came.dtype)
+        known = pd.concat([came, done])
+        early = pd.Series([known.min()] * before if len(known) else [], dtype=came.dtype)
         arrived = pd.concat([early, came], ignore_index=True)
         events = pd.DataFrame({"arrived_at": arrived, "completed_at": done})
         for level in levels:
@@ -193,7 +192,7 @@ def eta_end_to_end(schema: Schema, now: datetime, one_in: int = 1) -> Query:
             ),
             *(sa.func.max(row.c.attempts).filter(done[i]).label(f"attempts_{i}") for i in numbers),
         )
-        .where(visits.of_steps(schema, row), row.c.created_at >= start, _sampled(id, one_in))
+        .where(schema.of_steps(row), row.c.created_at >= start, _sampled(id, one_in))
         .group_by(id)
         .subquery("rows")
     )
@@ -217,9 +216,9 @@ def _inside(schema: Schema, one_in: int) -> sa.Select[Any]:
     found = []
     for i, step in enumerate(schema.pipeline.steps):
         track = standing(schema, step).subquery("standing")
-        number = sa.literal_column(str(i), sa.Integer).label("position")
-        moving = sa.select(track.c.track_id.label("id"), number, track.c.arrived_at)
-        found.append(moving.where(track.c.state.in_(MOVING), _sampled(track.c.track_id, one_in)))
+        columns = (track.c.track_id.label("id"), integer(i).label("position"), track.c.arrived_at)
+        moving = track.c.state.in_(MOVING)
+        found.append(sa.select(*columns).where(moving, _sampled(track.c.track_id, one_in)))
     track = sa.union_all(*found).subquery("moving")
     first, arrived = sa.func.min(track.c.position), sa.func.min(track.c.arrived_at)
     return sa.select(track.c.id, first.label("position"), arrived.label("arrived_at")).group_by(
@@ -231,27 +230,23 @@ def _sampled(id: sa.ColumnElement[str], one_in: int) -> sa.ColumnElement[bool]:
     return sa.true() if one_in == 1 else sa.func.hashtext(id) % one_in == 0
 
 
-def pipeline_forecast(found: pd.DataFrame, schema: Schema, now: datetime) -> pd.DataFrame:
-    """What ``forecast.pipeline`` answers to what ``eta_end_to_end`` found: one record."""
-    steps = [f"completed_{i}" for i in range(len(schema.pipeline.steps))]
-    shares = {}
-    for i, step in enumerate(steps):
-        attempts = found[f"attempts_{i}"].dropna().clip(lower=1)
-        shares[step] = 1 - len(attempts) / float(attempts.sum()) if len(attempts) else 0.0
-    answer = pipeline(found, steps, pd.Timestamp(now).tz_convert("UTC"), shares)
-    return _frame([asdict(answer)], ["inside", "status"])
-
-
 def end_to_end(connection: sa.Connection, schema: Schema, now: datetime) -> pd.DataFrame:
-    """``pipeline_forecast`` of all tracks that are inside, or of a sample where they are many."""
+    """What ``forecast.pipeline`` answers about all tracks that are inside, or about a sample of
+    them where they are many: one record."""
     row = schema.tasks.alias("row")
     last = row.c.task_type == schema.pipeline.steps[-1].task
     recent = row.c.completed_at >= constant(now - HISTORY)
     through = sa.select(sa.func.count()).select_from(row).where(schema.ours(row), last, recent)
     one_in = max(1, -(-connection.scalars(through).one() // TRACKS))
-    answer = pipeline_forecast(fetch(connection, eta_end_to_end(schema, now, one_in)), schema, now)
+    found = fetch(connection, eta_end_to_end(schema, now, one_in))
+    steps, shares = [f"completed_{i}" for i in range(len(schema.pipeline.steps))], {}
+    for i, step in enumerate(steps):
+        attempts = found[f"attempts_{i}"].dropna().clip(lower=1)
+        shares[step] = 1 - len(attempts) / float(attempts.sum()) if len(attempts) else 0.0
+    answer = pipeline(found, steps, pd.Timestamp(now).tz_convert("UTC"), shares)
+    frame = _frame([asdict(answer)], ["inside", "status"])
     if one_in > 1:
         everyone = sa.select(sa.func.count()).select_from(_inside(schema, 1).subquery("inside"))
-        answer["inside"] = connection.scalars(everyone).one()
-        answer["basis"] += f"; from a sample of one track in {one_in}"
-    return answer
+        frame["inside"] = connection.scalars(everyone).one()
+        frame["basis"] += f"; from a sample of one track in {one_in}"
+    return frame

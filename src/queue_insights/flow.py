@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from queue_insights import arrivals, visits
 from queue_insights.buckets import Buckets, constant, edges, length
-from queue_insights.queries import Query, backlog, count
+from queue_insights.queries import Query, backlog, count, seconds
 from queue_insights.schema import Schema
+from queue_insights.states import integer
 
 PERCENTS = (50, 90, 99)
 UNCLEAR = ("undated", "reprocessed")
@@ -39,7 +40,7 @@ def durations(schema: Schema, now: datetime, since: str = "7D", task: str | None
     """Percentiles of run and waiting times per step, and the age of the oldest that waits."""
     start = constant(now - length(since, "since"))
     visit = sa.union_all(*visits.departed(schema, start)).subquery("visit")
-    waited = sa.case((visit.c.unclear.is_(None), _seconds(visit.c.taken_at - visit.c.arrived_at)))
+    waited = sa.case((visit.c.unclear.is_(None), seconds(visit.c.taken_at - visit.c.arrived_at)))
     times = {"run": visit.c.run_ms / sa.literal_column("1000.0", sa.Double), "waiting": waited}
     measured = (
         sa.select(
@@ -121,7 +122,7 @@ def flow_averages(
 ) -> Query:
     """Per step: how many were there on average, how fast they came, how long they stayed."""
     span = length(since, "since")
-    start, seconds = constant(now - span), sa.literal(span.total_seconds(), sa.Double)
+    start, long = constant(now - span), sa.literal(span.total_seconds(), sa.Double)
     parts = [_totals(gone, start) for gone in visits.departed(schema, start)]
     total = sa.union_all(*parts, _totals(visits.present(schema), start)).subquery("total")
     sums = (
@@ -143,8 +144,8 @@ def flow_averages(
 
     counts = ("arrivals", "departures", "left", *UNCLEAR)
     averages = {
-        "mean_depth": known("there") / seconds,
-        "arrivals_per_hour": known("arrivals") / seconds * 3600,
+        "mean_depth": known("there") / long,
+        "arrivals_per_hour": known("arrivals") / long * 3600,
         "mean_stay_seconds": sums.c.there / sa.func.nullif(sums.c.arrivals, 0),
         "measured_stay_seconds": sums.c.stayed / sa.func.nullif(sums.c.measured, 0),
     }
@@ -169,18 +170,18 @@ def _totals(visits: sa.Select[Any], start: sa.ColumnElement[datetime]) -> sa.Sel
     columns: dict[str, sa.ColumnElement[Any]] = {
         "arrivals": sa.func.count().filter(visit.c.arrived_at >= start),
         **dict.fromkeys(("departures", "left", *UNCLEAR, "measured"), none),
-        "there": sa.func.sum(_seconds(sa.func.now() - came)),
+        "there": sa.func.sum(seconds(sa.func.now() - came)),
         "stayed": sa.literal_column("0", sa.Double),
     }
     if "departed_at" in visit.c:
-        stay = _seconds(visit.c.departed_at - visit.c.arrived_at)
+        stay = seconds(visit.c.departed_at - visit.c.arrived_at)
         known = visit.c.unclear.is_(None)
         columns |= {
             "departures": sa.func.count(),
             "left": sa.func.count().filter(sa.not_(visit.c.completed)),
             **{name: sa.func.count().filter(visit.c.unclear == name) for name in UNCLEAR},
             "measured": sa.func.count().filter(known),
-            "there": sa.func.sum(_seconds(visit.c.departed_at - came)),
+            "there": sa.func.sum(seconds(visit.c.departed_at - came)),
             "stayed": sa.func.coalesce(sa.func.sum(stay).filter(known), 0.0),
         }
     named = [column.label(name) for name, column in columns.items()]
@@ -197,7 +198,7 @@ def _events(schema: Schema, buckets: Buckets, present: sa.CTE) -> sa.CompoundSel
         present.c.position,
         buckets.number(present.c.arrived_at).label("arrivals"),
         buckets.number(present.c.taken_at).label("taken"),
-        sa.literal_column("1", sa.Integer).label("n"),
+        integer(1).label("n"),
     ).subquery("here")
     found = [event("arrivals", here), event("taken", here)]
     for part, query in enumerate(visits.departed(schema, buckets.start)):
@@ -218,10 +219,6 @@ def _events(schema: Schema, buckets: Buckets, present: sa.CTE) -> sa.CompoundSel
             event(kind, tally, "departures").where(tally.c.unclear == kind) for kind in UNCLEAR
         ]
     return sa.union_all(*found)
-
-
-def _seconds(interval: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
-    return sa.cast(sa.extract("epoch", interval), sa.Double())
 
 
 def _grid(

@@ -2,28 +2,32 @@
 
 ``clear`` is when the work that waits now is done (as many further completions as items wait),
 ``empty`` when nothing waits any more, arrivals included. How the range of ``clear`` is found is
-told in ``conformal``; how it is judged, in ``backtest``.
+told in ``conformal``; how it is judged, in ``backtest``. ``empty`` comes from resampled futures:
+arrivals and capacity, in blocks of whole days of the past.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from queue_insights import conformal, futures
-from queue_insights.backtest import backtest, check_level, score, span_seconds
+from queue_insights import conformal
+from queue_insights.backtest import backtest, record, score
 from queue_insights.endtoend import PipelineForecast, pipeline
 from queue_insights.errors import InputError
-from queue_insights.history import DAY, HOUR, Floats, History, moment, seconds
+from queue_insights.history import DAY, HOUR, WEEK, Floats, History, clock, moment, seconds
 
 __all__ = ["PipelineForecast", "StepForecast", "backtest", "forecast_step", "pipeline", "score"]
 
 DRAWS = (0.02, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.98)
-RECORD = 120  # past ranges that are counted, of origins at which MIN_JUDGED items waited
-MIN_JUDGED = 20
-LOOK_BACK, WARM_UP = 30 * DAY, 10 * DAY
+MIN_JUDGED = 20  # items that wait, for a past range to count
 YEAR = 365 * DAY
+PATHS = 80  # futures that ``empty`` is read from
+BINS = 600  # of one future
+PER_DAY = (144, 24, 4, 1)  # bins of a day, the finest whose futures reach far enough is used
+DAYS_BACK = 28
 
 
 @dataclass(frozen=True)
@@ -33,34 +37,34 @@ class StepForecast:
     status: draining, growing (arrivals outrun the work: no ``empty``), stalled, empty or
     insufficient_history. Durations are seconds from ``as_of``; None where there is no finite
     answer. ``lower`` and ``upper`` are the central range whose record is ``held`` of ``given``.
-    Rates are per hour over the last ``history``; growth is arrivals minus completions;
+    Rates are per hour over the last week; growth is arrivals minus completions;
     ``needed_per_hour`` is the rate at which a growing queue would stop growing.
     """
 
     status: str
     as_of: pd.Timestamp
     waiting: int
-    clear_p50_seconds: float | None
-    clear_p80_seconds: float | None
-    clear_p95_seconds: float | None
-    clear_lower_seconds: float | None
-    clear_upper_seconds: float | None
-    clear_p50_at: pd.Timestamp | None
-    clear_p80_at: pd.Timestamp | None
-    clear_p95_at: pd.Timestamp | None
-    empty_p50_seconds: float | None
-    empty_p80_seconds: float | None
-    empty_p95_seconds: float | None
-    empty_p50_at: pd.Timestamp | None
-    empty_p80_at: pd.Timestamp | None
-    empty_p95_at: pd.Timestamp | None
-    rate_per_hour: float | None
-    arrivals_per_hour: float | None
-    growth_per_hour: float | None
-    needed_per_hour: float | None
-    held: int
-    given: int
-    basis: str
+    clear_p50_seconds: float | None = None
+    clear_p80_seconds: float | None = None
+    clear_p95_seconds: float | None = None
+    clear_lower_seconds: float | None = None
+    clear_upper_seconds: float | None = None
+    clear_p50_at: pd.Timestamp | None = None
+    clear_p80_at: pd.Timestamp | None = None
+    clear_p95_at: pd.Timestamp | None = None
+    empty_p50_seconds: float | None = None
+    empty_p80_seconds: float | None = None
+    empty_p95_seconds: float | None = None
+    empty_p50_at: pd.Timestamp | None = None
+    empty_p80_at: pd.Timestamp | None = None
+    empty_p95_at: pd.Timestamp | None = None
+    rate_per_hour: float | None = None
+    arrivals_per_hour: float | None = None
+    growth_per_hour: float | None = None
+    needed_per_hour: float | None = None
+    held: int = 0
+    given: int = 0
+    basis: str = ""
 
 
 def forecast_step(
@@ -68,21 +72,15 @@ def forecast_step(
     completions: pd.Series,
     now: pd.Timestamp,
     waiting: int | None = None,
-    every: str = "6h",
-    level: float = 0.8,
-    history: str = "7D",
 ) -> StepForecast:
     """The forecast of one step as of ``now``.
 
     ``arrivals`` and ``completions``: tz-aware times in any order, the last weeks or months of them
     (NaT is skipped, what lies after ``now`` ignored). ``waiting`` is how many wait now; by default
-    arrivals minus completions, which needs the full history. Past ranges, for the record and the
-    calibration, are ``every`` so often. Raises InputError.
+    arrivals minus completions, which needs the full history. Raises InputError.
 
     >>> found = forecast_step(events["arrived_at"], events["completed_at"], now)  # doctest: +SKIP
     """
-    check_level(level)
-    step, back = span_seconds(every, "every"), span_seconds(history, "history")
     at = moment(now)
     came, went = seconds(arrivals, "arrivals"), seconds(completions, "completions")
     came, went = came[came <= at], went[went <= at]  # NaN compares false
@@ -91,102 +89,124 @@ def forecast_step(
     if queued < 0:
         raise InputError(f"waiting={waiting} is negative: give the number of items that wait")
     past = History(came, went, carried=queued - balance)
-    flow = _flow(past, at, back)
-    done = len(past.completions)
+    length = min(WEEK, max(at - past.first, HOUR)) if len(came) + len(went) else HOUR
+    lately = np.array([at - length, at])
+    rate = float(np.diff(past.done(lately))[0] / length * HOUR)
+    coming = float(np.diff(past.arrived(lately))[0] / length * HOUR)
+    as_of = clock(at)
+    answer = partial(
+        StepForecast,
+        as_of=as_of,
+        waiting=queued,
+        rate_per_hour=rate,
+        arrivals_per_hour=coming,
+        growth_per_hour=coming - rate,
+    )
     if queued == 0:
-        return _result("empty", at, 0, (0.0,) * 5, (0.0,) * 3, flow, (0, 0), "nothing waits")
+        clear = conformal.told(as_of, (0.0,) * 5, "clear_")
+        empty = conformal.told(as_of, (0.0,) * 3, "empty_")
+        return answer("empty", **clear, **empty, basis="nothing waits")
+    done = len(past.completions)
     if done < conformal.MIN_COMPLETIONS:
         basis = f"only {done} completions known, {conformal.MIN_COMPLETIONS} are needed"
-        return _result("insufficient_history", at, queued, None, None, flow, (0, 0), basis)
+        return answer("insufficient_history", basis=basis)
     if past.stalled(np.array([at]))[0]:
         idle = pd.Timedelta(seconds=round(at - past.completions[-1]))
         basis = f"nothing completed for {idle}, over twice the longest pause before"
-        return _result("stalled", at, queued, None, None, flow, (0, 0), basis)
-    return _estimate(past, at, queued, flow, step, level)
+        return answer("stalled", basis=basis)
+    return _estimate(past, at, queued, coming if coming > rate else None, answer)
 
 
 def _estimate(
-    past: History, at: float, queued: int, flow: tuple[float, float], step: float, level: float
-) -> StepForecast:
-    tail = (1 - level) / 2
-    oldest = max(past.first + DAY, at - LOOK_BACK)
-    count = max(int((at - oldest) // step), 0) + 1
-    origins = at - step * np.arange(count - 1, -1, -1.0)
-    length = queued * (at - past.first) / len(past.completions)
-    reach = min(max(WARM_UP, conformal.HORIZONS * length), YEAR)
-    asked = (0.5, 0.8, 0.95, tail, 1 - tail, *DRAWS)
-    judged = (past.waiting(origins) >= MIN_JUDGED) & ~past.stalled(origins)
-    found = conformal.ranges(past, origins, step, level, judged, asked, reach)
-    if np.isnan(found[-1]).any():
-        days = (at - past.first) / DAY
-        basis = f"{days:.1f} days of history hold too few answers to learn from"
-        return _result("insufficient_history", at, queued, None, None, flow, (0, 0), basis)
-    record = _record(past, origins[judged], found[judged, 3], found[judged, 4])
-    clear = tuple(float(value) for value in found[-1, :5])
-    rng = np.random.default_rng(0)
-    ranks = (np.arange(futures.PATHS) + 0.5) / futures.PATHS
-    draws = np.exp(np.interp(ranks, DRAWS, np.log(found[-1, 5:])))
-    width = futures.bin_width(8 * clear[2])
-    ahead = futures.resample(past, at, width, rng)
-    until = futures.time_to_empty(ahead, queued, rng.permutation(draws))
-    empty = tuple(np.quantile(until, [0.5, 0.8, 0.95], method="inverted_cdf"))
-    growing = np.isinf(empty[0]) and flow[1] > flow[0]
-    status = "growing" if growing else "draining"
-    basis = f"its own past {level:.0%} ranges of the last {(at - oldest) / DAY:.0f} days"
-    if record[1]:
-        basis += f": of the last {record[1]}, {record[0]} held"
-    return _result(status, at, queued, clear, None if growing else empty, flow, record, basis)
-
-
-def _flow(past: History, at: float, back: float) -> tuple[float, float]:
-    """(completions, arrivals) per hour over the last ``back`` seconds, or as long as is known."""
-    length = min(back, max(at - past.first, HOUR)) if past.first == past.first else HOUR
-    edges = np.array([at - length, at])
-    done, arrived = np.diff(past.done(edges))[0], np.diff(past.arrived(edges))[0]
-    return float(done / length * HOUR), float(arrived / length * HOUR)
-
-
-def _record(past: History, origins: Floats, lower: Floats, upper: Floats) -> tuple[int, int]:
-    """(held, given) of the last RECORD ranges whose answer is known; see ``backtest``."""
-    waiting = past.waiting(origins)
-    actual = past.time_to(origins, np.maximum(waiting, 1))
-    judged = ~np.isnan(actual) & ~np.isnan(lower)
-    held = (lower <= actual) & (actual <= upper)
-    return int(held[judged][-RECORD:].sum()), min(int(judged.sum()), RECORD)
-
-
-def _result(
-    status: str,
+    past: History,
     at: float,
-    waiting: int,
-    clear: tuple[float, ...] | None,
-    empty: tuple[float, ...] | None,
-    flow: tuple[float, float],
-    record: tuple[int, int],
-    basis: str,
+    queued: int,
+    outrun_by: float | None,
+    answer: Callable[..., StepForecast],
 ) -> StepForecast:
-    as_of = pd.Timestamp(at, unit="s", tz="UTC").round("us")
+    """The ranges, and their record; *outrun_by* is the rate of arrivals, if the work is slower."""
+    origins = conformal.past_origins(past, at)
+    judged = (past.waiting(origins) >= MIN_JUDGED) & ~past.stalled(origins)
+    average = queued * (at - past.first) / len(past.completions)
+    reach = min(max(conformal.WARM_UP, conformal.HORIZONS * average), YEAR)
+    asked = (*conformal.TOLD, *DRAWS)
+    found = conformal.ranges(past, origins, conformal.STEP, conformal.LEVEL, judged, asked, reach)
+    if np.isnan(found[-1]).any():
+        return answer("insufficient_history", basis=conformal.too_little(past, at))
+    clear_seconds, draws = found[-1, :5], found[-1, 5:]
+    empty_seconds = _time_to_empty(past, at, queued, draws, 8 * clear_seconds[2])
+    as_of, growing = clock(at), bool(np.isinf(empty_seconds[0])) and outrun_by is not None
+    fields = conformal.told(as_of, clear_seconds, "clear_")
+    if growing:
+        fields["needed_per_hour"] = outrun_by
+    else:
+        fields |= conformal.told(as_of, empty_seconds, "empty_")
+    origins, lower, upper = origins[judged], found[judged, 3], found[judged, 4]
+    actual = past.time_to(origins, np.maximum(past.waiting(origins), 1))
+    held, given = record(actual, lower, upper)
+    days = (at - max(past.first + DAY, at - conformal.LOOK_BACK)) / DAY
+    basis = f"its own past {conformal.LEVEL:.0%} ranges of the last {days:.0f} days"
+    if given:
+        basis += f": of the last {given}, {held} held"
+    status = "growing" if growing else "draining"
+    return answer(status, **fields, held=held, given=given, basis=basis)
 
-    answers: dict[str, Any] = {}
-    for name, found in (("clear", clear), ("empty", empty)):
-        for place, part in enumerate(("p50", "p80", "p95")):
-            length = None if found is None or np.isinf(found[place]) else float(found[place])
-            at_clock = None if length is None else as_of + pd.Timedelta(seconds=round(length, 3))
-            answers |= {f"{name}_{part}_seconds": length, f"{name}_{part}_at": at_clock}
-    lower, upper = clear[3:] if clear else (None, None)
-    rate, arrivals = flow
-    return StepForecast(
-        status=status,
-        as_of=as_of,
-        waiting=waiting,
-        clear_lower_seconds=lower,
-        clear_upper_seconds=upper,
-        **answers,
-        rate_per_hour=rate,
-        arrivals_per_hour=arrivals,
-        growth_per_hour=arrivals - rate,
-        needed_per_hour=arrivals if status == "growing" else None,
-        held=record[0],
-        given=record[1],
-        basis=basis,
-    )
+
+def _time_to_empty(past: History, at: float, waiting: int, draws: Floats, reach: float) -> Floats:
+    """p50, p80 and p95 of the seconds until nothing waits, inf where it never does.
+
+    From PATHS futures, which last ``reach`` seconds if they can. The capacity of each is scaled so
+    that the ``waiting`` items are done after a time drawn from ``draws``, the quantiles of that at
+    DRAWS; arrivals then come on top.
+    """
+    rng = np.random.default_rng(0)
+    enough = [n for n in PER_DAY if BINS * DAY / n >= reach]
+    width = DAY / (enough or PER_DAY[-1:])[0]
+    arrivals, capacity = _futures(past, at, width, rng)
+    ranks = (np.arange(PATHS) + 0.5) / PATHS
+    clear = rng.permutation(np.exp(np.interp(ranks, DRAWS, np.log(draws))))
+    path = np.arange(PATHS)
+    done = np.cumsum(capacity, axis=1)
+    ends = np.clip(clear / width, 1e-9, done.shape[1])
+    full = np.minimum(ends.astype(int), done.shape[1] - 1)
+    before = np.where(full > 0, done[path, full - 1], 0.0)
+    by_clear = before + (ends - full) * capacity[path, full]
+    scale = np.clip(waiting / np.maximum(by_clear, 1e-9), 0.05, 20.0)
+    left = waiting + np.cumsum(arrivals - scale[:, None] * capacity, axis=1)
+    first = np.argmax(left <= 0, axis=1)
+    start = np.where(first > 0, left[path, first - 1], waiting)
+    share = start / np.maximum(start - left[path, first], 1e-9)
+    until = np.maximum((first + share) * width, clear)
+    until[(left > 0).all(axis=1)] = np.inf
+    found: Floats = np.quantile(until, [0.5, 0.8, 0.95], method="inverted_cdf")
+    return found
+
+
+def _futures(
+    past: History, at: float, width: float, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Arrivals and capacity per bin of ``width`` seconds from now on, shape (PATHS, bins): past
+    days in a row, of the same weekday once two weeks are known.
+
+    Capacity is what was completed while work waited through the bin; elsewhere at least the mean
+    of the busy bins at that time of day, as an idle queue shows nothing of what it could do.
+    """
+    days = int(np.clip((at - past.first) // DAY, 1, DAYS_BACK))
+    days -= days % 7 if days >= 14 else 0
+    slots = round(DAY / width)
+    edges = at - width * np.arange(days * slots, -1, -1.0)
+    arrivals = np.diff(past.arrived(edges)).reshape(days, slots).astype(float)
+    done = np.diff(past.done(edges)).reshape(days, slots).astype(float)
+    queued = past.waiting(edges) > 0
+    busy = (queued[:-1] & queued[1:]).reshape(days, slots)
+    overall = done[busy].mean() if busy.any() else done.mean()
+    times = busy.sum(axis=0)
+    usual = np.where(times > 0, (done * busy).sum(axis=0) / np.maximum(times, 1), overall)
+    capacity = np.where(busy, done, np.maximum(done, usual))
+    ahead = -(-BINS // slots)
+    if days >= 14:
+        week = rng.integers(0, days // 7, (PATHS, ahead))
+        source = week * 7 + np.arange(ahead) % 7
+    else:
+        source = rng.integers(0, days, (PATHS, ahead))
+    return arrivals[source].reshape(PATHS, -1), capacity[source].reshape(PATHS, -1)

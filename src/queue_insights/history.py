@@ -23,6 +23,11 @@ def moment(now: pd.Timestamp) -> float:
     return given.timestamp()
 
 
+def clock(at: float) -> pd.Timestamp:
+    """The time (UTC) at Unix seconds, to the microsecond."""
+    return pd.Timestamp(at, unit="s", tz="UTC").round("us")
+
+
 def seconds(times: pd.Series, name: str) -> Floats:
     """Unix seconds of tz-aware ``times`` in any zone or mix of zones; NaN for NaT.
 
@@ -51,10 +56,9 @@ class History:
         self.arrivals = np.sort(arrivals)
         self.completions = np.sort(completions)
         self.carried = carried
-        firsts = [curve[0] for curve in (self.arrivals, self.completions) if len(curve)]
-        lasts = [curve[-1] for curve in (self.arrivals, self.completions) if len(curve)]
-        self.first = float(min(firsts)) if firsts else np.nan
-        self.last = float(max(lasts)) if lasts else np.nan
+        both = np.concatenate([arrivals, completions])
+        self.first = float(both.min()) if len(both) else np.nan
+        self.last = float(both.max()) if len(both) else np.nan
 
     def done(self, at: Floats) -> Ints:
         """Completions up to and including each moment."""

@@ -136,12 +136,12 @@ class Dashboards(_Model):
 
 
 class Step(_Model):
-    """One task, due while a track stands at ``stage``."""
+    """One task, due while a track stands at ``stage``; the limits are the pipeline's if not set."""
 
     stage: Name
     task: Name
-    stuck_after: Duration
-    max_attempts: Attempts
+    stuck_after: Duration = timedelta(minutes=30)
+    max_attempts: Attempts = 3
 
 
 class Pipeline(_Model):
@@ -156,18 +156,6 @@ class Pipeline(_Model):
     stuck_after: Duration = timedelta(minutes=30)
     max_attempts: Attempts = 3
     steps: tuple[Step, ...]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _steps_inherit(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or not isinstance(data.get("steps"), Sequence):
-            return data
-        defaults = {
-            key: data.get(key, cls.model_fields[key].default)
-            for key in ("stuck_after", "max_attempts")
-        }
-        steps = [{**defaults, **s} if isinstance(s, dict) else s for s in data["steps"]]
-        return {**data, "steps": steps}
 
     @field_validator("stages")
     @classmethod
@@ -201,9 +189,13 @@ class Pipeline(_Model):
                 )
         if problems:
             raise ValueError("\n".join(problems))
-        order = {stage: i for i, stage in enumerate(self.stages)}
-        steps = tuple(sorted(self.steps, key=lambda s: order[s.stage]))
-        object.__setattr__(self, "steps", steps)
+        limits = {"stuck_after": self.stuck_after, "max_attempts": self.max_attempts}
+        steps = [
+            step.model_copy(update=limits | step.model_dump(exclude_unset=True))
+            for step in self.steps
+        ]
+        steps.sort(key=lambda step: self.stages.index(step.stage))
+        object.__setattr__(self, "steps", tuple(steps))
         return self
 
     @property
@@ -297,19 +289,15 @@ def load(pipeline: str | Path = DEFAULT) -> Pipeline:
                 f"unknown pipeline {str(pipeline)!r}: shipped are {', '.join(names)}; "
                 f"a file is named by its path, such as ./{pipeline}.yaml{nearest(pipeline, names)}"
             )
-    data = read_yaml(path)
     try:
-        return Pipeline.model_validate(data)
+        return Pipeline.model_validate(read_yaml(path))
     except ValidationError as error:
-        problems = "\n".join(f"{path}: {line}" for line in _problems(error, data))
+        problems = "\n".join(f"{path}: {line}" for line in _problems(error))
         raise InputError(problems) from error
 
 
-def _problems(error: ValidationError, data: dict[str, Any]) -> Iterable[str]:
+def _problems(error: ValidationError) -> Iterable[str]:
     for problem in error.errors():
-        match problem["loc"]:
-            case ("steps", int(i), str(key)) if key in data and key not in data["steps"][i]:
-                continue  # inherited: reported once, where it stands in the file
         where = ""
         for part in problem["loc"]:
             name = part if str(part).isprintable() else repr(part)

@@ -22,6 +22,7 @@ from queue_insights.states import (
     STATES,
     WAITING,
     history,
+    integer,
     orphaned,
     standing,
     standing_anywhere,
@@ -81,7 +82,7 @@ def explain(connection: sa.Connection, query: Query) -> dict[str, Any]:
 def backlog(schema: Schema) -> Query:
     """Per step: tracks, the ten states, eligible, waiting, visible, oldest waiting age."""
     step = steps(schema)
-    at_step = standing_anywhere(schema, step).subquery("standing")
+    at_step = standing_anywhere(schema).subquery("standing")
     oldest = sa.func.min(at_step.c.arrived_at).filter(
         at_step.c.state.in_(WAITING), sa.func.isfinite(at_step.c.arrived_at)
     )
@@ -92,7 +93,7 @@ def backlog(schema: Schema) -> Query:
             *(_in(at_step, [name]).label(name) for name in STATES),
             _in(at_step, ELIGIBLE).label("eligible"),
             _in(at_step, WAITING).label("waiting"),
-            _seconds(sa.func.now() - oldest).label("oldest"),
+            seconds(sa.func.now() - oldest).label("oldest"),
         )
         .group_by(at_step.c.position)
         .subquery("tracks")
@@ -115,7 +116,7 @@ def backlog(schema: Schema) -> Query:
 def audit(schema: Schema, sources: bool = False) -> Query:
     """Per step: what is eligible, what dashboards can see of it, and a verdict."""
     step = steps(schema)
-    at_step = standing_anywhere(schema, step).subquery("standing")
+    at_step = standing_anywhere(schema).subquery("standing")
     tracks = (
         sa.select(
             at_step.c.position,
@@ -173,7 +174,6 @@ def tasks(
 
 def orphans(schema: Schema, task: str | None = None, limit: int | None = None) -> Query:
     """Pending and failed rows whose track is not at their task's stage."""
-
     found = [
         _track_columns(schema, orphaned(schema, step, schema.row_keys).subquery("orphan"))
         for step in schema.pipeline.select(task)
@@ -186,8 +186,7 @@ def track(schema: Schema, id: str) -> Query:
     steps = []
     for position, step in enumerate([*schema.pipeline.steps, None]):
         had = history(schema, id, step, schema.row_keys).subquery("history")
-        place: sa.Label[int] = sa.literal_column(str(position)).label("position")
-        steps.append(_track_columns(schema, had).add_columns(place))
+        steps.append(_track_columns(schema, had).add_columns(integer(position).label("position")))
     found = sa.union_all(*steps).subquery("found")
     shown = [column for column in found.c if column.name != "position"]
     return sa.select(*shown).order_by(found.c.position, found.c.arrived_at)
@@ -213,7 +212,7 @@ def _or_zero(counted: sa.ColumnElement[Any]) -> sa.Label[int]:
     return count(sa.func.coalesce(counted, 0)).label(counted.key)
 
 
-def _seconds(interval: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
+def seconds(interval: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
     return sa.cast(sa.extract("epoch", interval), sa.Double())
 
 
@@ -227,11 +226,7 @@ def _rows(schema: Schema, statuses: Sequence[str] = ("pending",)) -> sa.Subquery
             sa.func.count().filter(row.c.status == "pending").label("visible"),
             sa.func.count().label("all"),
         )
-        .where(
-            schema.ours(row),
-            row.c.task_type.in_(schema.pipeline.tasks_due),
-            row.c.status.in_(statuses),
-        )
+        .where(schema.of_steps(row), row.c.status.in_(statuses))
         .group_by(row.c.task_type)
         .subquery("rows")
     )

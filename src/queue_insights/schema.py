@@ -1,11 +1,10 @@
 """The pipeline's tables as they are in the database at hand: columns, variant, dashboards."""
 
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from pydantic import BaseModel
 from sqlalchemy.dialects import postgresql
 
 from queue_insights.errors import InputError
@@ -15,10 +14,6 @@ Variant = Literal["a", "b"]
 
 _SUBJECT_ROLES = ("subject_type", "subject_id")
 _TIMES = ("last_attempt_at", "next_retry_at", "created_at", "updated_at", "completed_at")
-_DASHBOARD_COLUMNS = {
-    "task_summary": ("task_type", "status", "count"),
-    "audio_progress": ("pending",),
-}
 # CHECK (stage IN (...)) of one column, as Postgres prints it: the only stages a track can have.
 _STAGE_CHECKS = sa.text("""
     SELECT pg_get_constraintdef(c.oid)
@@ -27,10 +22,7 @@ _STAGE_CHECKS = sa.text("""
       AND cardinality(c.conkey) = 1 AND a.attname = :column
       AND pg_get_constraintdef(c.oid) ~ '^CHECK \\(\\(.* = ANY \\(ARRAY\\[.*\\]\\)\\)\\)$'
 """)
-_LITERALS = sa.text(
-    "SELECT replace(m[1], '''''', '''') "
-    "FROM regexp_matches(:definition, '''((?:[^'']|'''')*)''', 'g') AS m"
-)
+_LITERAL = re.compile(r"'((?:[^']|'')*)'")
 
 
 # Of the connection's own dialect, quoted names have each % twice: fit for its statements only.
@@ -59,6 +51,10 @@ class Schema:
         if self.variant == "a":
             return sa.true()
         return tasks.c.subject_type == self.pipeline.tasks.subject
+
+    def of_steps(self, tasks: sa.FromClause) -> sa.ColumnElement[bool]:
+        """True for those of ``ours`` that are of one of the pipeline's steps."""
+        return sa.and_(self.ours(tasks), tasks.c.task_type.in_(self.pipeline.tasks_due))
 
     def owner(self, tasks: sa.FromClause) -> sa.ColumnElement[str]:
         """The id of the track that a row of *tasks* is about, as the unique key has it."""
@@ -95,8 +91,8 @@ def reflect(connection: sa.Connection, pipeline: Pipeline) -> Schema:
     Raises InputError naming the pipeline's key, what was found, and the nearest name that exists.
     """
     inspector = sa.inspect(connection)
-    tracks = _table(inspector, pipeline.tracks, "tracks", pipeline, optional=())
-    tasks = _table(inspector, pipeline.tasks, "tasks", pipeline, optional=_SUBJECT_ROLES)
+    tracks = _table(inspector, pipeline, "tracks")
+    tasks = _table(inspector, pipeline, "tasks")
     for role in _TIMES:
         column = tasks.c[role]
         if not getattr(column.type, "timezone", False):
@@ -104,19 +100,22 @@ def reflect(connection: sa.Connection, pipeline: Pipeline) -> Schema:
                 f"pipeline {pipeline.name!r}: tasks.{role}: column {column.name!r} of "
                 f"{tasks.fullname} is {column.type}, expected timestamp with time zone"
             )
-    _check_stages(connection, pipeline, tracks)
+    allowed = allowed_stages(connection, tracks)
+    for step in pipeline.steps:
+        if allowed is not None and step.stage not in allowed:
+            raise InputError(
+                f"pipeline {pipeline.name!r}: steps: the table {tracks.fullname} allows no "
+                f"stage {step.stage!r}, expected one of {', '.join(allowed)}"
+                f"{nearest(step.stage, allowed)}"
+            )
     variant = _variant(inspector, pipeline, tasks)
     return Schema(pipeline, tracks, tasks, variant, _dashboards(inspector, pipeline))
 
 
 def _table(
-    inspector: sa.Inspector,
-    columns: BaseModel,
-    where: str,
-    pipeline: Pipeline,
-    optional: Iterable[str],
+    inspector: sa.Inspector, pipeline: Pipeline, where: Literal["tracks", "tasks"]
 ) -> sa.Table:
-    roles = dict(columns)
+    roles: dict[str, str] = dict(getattr(pipeline, where))
     schema, name = split_table(roles.pop("table"))
     roles.pop("subject", None)
     try:
@@ -129,7 +128,7 @@ def _table(
             f"{nearest(name, tables)}; check the file, the database name and search_path"
         ) from None
     for role, column in roles.items():
-        if column not in found and role not in optional:
+        if column not in found and role not in _SUBJECT_ROLES:
             raise InputError(
                 f"pipeline {pipeline.name!r}: {where}.{role}: table {name!r} has no column "
                 f"{column!r}{nearest(column, found)}; it has {', '.join(found)}"
@@ -151,21 +150,10 @@ def allowed_stages(connection: sa.Connection, tracks: sa.Table) -> list[str] | N
     """The stages that the table's CHECKs leave to a track; None where there is no such CHECK."""
     parameters = {"table": quoted(tracks), "column": tracks.c.stage.name}
     lists = [
-        connection.scalars(_LITERALS, {"definition": definition}).all()
-        for definition in connection.scalars(_STAGE_CHECKS, parameters).all()
+        [stage.replace("''", "'") for stage in _LITERAL.findall(definition)]
+        for definition in connection.scalars(_STAGE_CHECKS, parameters)
     ]
     return [stage for stage in lists[0] if all(stage in each for each in lists)] if lists else None
-
-
-def _check_stages(connection: sa.Connection, pipeline: Pipeline, tracks: sa.Table) -> None:
-    allowed = allowed_stages(connection, tracks)
-    for step in pipeline.steps:
-        if allowed is not None and step.stage not in allowed:
-            raise InputError(
-                f"pipeline {pipeline.name!r}: steps: the table {tracks.fullname} allows no "
-                f"stage {step.stage!r}, expected one of {', '.join(allowed)}"
-                f"{nearest(step.stage, allowed)}"
-            )
 
 
 def _variant(inspector: sa.Inspector, pipeline: Pipeline, tasks: sa.Table) -> Variant:
@@ -189,6 +177,10 @@ def _variant(inspector: sa.Inspector, pipeline: Pipeline, tasks: sa.Table) -> Va
 
 
 def _dashboards(inspector: sa.Inspector, pipeline: Pipeline) -> dict[str, sa.Table]:
+    needed = {
+        "task_summary": {"task_type", "status", "count"},
+        "audio_progress": {pipeline.tracks.id, "pending"},
+    }
     views = {}
     for role, name in dict(pipeline.dashboards).items():
         schema, view = split_table(name)
@@ -196,9 +188,6 @@ def _dashboards(inspector: sa.Inspector, pipeline: Pipeline) -> dict[str, sa.Tab
             found = [c["name"] for c in inspector.get_columns(view, schema)]
         except sa.exc.NoSuchTableError:
             continue
-        needed = _DASHBOARD_COLUMNS[role]
-        if role == "audio_progress":
-            needed = (pipeline.tracks.id, *needed)
-        if set(needed) <= set(found):
+        if needed[role] <= set(found):
             views[role] = sa.Table(view, sa.MetaData(), *map(sa.Column, found), schema=schema)
     return views

@@ -4,8 +4,10 @@
 row (if any), its state, and its arrival. DESIGN section 3 is the source of each condition.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
+from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -49,12 +51,15 @@ def interval(length: timedelta) -> sa.ColumnElement[timedelta]:
     return sa.func.make_interval(whole, length.total_seconds(), type_=sa.Interval())
 
 
-def state(row: sa.FromClause, step: Step) -> sa.ColumnElement[str]:
-    """The state of a track at *step*'s stage, whose task row (all null for none) is *row*."""
-    return _state(row, interval(step.stuck_after))
+def integer(n: int) -> sa.ColumnElement[int]:
+    """*n* written out: what the planner is to know, and what is no parameter."""
+    return sa.literal_column(str(n), sa.Integer)
 
 
-def _state(row: sa.FromClause, stuck_after: sa.ColumnElement[timedelta]) -> sa.ColumnElement[str]:
+def state(row: sa.FromClause, step: Step | sa.CTE) -> sa.ColumnElement[str]:
+    """The state of a track at the stage of *step* (one, or the table of ``steps``), whose task row
+    (all null for none) is *row*."""
+    stuck_after = interval(step.stuck_after) if isinstance(step, Step) else step.c.stuck_after
     now = sa.func.now()
     is_open = row.c.status.in_(OPEN)
     # A null attempts or max_attempts makes this null, and the row exhausted: no worker selects it.
@@ -90,26 +95,21 @@ def _task_row(
     return (
         sa.select(*(tasks.c[key] for key in dict.fromkeys((*_NEEDED, *keys))))
         .where(schema.of_track(tasks, tracks), tasks.c.task_type == task)
-        .offset(sa.literal_column("0"))
+        .offset(integer(0))
         .lateral("task_row")
     )
 
 
 def arrival(
-    schema: Schema, tracks: sa.FromClause, row: sa.FromClause, step: Step
-) -> sa.ColumnElement[object]:
-    """When the track came to *step*: the previous step's completion, else the row's creation,
-    else the track's last update."""
-    previous = [sa.literal(task) for task in schema.pipeline.previous(step)]
-    return _arrival(schema, tracks, row, previous)
-
-
-def _arrival(
-    schema: Schema,
-    tracks: sa.FromClause,
-    row: sa.FromClause,
-    previous: Sequence[sa.ColumnElement[str]],
-) -> sa.ColumnElement[object]:
+    schema: Schema, tracks: sa.FromClause, row: sa.FromClause, step: Step | sa.CTE
+) -> sa.ColumnElement[Any]:
+    """When the track came to *step*, as ``state`` takes it: the previous step's completion, else
+    the row's creation, else the track's last update."""
+    previous: list[sa.ColumnElement[str]]
+    if isinstance(step, Step):
+        previous = [sa.literal(task) for task in schema.pipeline.previous(step)]
+    else:
+        previous = [column for column in step.c if column.key.startswith("previous_")]
     fallback = sa.func.coalesce(row.c.created_at, tracks.c.updated_at)
     if not previous:
         return fallback
@@ -122,28 +122,69 @@ def _arrival(
     return sa.func.coalesce(completed, fallback)
 
 
+def _listed(
+    tracks: sa.FromClause,
+    row: sa.FromClause,
+    row_keys: Iterable[str],
+    **columns: sa.ColumnElement[Any],
+) -> sa.Select[Any]:
+    """track_id, title and stage of *tracks* (but for what *columns* says), *columns*, and the
+    *row*'s columns that *row_keys* names, each as ``row_KEY``."""
+    of_track = {"track_id": tracks.c.id, "title": tracks.c.title, "stage": tracks.c.stage}
+    named = of_track | columns | {f"row_{key}": row.c[key] for key in row_keys}
+    return sa.select(*(column.label(name) for name, column in named.items()))
+
+
 def standing(
-    schema: Schema, step: Step, row_keys: Iterable[str] = ()
-) -> sa.Select[tuple[object, ...]]:
+    schema: Schema, step: Step, row_keys: Iterable[str] = (), whole: bool = False
+) -> sa.Select[Any]:
     """The tracks at *step*'s stage: track_id, title, stage, task_type, state, arrived_at, and
-    those of the task row's columns that *row_keys* names, each as ``row_KEY``."""
-    tracks = schema.tracks.alias("track")
-    row = _task_row(schema, tracks, step.task, row_keys)
+    those of the task row's columns that *row_keys* names, each as ``row_KEY``.
+
+    With *whole*, Postgres may join whole tables for it: several times as fast where much of them
+    is wanted, but no longer sure to cost as the backlog does.
+    """
+    tracks: sa.FromClause = schema.tracks.alias("track")
+    row: sa.FromClause = schema.tasks.alias("task_row")
+    arrived_at: sa.ColumnElement[Any]
+    previous = schema.pipeline.previous(step)
+    if whole and len(previous) == 1:
+        tracks = _tracks_led(schema, step, *previous)
+        own = sa.and_(schema.of_track(row, tracks), row.c.task_type == step.task)
+        arrived_at = sa.func.coalesce(tracks.c.led_at, row.c.created_at, tracks.c.updated_at)
+    else:
+        row, own = _task_row(schema, tracks, step.task, row_keys), sa.true()
+        arrived_at = arrival(schema, tracks, row, step)
+    found = _listed(
+        tracks,
+        row,
+        row_keys,
+        task_type=sa.literal(step.task),
+        state=state(row, step),
+        arrived_at=arrived_at,
+    )
+    joined = tracks.join(row, own, isouter=True)
+    return found.select_from(joined).where(tracks.c.stage == step.stage)
+
+
+def _tracks_led(schema: Schema, step: Step, previous: str) -> sa.FromClause:
+    """The tracks at *step*'s stage, and when their task *previous* was completed (led_at).
+
+    OFFSET 0: the planner takes few of them to be in any one state, and would look the rest up.
+    """
+    tracks, before = schema.tracks.alias("track"), schema.tasks.alias("before")
+    led = sa.and_(schema.of_track(before, tracks), before.c.task_type == previous)
+    columns = [tracks.c[key].label(key) for key in ("id", "title", "stage", "updated_at")]
     return (
-        sa.select(
-            tracks.c.id.label("track_id"),
-            tracks.c.title.label("title"),
-            tracks.c.stage.label("stage"),
-            sa.literal(step.task).label("task_type"),
-            state(row, step).label("state"),
-            arrival(schema, tracks, row, step).label("arrived_at"),
-            *(row.c[key].label(f"row_{key}") for key in row_keys),
-        )
-        .select_from(tracks.join(row, sa.true(), isouter=True))
+        sa.select(*columns, before.c.completed_at.label("led_at"))
+        .select_from(tracks.join(before, led, isouter=True))
         .where(tracks.c.stage == step.stage)
+        .offset(integer(0))
+        .subquery("track")
     )
 
 
+@lru_cache(maxsize=16)  # one object: a statement can have it in several places
 def steps(schema: Schema) -> sa.CTE:
     """The steps as a table: position, stage, task_type, stuck_after, and previous_0 and so on, as
     many as tasks lead to one stage (an array instead would hide their number from the planner)."""
@@ -169,31 +210,25 @@ def steps(schema: Schema) -> sa.CTE:
     )
 
 
-def standing_anywhere(
-    schema: Schema, step: sa.CTE, row_keys: Iterable[str] = ()
-) -> sa.Select[tuple[object, ...]]:
-    """The tracks at any step's stage, once for each task that is due there: position (of the
-    *step*), state, arrived_at, and ``row_KEY`` as ``standing`` has it.
+def standing_anywhere(schema: Schema, row_keys: Iterable[str] = ()) -> sa.Select[Any]:
+    """The tracks at any step's stage, once for each task that is due there: position (in
+    ``steps``), state, arrived_at, and ``row_KEY`` as ``standing`` has it.
 
     OFFSET 0 has these computed as a track is read, while its rows are still at hand.
     """
-    tracks = schema.tracks.alias("track")
+    step, tracks = steps(schema), schema.tracks.alias("track")
     row = _task_row(schema, tracks, step.c.task_type, row_keys)
-    previous = [column for column in step.c if column.key.startswith("previous_")]
     at_steps = tracks.c.stage.in_([s.stage for s in schema.pipeline.steps])  # for partial indexes
+    at_step = step.join(tracks, sa.and_(tracks.c.stage == step.c.stage, at_steps))
     return (
         sa.select(
             step.c.position,
-            _state(row, step.c.stuck_after).label("state"),
-            _arrival(schema, tracks, row, previous).label("arrived_at"),
+            state(row, step).label("state"),
+            arrival(schema, tracks, row, step).label("arrived_at"),
             *(row.c[key].label(f"row_{key}") for key in row_keys),
         )
-        .select_from(
-            step.join(tracks, sa.and_(tracks.c.stage == step.c.stage, at_steps)).join(
-                row, sa.true(), isouter=True
-            )
-        )
-        .offset(sa.literal_column("0"))
+        .select_from(at_step.join(row, sa.true(), isouter=True))
+        .offset(integer(0))
     )
 
 
@@ -209,52 +244,42 @@ def is_orphan(
     )
 
 
+def orphaned(schema: Schema, step: Step, row_keys: Iterable[str] = ()) -> sa.Select[Any]:
+    """The orphans of *step*, with the columns of ``standing`` but for state."""
+    row, tracks = schema.tasks.alias("task"), schema.tracks.alias("track")
+    found = _listed(
+        tracks,
+        row,
+        row_keys,
+        track_id=row.c.track_id,
+        task_type=sa.literal(step.task),
+        arrived_at=arrival(schema, tracks, row, step),
+    )
+    joined = row.outerjoin(tracks, schema.of_track(row, tracks))
+    return found.select_from(joined).where(is_orphan(schema, row, step, tracks.c.stage))
+
+
 def history(
     schema: Schema, track: str, step: Step | None, row_keys: Iterable[str] = ()
-) -> sa.Select[tuple[object, ...]]:
+) -> sa.Select[Any]:
     """What one track has of *step*: its task row, or its place there without one; for None, its
     rows of tasks that the pipeline does not have. The columns are those of ``standing``, state
     null where the track stands elsewhere."""
     row, tracks = schema.tasks.alias("task"), schema.tracks.alias("track")
+    columns: dict[str, sa.ColumnElement[Any]]
     if step is None:
         stands_here: sa.ColumnElement[bool] = sa.false()
         of_step: sa.ColumnElement[bool] = row.c.task_type.not_in(schema.pipeline.tasks_due)
-        now: sa.ColumnElement[str] = sa.cast(sa.null(), sa.Text())
-        arrived_at: sa.ColumnElement[object] = row.c.created_at
+        no_state = sa.cast(sa.null(), sa.Text())
+        columns = {"task_type": row.c.task_type, "state": no_state, "arrived_at": row.c.created_at}
     else:
         stands_here = tracks.c.stage == step.stage
         of_step = row.c.task_type == step.task
-        now = sa.case((stands_here, state(row, step)))
-        arrived_at = arrival(schema, tracks, row, step)
-    return (
-        sa.select(
-            tracks.c.id.label("track_id"),
-            tracks.c.title.label("title"),
-            tracks.c.stage.label("stage"),
-            (row.c.task_type if step is None else sa.literal(step.task)).label("task_type"),
-            now.label("state"),
-            arrived_at.label("arrived_at"),
-            *(row.c[key].label(f"row_{key}") for key in row_keys),
-        )
-        .select_from(tracks.outerjoin(row, sa.and_(schema.of_track(row, tracks), of_step)))
-        .where(tracks.c.id == track, sa.or_(stands_here, row.c.id.is_not(None)))
-    )
-
-
-def orphaned(
-    schema: Schema, step: Step, row_keys: Iterable[str] = ()
-) -> sa.Select[tuple[object, ...]]:
-    """The orphans of *step*, with the columns of ``standing`` but for state."""
-    row, tracks = schema.tasks.alias("task"), schema.tracks.alias("track")
-    return (
-        sa.select(
-            row.c.track_id.label("track_id"),
-            tracks.c.title.label("title"),
-            tracks.c.stage.label("stage"),
-            sa.literal(step.task).label("task_type"),
-            arrival(schema, tracks, row, step).label("arrived_at"),
-            *(row.c[key].label(f"row_{key}") for key in row_keys),
-        )
-        .select_from(row.outerjoin(tracks, schema.of_track(row, tracks)))
-        .where(is_orphan(schema, row, step, tracks.c.stage))
-    )
+        columns = {
+            "task_type": sa.literal(step.task),
+            "state": sa.case((stands_here, state(row, step))),
+            "arrived_at": arrival(schema, tracks, row, step),
+        }
+    joined = tracks.outerjoin(row, sa.and_(schema.of_track(row, tracks), of_step))
+    there = sa.and_(tracks.c.id == track, sa.or_(stands_here, row.c.id.is_not(None)))
+    return _listed(tracks, row, row_keys, **columns).select_from(joined).where(there)

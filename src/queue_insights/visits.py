@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from queue_insights.buckets import TIME
 from queue_insights.schema import Schema
-from queue_insights.states import standing_anywhere, steps
+from queue_insights.states import integer, standing_anywhere
 
 GONE = ("drifted", "skipped")  # states of tracks that stand at a step with nothing left to do there
 _KEYS = ("status", "created_at", "last_attempt_at", "updated_at", "completed_at")
@@ -23,11 +23,6 @@ Time = sa.ColumnElement[datetime]
 def position(schema: Schema, task_type: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
     """The step of a task, counted from 0 in pipeline order."""
     return sa.case({s.task: i for i, s in enumerate(schema.pipeline.steps)}, value=task_type)
-
-
-def of_steps(schema: Schema, tasks: sa.FromClause) -> sa.ColumnElement[bool]:
-    """True for the rows of *tasks* that are about a track and one of the pipeline's steps."""
-    return sa.and_(schema.ours(tasks), tasks.c.task_type.in_(schema.pipeline.tasks_due))
 
 
 def leads(schema: Schema) -> sa.FromClause:
@@ -66,7 +61,7 @@ def behind(
 def present(schema: Schema) -> sa.Select[Any]:
     """The visits that go on: position, state, arrived_at, taken_at (when the attempt in hand
     began; null where none is)."""
-    track = standing_anywhere(schema, steps(schema), ("last_attempt_at", "updated_at")).subquery()
+    track = standing_anywhere(schema, ("last_attempt_at", "updated_at")).subquery()
     began = sa.func.coalesce(track.c.row_last_attempt_at, track.c.row_updated_at)
     in_hand = track.c.state.in_(["running", "stuck"])
     taken_at = _by_now(sa.func.greatest(track.c.arrived_at, began))
@@ -127,8 +122,7 @@ def _by_now(time: sa.ColumnElement[Any]) -> Time:
 def _explained(schema: Schema, start: Time) -> sa.Select[Any]:
     """Completed rows with, not after it, the completion that led to them (at the first step, their
     creation): nearly all there is."""
-    own, led = _rows(schema, start), _completions(schema, start)
-    same = sa.and_(own.c.id == led.c.id, own.c.position == led.c.position)
+    own, led, same, explained = _pairs(schema, start)
     arrived_at = sa.func.coalesce(led.c.led_at, own.c.created_at)
     return (
         sa.select(
@@ -141,19 +135,22 @@ def _explained(schema: Schema, start: Time) -> sa.Select[Any]:
             own.c.run_ms,
         )
         .select_from(own.join(led, same, isouter=True))
-        .where(
-            own.c.status == "completed", own.c.completed_at >= start, _explains(schema, own, led)
-        )
+        .where(own.c.completed_at >= start, explained)
     )
 
 
-def _explains(schema: Schema, own: sa.FromClause, led: sa.FromClause) -> sa.ColumnElement[bool]:
+def _pairs(
+    schema: Schema, start: Time
+) -> tuple[sa.FromClause, sa.FromClause, sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """The rows, the completions that led to steps, which of these belong together, and which rows
+    they explain."""
+    own, led = _rows(schema, start), _completions(schema, start)
+    same = sa.and_(own.c.id == led.c.id, own.c.position == led.c.position)
     steps = enumerate(schema.pipeline.steps)
     first = own.c.position.in_([i for i, s in steps if not schema.pipeline.previous(s)])
-    return sa.or_(
-        led.c.led_at <= own.c.completed_at,
-        sa.and_(first, own.c.created_at <= own.c.completed_at),
-    )
+    made = sa.and_(first, own.c.created_at <= own.c.completed_at)
+    led_before = led.c.led_at <= own.c.completed_at
+    return own, led, same, sa.and_(own.c.status == "completed", sa.or_(led_before, made))
 
 
 def _unexplained(schema: Schema, start: Time) -> sa.Select[Any]:
@@ -202,7 +199,7 @@ def _looked_up(schema: Schema, pair: sa.FromClause, start: Time) -> sa.FromClaus
     moved = sa.func.coalesce(tracks.c.updated_at, pair.c.updated_at) >= start
     gone = sa.and_(tracks.c.stage.is_distinct_from(due_at), sa.not_(before), moved)
     ended = sa.or_(gone, pair.c.status.in_(["completed", "skipped"]))
-    one = sa.select(sa.literal_column("1").label("one")).subquery("one")
+    one = sa.select(integer(1).label("one")).subquery("one")
     return (
         sa.select(
             sa.case((ended, previous_completion(schema, pair))).label("led_at"),
@@ -213,7 +210,7 @@ def _looked_up(schema: Schema, pair: sa.FromClause, start: Time) -> sa.FromClaus
             sa.case((gone, _moved_at(schema, pair))).label("moved_at"),
         )
         .select_from(one.join(tracks, tracks.c.id == pair.c.id, isouter=True))
-        .offset(sa.literal_column("0"))
+        .offset(integer(0))
         .lateral("look")
     )
 
@@ -236,9 +233,7 @@ def _moved_at(schema: Schema, pair: sa.FromClause) -> Time:
 def _odd_pairs(schema: Schema, start: Time) -> sa.Select[Any]:
     """Every (track, step) with a row that is not ``_explained``, or led to by a completion that no
     row followed: id, position, has_row, led_at, and the row's columns."""
-    own, led = _rows(schema, start), _completions(schema, start)
-    same = sa.and_(own.c.id == led.c.id, own.c.position == led.c.position)
-    explained = sa.and_(own.c.status == "completed", _explains(schema, own, led))
+    own, led, same, explained = _pairs(schema, start)
     return (
         sa.select(
             sa.func.coalesce(own.c.id, led.c.id).label("id"),
@@ -267,7 +262,7 @@ def _rows(schema: Schema, start: Time) -> sa.FromClause:
             *(row.c[key].label(key) for key in _KEYS),
             row.c.processing_duration_ms.label("run_ms"),
         )
-        .where(sa.or_(*wanted), of_steps(schema, row))
+        .where(sa.or_(*wanted), schema.of_steps(row))
         .subquery("own")
     )
 

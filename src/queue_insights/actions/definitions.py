@@ -207,12 +207,14 @@ def condition(
 
 
 def candidates(
-    schema: Schema, action: Action, parameters: Parameters, step: Step
+    schema: Schema, action: Action, parameters: Parameters, step: Step, whole: bool = False
 ) -> sa.Select[Any]:
     """The rows of *step* that *action* takes: ``id`` (of the task row, or of the track where a row
     is to be made), track_id, title, stage, task_type, arrived_at, and ROW_KEYS as ``row_KEY``."""
-    relation = orphaned if action.of_orphans else standing
-    found = relation(schema, step, ROW_KEYS).subquery("found")
+    if action.of_orphans:
+        found = orphaned(schema, step, ROW_KEYS).subquery("found")
+    else:
+        found = standing(schema, step, ROW_KEYS, whole).subquery("found")
     row = {key: found.c[f"row_{key}"] for key in ROW_KEYS}
     identity = found.c.track_id if action.kind == "insert" else row["id"]
     return sa.select(identity.label("id"), *found.c).where(
@@ -220,13 +222,15 @@ def candidates(
     )
 
 
-def selection(schema: Schema, action: Action, parameters: Parameters) -> sa.FromClause:
+def selection(
+    schema: Schema, action: Action, parameters: Parameters, whole: bool = False
+) -> sa.FromClause:
     """All rows that *action* takes, within its limit: ``position`` (of the step among those asked
     for), id, track_id, title, stage, task_type, arrived_at, and status, attempts and max_attempts
     as they are and (``KEY_after``) as they would be."""
     selects = []
     for position, step in enumerate(schema.pipeline.select(parameters.tasks)):
-        found = candidates(schema, action, parameters, step).subquery("candidate")
+        found = candidates(schema, action, parameters, step, whole).subquery("candidate")
         row = {key: found.c[f"row_{key}"] for key in ROW_KEYS}
         after = _ends_as(action, parameters, row, step)
         selects.append(

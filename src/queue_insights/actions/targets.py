@@ -32,7 +32,8 @@ def store(
         .data([(i, s.task, n) for i, (s, n) in enumerate(zip(steps, limits, strict=True))])
         .cte("step")
     )
-    found = selection(queue.schema, action, parameters)
+    # A run takes all of them: the planner may do that in one go.
+    found = selection(queue.schema, action, parameters, whole=True)
     order = (found.c.arrived_at, found.c.track_id)
     number = sa.func.row_number().over(partition_by=found.c.position, order_by=order) - 1
     row = sa.select(
