@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -31,6 +32,9 @@ LONG = ("test_release", "test_kill", "test_live_workers", "test_grants", "test_r
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONG)
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("database")
 
 
 @dataclass
@@ -73,6 +77,21 @@ class Bench:
         return int(row[0])
 
 
+@contextmanager
+def database(server: Url, template: str = "template1") -> Iterator[str]:
+    """The URL of a new database with what is in *template*; dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    names = map(sql.Identifier, (name, template))
+    with psycopg.connect(server("postgres"), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+    try:
+        yield server(name)
+    finally:
+        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        with psycopg.connect(server("postgres"), autocommit=True) as admin:
+            admin.execute(drop)
+
+
 @pytest.fixture(autouse=True)
 def _no_database_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (READ_URL, WRITE_URL, "PGPASSWORD", *LIBPQ):
@@ -111,26 +130,14 @@ def templates(server: Url) -> Iterator[dict[str, str]]:
 @pytest.fixture
 def fresh(server: Url, templates: dict[str, str]) -> Iterator[Callable[[str], Bench]]:
     """Make a Bench of a variant; its database is dropped afterwards."""
-    made: list[tuple[str, Bench]] = []
+    with ExitStack() as ends:
 
-    def make(variant: str) -> Bench:
-        name = f"test_{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(server("postgres"), autocommit=True) as admin:
-            clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-            admin.execute(clone.format(sql.Identifier(name), sql.Identifier(templates[variant])))
-        url = server(name)
-        connection = psycopg.connect(url, autocommit=True)
-        bench = Bench(url, variant, connection, Queue(Database(url), pipeline.load()))
-        made.append((name, bench))
-        return bench
+        def make(variant: str) -> Bench:
+            url = ends.enter_context(database(server, templates[variant]))
+            connection = ends.enter_context(closing(psycopg.connect(url, autocommit=True)))
+            return Bench(url, variant, connection, Queue(Database(url), pipeline.load()))
 
-    yield make
-    with psycopg.connect(server("postgres"), autocommit=True) as admin:
-        for name, bench in made:
-            bench.connection.close()
-            admin.execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-            )
+        yield make
 
 
 @pytest.fixture(params=["a", "b"])

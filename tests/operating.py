@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from conftest import Bench
 from queue_insights import pipeline
-from queue_insights.actions import OperableQueue, apply
+from queue_insights.actions import OperableQueue, apply, targets
 from queue_insights.database import Database
 
 # Every change of a task row, by whom, with the stage that its track had.
@@ -30,7 +31,8 @@ RECORD = """
     CREATE TRIGGER record AFTER INSERT OR UPDATE OR DELETE ON audio_tasks
         FOR EACH ROW EXECUTE FUNCTION record();
 """
-# A batch waits here while as many batches of the run as `allowed` are in the ledger.
+# A batch waits here while as many batches of the run as `allowed` are in the ledger. It sleeps: on
+# a lock it would wait no longer than the run's lock_timeout.
 GATE = """
     CREATE TABLE gate (allowed bigint);
     INSERT INTO gate VALUES (0);
@@ -47,6 +49,13 @@ GATE = """
 
 
 apply.REST = 0.0  # most tests have nobody else at their tables
+
+
+def small_batches(patch: pytest.MonkeyPatch, chunk: int, first: int, largest: int) -> None:
+    """Runs take *chunk* rows at a time, in a batch *first* times at first and *largest* at most."""
+    patch.setattr(targets, "CHUNK", chunk)
+    patch.setattr(apply, "FIRST", first)
+    patch.setattr(apply, "LARGEST", largest)
 
 
 def operable(

@@ -1,11 +1,12 @@
-"""Runs in processes of their own, forked from this warm one, to stop, freeze and kill."""
+"""Runs in processes of their own, forked from this warm one, to stop, freeze and kill; waiting."""
 
 import contextlib
 import json
 import os
+import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ class Process:
 
     pid: int
     answers: int
-    ended: bool = False
+    reaped: bool = False
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -39,15 +40,16 @@ class Process:
         self.send(signal.SIGKILL)
         self.result()
 
-    def has_ended(self) -> bool:
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it does; returns as soon as it has."""
+        return bool(select.select([self.answers], [], [], seconds)[0])
 
     def result(self) -> dict[str, Any]:
         """{"value": ...} or {"error": class, "text": ...}; {} if it was killed."""
         with os.fdopen(self.answers) as pipe:
             answer = pipe.read()
         os.waitpid(self.pid, 0)
-        self.ended = True
+        self.reaped = True
         found: dict[str, Any] = json.loads(answer) if answer else {}
         return found
 
@@ -84,16 +86,35 @@ def children() -> Iterator[Callable[[Callable[[], Any]], Process]]:
         yield start
     finally:
         for process in started:
-            if not process.ended:
+            if not process.reaped:
                 process.kill()
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Return once *condition* holds."""
-    deadline = time.monotonic() + PATIENCE
+def first_end(processes: Sequence[Process]) -> None:
+    """Return once one of them has ended."""
+    pipes = [process.answers for process in processes]
+    assert select.select(pipes, [], [], PATIENCE)[0], f"waited {PATIENCE} s for the first to end"
+
+
+def ended(pid: int, within: float) -> bool:
+    """Whether the process, whosever child it is, does; returns as soon as it has."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], within)[0])
+    finally:
+        os.close(process)
+
+
+def until(condition: Callable[[], object], what: str = "it", seconds: float = PATIENCE) -> None:
+    """Return once *condition* holds: for what tells nobody that it has come to pass, such as the
+    state of a server. Where there is an event (an end, a line, a pipe), wait for that instead."""
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.002)
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.005)
 
 
 class Gate:
@@ -113,5 +134,6 @@ class Gate:
             lambda: self.bench.sql(
                 "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' "
                 "AND datname = current_database()"
-            )
+            ),
+            "a batch at the gate",
         )

@@ -5,16 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import sql
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+
+from conftest import database
 
 ROOT = Path(__file__).parents[1]
 TITLES = [
@@ -37,16 +37,10 @@ def incident(
     server: Callable[[str], str], templates: dict[str, str], variant: str = "a"
 ) -> Iterator[str]:
     """The URL of a database with the incident in it; dropped afterwards."""
-    name = f"report_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server("postgres"), autocommit=True) as admin:
-        clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        admin.execute(clone.format(sql.Identifier(name), sql.Identifier(templates[variant])))
-        try:
-            with psycopg.connect(server(name)) as connection:
-                _fill(connection, variant)
-            yield server(name)
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with database(server, templates[variant]) as url:
+        with psycopg.connect(url) as connection:
+            _fill(connection, variant)
+        yield url
 
 
 def _fill(connection: psycopg.Connection, variant: str) -> None:

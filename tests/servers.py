@@ -90,7 +90,7 @@ def running(programs: Path, data: Path, settings: Mapping[str, str] = SETTINGS) 
             return False
 
         try:
-            until(answers)
+            until(answers, "the server to answer")
             yield url
         finally:
             server.terminate()  # a smart shutdown would wait for our own pools

@@ -18,10 +18,10 @@ from operating import (
     operable,
     pending,
     rows,
+    small_batches,
     status,
     video,
 )
-from queue_insights.actions import apply, targets
 
 LONG_AGO = sql.SQL("now() - interval '5 hours'")
 STUCK = {"attempts": 1, "last_attempt_at": LONG_AGO}
@@ -74,9 +74,7 @@ def test_backfilled_rows_are_as_the_application_makes_them_but_for_their_creatio
 def test_backfill_keeps_arrival_across_batches_steps_and_ties(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(targets, "CHUNK", 3)
-    for name, size in (("FIRST", 1), ("LARGEST", 2)):
-        monkeypatch.setattr(apply, name, size)
+    small_batches(monkeypatch, chunk=3, first=1, largest=2)
     many(bench, "audio_ready", 40)
     many(bench, "aligned", 30, prefix="later")
     # Half of them arrived by completing the step before, at times of their own; some together.

@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
@@ -21,8 +20,8 @@ import pandas as pd
 import psycopg
 import pytest
 from papermill.cli import papermill
-from psycopg import sql
 
+from conftest import database
 from queue_insights import connect, demo, show, summary
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
@@ -103,9 +102,31 @@ def test_only_actions_and_migrations_open_a_transaction_that_writes() -> None:
     assert appliers == {"trigger", "views", "options"}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_module_is_long(module: str) -> None:
-    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= LONGEST
+@pytest.mark.parametrize("folder", ["src", "tests", "benchmarks"])
+def test_no_module_is_long(folder: str) -> None:
+    lines = {
+        str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines())
+        for file in (ROOT / folder).rglob("*.py")
+    }
+    assert lines
+    assert {name: count for name, count in lines.items() if count > LONGEST} == {}
+
+
+def sleeps(file: Path) -> Iterator[str]:
+    """The function around each mention of sleep in *file*, whosever it is."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr="sleep") | ast.Name(id="sleep") | ast.alias(name="sleep"):
+                around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
+                yield f"{file.stem}.{around[-1].name if around else ''}"
+
+
+def test_no_test_sleeps_to_wait() -> None:
+    """Wait for an event, or by processes.until; a worker's sleep is the work itself."""
+    found = [where for file in sorted((ROOT / "tests").glob("*.py")) for where in sleeps(file)]
+    assert found == ["processes.until", "workers.step"]
 
 
 HEAVY = {"plotly", "papermill", "nbconvert", "IPython", "matplotlib", "pandas.plotting._core"}
@@ -124,23 +145,11 @@ def test_importing_is_light(statement: str) -> None:
     assert done.stdout.split() == []
 
 
-@contextmanager
-def seeded(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
-    """The URL of a database with the demo's incident in it."""
-    name = f"examples_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server("postgres"), autocommit=True) as admin:
-        clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        admin.execute(clone.format(sql.Identifier(name), sql.Identifier(templates["a"])))
-        try:
-            demo.seed(server(name), "a", FEWEST)
-            yield server(name)
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
 @pytest.fixture(scope="module")
 def url(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
-    with seeded(server, templates) as url:
+    """Of a database with the demo's incident in it."""
+    with database(server, templates["a"]) as url:
+        demo.seed(url, "a", FEWEST)
         yield url
 
 
@@ -262,6 +271,6 @@ def test_an_example_in_a_docstring_runs_and_says_what_it_shows(
         everything["queue"] = figures()
     for example in here:
         with redirect_stdout(StringIO()) as printed:
-            exec(compile(example.source, where, "single"), everything)
+            exec(compile(example.source, f"<{where}>", "single"), everything)
         if example.want and not example.options.get(doctest.SKIP):
             assert printed.getvalue() == example.want

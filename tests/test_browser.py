@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import psycopg
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from selenium.common.exceptions import JavascriptException
@@ -14,6 +13,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from conftest import database
 from queue_insights import demo
 from reporting import TITLES, chromium, complaints, incident, queue_insights, requests
 
@@ -62,14 +62,10 @@ def page(browser: Chrome, reports: Path) -> Chrome:
 def forecast(server: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a run of throughput_eta, on a queue with sixty days of history."""
     output = tmp_path_factory.mktemp("forecasts")
-    with psycopg.connect(server("postgres"), autocommit=True) as admin:
-        admin.execute("CREATE DATABASE forecasts")
-        demo.seed(server("forecasts"), "b", 2000)
+    with database(server) as url:
+        demo.seed(url, "b", 2000)
         zone = ("-p", "timezone", "Europe/Berlin")
-        done = queue_insights(
-            *("report", "throughput_eta", *zone, "--output", output), url=server("forecasts")
-        )
-        admin.execute("DROP DATABASE forecasts WITH (FORCE)")
+        done = queue_insights("report", "throughput_eta", *zone, "--output", output, url=url)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.splitlines()[-1])
 

@@ -10,8 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import psycopg
 import pytest
 
 import queue_insights
+from processes import children, ended
 from queue_insights.demo import EmbeddedServer
 from queue_insights.errors import DemoError
 
@@ -39,7 +39,7 @@ def base() -> Iterator[Path]:
     base = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="qi-test-"))
     base.chmod(0o755)
     yield base
-    until(lambda: not left_running(base), "all processes of the test to end")
+    all_gone(base)
     shutil.rmtree(base)
 
 
@@ -61,27 +61,44 @@ def kept_folder() -> Iterator[Path]:
 def used(kept_folder: Path) -> Iterator[Path]:
     """A folder that tests share one after the other, which spares them the initdb."""
     yield kept_folder
-    until(lambda: not left_running(kept_folder), "all processes of the test to end")
+    all_gone(kept_folder)
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.01)
+def programs(folder: Path) -> dict[int, str]:
+    """Keepers and Postgres whose command line names the folder: by pid."""
+    command = ["ps", "-e", "-ww", "-o", "pid=,args="]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {
+        int(line.split()[0]): line
+        for line in listing.splitlines()
+        if str(folder) in line and ("keeper.py" in line or " -D " in line)
+    }
+
+
+def held_locks(folder: Path) -> list[Path]:
+    """What those programs, or children of Postgres, still hold."""
+    locks = [lock for name in ("keeper.lock", "running.lock") for lock in folder.rglob(name)]
+    return [lock for lock in locks if not is_free(lock)]
 
 
 def left_running(folder: Path) -> list[str]:
-    """Keepers and Postgres whose command line names the folder, and the locks they hold."""
-    command = ["ps", "-e", "-ww", "-o", "pid=,args="]
-    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    programs = [
-        line
-        for line in listing.splitlines()
-        if str(folder) in line and ("keeper.py" in line or " -D " in line)
-    ]
-    locks = [lock for name in ("keeper.lock", "running.lock") for lock in folder.rglob(name)]
-    return programs + [str(lock) for lock in locks if not is_free(lock)]
+    return [*programs(folder).values(), *map(str, held_locks(folder))]
+
+
+def all_gone(folder: Path) -> None:
+    """Return once nothing is left running."""
+    while left_running(folder):  # again only if some were replaced by others
+        for pid, program in programs(folder).items():
+            assert ended(pid, within=30), f"waited 30 s for {program}"
+        for lock in held_locks(folder):
+            let_go(lock)
+
+
+def let_go(lock: Path) -> None:
+    """Return once nobody holds it."""
+    with children() as start, lock.open() as file:
+        waiting = start(lambda: fcntl.flock(file, fcntl.LOCK_EX))
+        assert waiting.ends_within(30), f"waited 30 s for {lock}"
 
 
 def is_free(lock: Path) -> bool:
@@ -149,7 +166,7 @@ def test_stops_when_its_last_client_is_killed_and_not_before(used: Path) -> None
     with psycopg.connect(EmbeddedServer(used).url("postgres")) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     end(third)
-    until(lambda: not left_running(used), "the server to stop")
+    all_gone(used)
 
 
 def test_children_of_a_client_do_not_hold_the_server(used: Path) -> None:
@@ -159,7 +176,7 @@ def test_children_of_a_client_do_not_hold_the_server(used: Path) -> None:
         process = client(used, then, start_new_session=True)
         started(process)
         process.wait()
-        until(lambda: not left_running(used), "the server to stop")
+        all_gone(used)
         os.killpg(process.pid, signal.SIGKILL)  # the child lived on, holding nothing
         process.communicate()
 
@@ -199,7 +216,7 @@ def test_starts_again_after_a_kill_with_what_was_committed(used: Path, victims: 
             os.kill(server.keeper_pid, signal.SIGKILL)
         if victims != "keeper":
             os.kill(before, signal.SIGKILL)
-        until(lambda: not left_running(used), "the killed to die and the others to follow")
+        all_gone(used)  # the killed, and the others after them
         server.start()
         assert server.postmaster_pid != before
         assert ask(server, "SELECT count(*) FROM kept") == 1000
@@ -208,7 +225,7 @@ def test_starts_again_after_a_kill_with_what_was_committed(used: Path, victims: 
 def test_a_keeper_that_is_killed_leaves_no_postgres_behind(used: Path) -> None:
     server = EmbeddedServer(used).start()
     os.kill(server.keeper_pid, signal.SIGKILL)
-    until(lambda: not left_running(used), "Postgres to follow its keeper")
+    all_gone(used)
     server.stop()
 
 
@@ -273,7 +290,7 @@ def test_root_and_an_ordinary_user_run_theirs_at_the_same_time(used: Path, folde
         assert started(theirs) != server.postmaster_pid
         assert ask(server, "SELECT 1") == 1
         end(theirs)
-        until(lambda: not left_running(folder), "the user's server to stop")
+        all_gone(folder)
         assert ask(server, "SELECT 1") == 1
         with pytest.raises(DemoError, match="another user's"):
             EmbeddedServer(folder).start()

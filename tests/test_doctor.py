@@ -1,15 +1,8 @@
 """The doctor: each thing that can be wrong is found, and what it says to do mends it."""
 
-import contextlib
-import dataclasses
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -17,32 +10,10 @@ from click.testing import CliRunner
 from psycopg import sql
 
 from conftest import Bench
-from queue_insights import demo, doctor, pipeline
+from examining import examine, fixes, one, remedy
+from queue_insights import doctor
 from queue_insights.cli import main
-from queue_insights.database import READ_URL, TIMEOUT, WRITE_URL, Database, Moment
-from queue_insights.queue import Queue
-
-
-def examine(url: str, write_url: str | None = None) -> list[str]:
-    return list(map(str, doctor.doctor(Queue(Database(url, write_url), pipeline.load()))))
-
-
-def one(lines: list[str], *parts: str) -> str:
-    """The one line that has all of *parts*."""
-    found = [line for line in lines if all(part in line for part in parts)]
-    assert len(found) == 1, (parts, lines)
-    return found[0]
-
-
-def fixes(lines: list[str]) -> list[str]:
-    return [line for line in lines if line.startswith("fix")]
-
-
-def remedy(line: str) -> str:
-    """The statement at the end of a finding."""
-    found = re.search(r"\b(CREATE|REINDEX|GRANT|DROP|ALTER) .*;$", line)
-    assert found, line
-    return found[0]
+from queue_insights.database import READ_URL, TIMEOUT, WRITE_URL
 
 
 @pytest.fixture
@@ -100,106 +71,6 @@ def test_a_least_privileged_reader_has_nothing_to_fix(bench: Bench, reader: str)
     role = "reader_" + bench.connection.info.dbname[5:]
     assert f"privileges: {role} may SELECT from both tables" in one(lines, "privileges: ")
     assert one(lines, "actions: ").startswith("note ")
-
-
-@pytest.mark.parametrize("index", ["tracks_stage_idx", "audio_tasks_task_type_status_idx"])
-def test_a_missing_index_is_made_by_the_statement_given(either: Bench, index: str) -> None:
-    either.sql(f"DROP INDEX {index}")
-    (line,) = fixes(examine(either.url))
-    assert remedy(line).startswith("CREATE INDEX CONCURRENTLY ")
-    assert "WHERE" in remedy(line)
-    either.sql(remedy(line))
-    assert fixes(examine(either.url)) == []
-
-
-def test_a_tracks_table_without_a_key_gets_one(bench: Bench) -> None:
-    bench.sql("ALTER TABLE audio_tasks DROP CONSTRAINT audio_tasks_spotify_track_id_fkey")
-    bench.sql("ALTER TABLE tracks DROP CONSTRAINT tracks_pkey")
-    (line,) = fixes(examine(bench.url))
-    assert remedy(line).startswith("CREATE UNIQUE INDEX CONCURRENTLY ")
-    bench.sql(remedy(line))
-    assert fixes(examine(bench.url)) == []
-
-
-@pytest.mark.parametrize(
-    ("column", "index"),
-    [
-        ("stage", "tracks_stage_idx"),
-        ("task_type", "audio_tasks_task_type_status_idx"),
-        ("spotify_track_id", "tracks_pkey"),
-        ("key", ""),
-    ],
-)
-def test_an_invalid_index_does_not_count_and_is_mended_by_reindexing(
-    either: Bench, column: str, index: str
-) -> None:
-    keys = {"a": "audio_tasks_spotify_track_id_task_type_key", "b": "audio_tasks_subject_task_key"}
-    index = index or keys[either.variant]
-    invalid = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass"
-    either.sql(invalid, index)  # as a failed CREATE INDEX CONCURRENTLY leaves it
-    (line,) = fixes(examine(either.url))
-    assert remedy(line) == f"REINDEX INDEX CONCURRENTLY {index};"
-    either.sql(remedy(line))
-    assert fixes(examine(either.url)) == []
-
-
-@pytest.mark.parametrize(
-    ("definition", "serves"),
-    [
-        ("(stage)", True),
-        ("(stage, created_at DESC)", True),
-        ("(stage) INCLUDE (title)", True),
-        ("(stage) WHERE stage <> 'ready'", True),
-        ("USING hash (stage)", True),
-        ("(title, stage)", False),
-        ("(stage) WHERE stage = 'audio_ready'", False),
-        ("(stage) WHERE stage NOT IN ('ready', 'enhanced')", False),
-        ("(lower(stage))", False),
-    ],
-)
-def test_an_index_counts_where_the_planner_can_search_it(
-    bench: Bench, definition: str, serves: bool
-) -> None:
-    bench.sql("DROP INDEX tracks_stage_idx")
-    bench.sql(f"CREATE INDEX other ON tracks {definition}")
-    assert (fixes(examine(bench.url)) == []) == serves
-
-
-def test_two_indexes_that_only_together_serve_every_step_are_enough(bench: Bench) -> None:
-    bench.sql("DROP INDEX tracks_stage_idx")
-    bench.sql("CREATE INDEX one ON tracks (stage) WHERE stage = 'audio_ready'")
-    bench.sql("CREATE INDEX two ON tracks (stage) WHERE stage <> 'audio_ready'")
-    lines = examine(bench.url)
-    assert fixes(lines) == []
-    assert one(lines, "tracks (stage)").endswith(": one, two")
-
-
-def test_names_in_statements_are_quoted(bench: Bench, tmp_path: Any) -> None:
-    bench.sql("""
-        DROP INDEX tracks_stage_idx;
-        ALTER TABLE tracks RENAME stage TO "st""age; --";
-        ALTER TABLE tracks RENAME TO "Track's 100%";
-        ALTER TABLE audio_tasks RENAME TO "order";
-        CREATE SCHEMA "my schema";
-        ALTER TABLE "Track's 100%" SET SCHEMA "my schema"
-    """)
-    text = (pipeline.resources.folder("params") / "pipelines" / "karaoke.yaml").read_text()
-    text = text.replace("table: tracks ", """table: '"my schema"."Track''s 100%"'""")
-    text = text.replace("stage: stage\n", """stage: 'st"age; --'\n""", 1)
-    text = text.replace("table: audio_tasks", "table: order")
-    (tmp_path / "file.yaml").write_text(text)
-    queue = Queue(Database(bench.url), pipeline.load(tmp_path / "file.yaml"))
-    lines = list(map(str, doctor.doctor(queue)))
-    assert one(lines, "stages: the table allows").startswith("ok ")
-    (line,) = fixes(lines)
-    assert """ON "my schema"."Track's 100%" ("st""age; --")""" in line
-    bench.sql(remedy(line))
-    assert fixes(list(map(str, doctor.doctor(queue)))) == []
-
-
-def test_views_instead_of_tables_are_not_examined_for_indexes(bench: Bench) -> None:
-    bench.sql("ALTER TABLE tracks RENAME TO t; CREATE VIEW tracks AS SELECT * FROM t")
-    assert one(examine(bench.url), "tracks (stage)").startswith("note indexes: ")
 
 
 @pytest.mark.parametrize("table", ["tracks", "audio_tasks"])
@@ -371,75 +242,6 @@ def test_a_server_that_is_too_old_is_to_be_fixed(
     monkeypatch.setattr(doctor, "OLDEST_SUPPORTED", 99)
     (line,) = fixes(examine(bench.url))
     assert "is too old: 99 is the oldest supported" in line
-
-
-@pytest.fixture(scope="module")
-def standby() -> Iterator[str]:
-    """The URL of a replica that has replayed all that its primary wrote."""
-    settings = {"wal_level": "replica", "max_wal_senders": "2"}
-    folders = [tempfile.mkdtemp(prefix="queue-insights-test-", dir="/var/tmp") for _ in range(2)]
-    primary, replica = (demo.EmbeddedServer(folder, settings) for folder in folders)
-    try:
-        for server in (primary, replica):
-            server.start()
-            server.stop()
-        become_replica(replica.data, primary)
-        with primary, replica, psycopg.connect(primary.url("postgres")) as connection:
-            demo.create_schema(connection, "a")
-            connection.commit()
-            row = connection.execute("SELECT pg_current_wal_lsn()").fetchone()
-            with psycopg.connect(replica.url("postgres"), autocommit=True) as other:
-                behind = "SELECT pg_last_wal_replay_lsn() < %s OR pg_last_wal_replay_lsn() IS NULL"
-                while other.execute(behind, row).fetchone() == (True,):
-                    pass
-            yield replica.url("postgres")
-    finally:
-        for folder in folders:
-            shutil.rmtree(folder)
-
-
-def become_replica(data: Path, primary: demo.EmbeddedServer) -> None:
-    """Make *data* a copy of the stopped primary's, that follows it."""
-    owner = data.stat()
-    shutil.rmtree(data)
-    shutil.copytree(primary.data, data)
-    (data / "standby.signal").touch()
-    with (data / "postgresql.auto.conf").open("a") as file:
-        file.write(f"primary_conninfo = '{primary.url('postgres')}'\n")
-    for path in (data, *data.rglob("*")):
-        os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def test_a_standby_is_noted_for_reads_and_no_place_for_actions(standby: str, bench: Bench) -> None:
-    lines = examine(standby)
-    assert re.match(r"note reads: .*, a standby: figures are \d+\.\d s old", lines[0])
-    assert one(lines, "actions: ", "is a standby: name the primary in").startswith("note ")
-    assert fixes(lines) == []
-    assert one(examine(bench.url, standby), "actions: ", "is a standby").startswith("fix ")
-
-
-@pytest.mark.parametrize(("seconds", "level"), [(None, "note"), (299.0, "note"), (301.0, "fix")])
-def test_a_standby_far_behind_is_to_be_fixed(
-    standby: str, monkeypatch: pytest.MonkeyPatch, seconds: float | None, level: str
-) -> None:
-    read: Callable[..., Any] = Database.read
-
-    @contextlib.contextmanager
-    def behind(self: Database, **which: bool) -> Iterator[Moment]:
-        with read(self, **which) as moment:
-            yield dataclasses.replace(moment, replay_lag_seconds=seconds)
-
-    monkeypatch.setattr(Database, "read", behind)
-    line = one(examine(standby), "reads: ")
-    assert line.startswith(level)
-    assert (READ_URL in line) == (level == "fix")
-
-
-def test_reads_from_a_standby_say_so_on_stderr(standby: str) -> None:
-    result = CliRunner(env={READ_URL: standby}).invoke(main, ["backlog", "--format", "json"])
-    assert result.exit_code == 0
-    assert re.fullmatch(r"queue-insights: read from a standby, \d+\.\d s behind\n", result.stderr)
-    assert result.stdout.startswith("[")
 
 
 def test_a_url_that_cannot_be_used_is_an_error_and_no_finding() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import psycopg
 import pytest
 
-from conftest import Bench
+from conftest import Bench, database
 from queue_insights import demo, eta, pipeline
 from queue_insights.database import Database
 from queue_insights.queue import Queue
@@ -43,13 +43,10 @@ COMPLETED = """
 def history(
     request: pytest.FixtureRequest, server: Callable[[str], str]
 ) -> Iterator[tuple[Queue, psycopg.Connection]]:
-    name = f"eta_{request.param}"
-    with psycopg.connect(server("postgres"), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        demo.seed(server(name), request.param, 2000)
-        with psycopg.connect(server(name), autocommit=True) as connection:
-            yield Queue(Database(server(name)), pipeline.load()), connection
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with database(server) as url:
+        demo.seed(url, request.param, 2000)
+        with psycopg.connect(url, autocommit=True) as connection:
+            yield Queue(Database(url), pipeline.load()), connection
 
 
 def test_it_reckons_with_the_arrivals_and_completions_that_the_rows_tell(

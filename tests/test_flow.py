@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pandas as pd
-import psycopg
 import pytest
 
+from conftest import database
 from queue_insights import demo, flow, pipeline, queries
 from queue_insights.database import Database
 from queue_insights.queue import Queue
@@ -16,15 +16,10 @@ STEPS = ["download", "align", "translate", "separate", "segment", "enhance", "cl
 
 
 @pytest.fixture(scope="module", params=["a", "b"])
-def history(
-    request: pytest.FixtureRequest, server: Callable[[str], str], templates: dict[str, str]
-) -> Iterator[Queue]:
-    name = f"history_{request.param}_{templates[request.param][-8:]}"
-    with psycopg.connect(server("postgres"), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        demo.seed(server(name), request.param, 2000)
-        yield Queue(Database(server(name)), pipeline.load())
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def history(request: pytest.FixtureRequest, server: Callable[[str], str]) -> Iterator[Queue]:
+    with database(server) as url:
+        demo.seed(url, request.param, 2000)
+        yield Queue(Database(url), pipeline.load())
 
 
 def fetched(queue: Queue, make: Callable[..., queries.Query], **given: str) -> pd.DataFrame:

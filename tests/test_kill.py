@@ -17,10 +17,10 @@ import psycopg
 import pytest
 
 from conftest import Bench
-from operating import give_rows, ledger_agrees, many, operable, rows, video
-from processes import Process, children
+from operating import give_rows, ledger_agrees, many, operable, rows, small_batches, video
+from processes import Process, children, until
 from queue_insights import demo
-from queue_insights.actions import OperableQueue, apply, targets
+from queue_insights.actions import OperableQueue
 
 KILLS = 30  # in each variant, so 60 in a test run
 ACTIONS = ("backfill", "reset", "requeue", "prune")
@@ -39,9 +39,7 @@ def own_server() -> Iterator[demo.EmbeddedServer]:
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "CHUNK", 5)
-    for name, size in (("FIRST", 1), ("LARGEST", 2)):
-        monkeypatch.setattr(apply, name, size)
+    small_batches(monkeypatch, chunk=5, first=1, largest=2)
 
 
 def database(server: demo.EmbeddedServer, variant: str, template: str = "template1") -> Bench:
@@ -122,10 +120,7 @@ class Ordeal:
 
     def _under_strikes(self, work: Callable[[], str]) -> None:
         process = self.start(work)
-        until = time.monotonic() + random.uniform(0, self.longest)
-        while time.monotonic() < until and not process.has_ended():
-            time.sleep(0.001)
-        if not process.has_ended():
+        if not process.ends_within(random.uniform(0, self.longest)):
             self.strike(process)
             self.strikes += 1
             self.longest *= 1.05
@@ -166,11 +161,12 @@ def test_a_run_outlives_dropped_connections(own_server: demo.EmbeddedServer) -> 
     )
 
     def cut_off(process: Process) -> None:
-        until = time.monotonic() + 10
+        deadline = time.monotonic() + 10
         cut = 0
-        while cut < 5 and not process.has_ended() and time.monotonic() < until:
+        while cut < 5 and time.monotonic() < deadline:
             cut += len(bench.sql(drop))
-            time.sleep(random.uniform(0, 0.05))
+            if process.ends_within(random.uniform(0, 0.05)):
+                break
 
     with children() as start:
         # A run tries a batch again, but not its start; and each batch only so many times.
@@ -200,8 +196,8 @@ def test_a_run_outlives_its_server_restarting_under_it(
     with children() as start:
         process = start(lambda: plan.apply(confirm=plan.token, pause=0.01).state)
         counted = "SELECT count(*) FROM audio_tasks WHERE task_type = 'align'"
-        while bench.sql(counted)[0][0] < 20:
-            assert not process.has_ended()
+        until(lambda: bench.sql(counted)[0][0] >= 20, "the run's first rows")
+        assert not process.ends_within(0)
         bench.connection.close()
         os.kill(own_server.postmaster_pid, how)
         own_server.start()

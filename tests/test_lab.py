@@ -16,6 +16,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from processes import until
 from queue_insights import lab, resources
 from reporting import MISSING, ROOT, chromium, incident, requests
 
@@ -47,7 +48,7 @@ def running_lab(url: str, folder: Path) -> Iterator[str]:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         address = f"http://127.0.0.1:{port}"
-        WebDriverWait(None, PATIENCE).until(lambda _: _answers(address, server))
+        until(lambda: _answers(address, server), "JupyterLab to answer", PATIENCE)
         yield f"{address}/?token=test"
     finally:
         server.terminate()

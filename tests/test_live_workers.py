@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from conftest import Bench
-from operating import RECORD, changes, give_rows, many, operable, rows, video
-from queue_insights.actions import apply, targets
+from operating import RECORD, changes, give_rows, many, operable, rows, small_batches, video
+from processes import until
+from queue_insights.actions import apply
 from workers import STEPS, Worker, crew
 
 # What the application's own way of working can raise beside any action (the README names them).
@@ -24,9 +25,7 @@ STAGES = ("lyrics_acquired", "audio_ready", "aligned", "translated")
 def live(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A queue with work of every kind, and batches small enough to be many."""
     monkeypatch.setattr(apply, "REST", 1.0)
-    monkeypatch.setattr(targets, "CHUNK", 10)
-    for name, size in (("FIRST", 2), ("LARGEST", 10)):
-        monkeypatch.setattr(apply, name, size)
+    small_batches(monkeypatch, chunk=10, first=2, largest=10)
     for stage in STAGES:
         many(bench, stage, 150, prefix=stage)
     stuck = {"attempts": "1", "last_attempt_at": "now() - interval '3 hours'"}
@@ -97,8 +96,8 @@ def test_without_actions_these_workers_meet_no_error(fresh: Callable[[str], Benc
     bench = fresh("b")
     many(bench, "audio_ready", 300)
     with crew(bench.url, "b", 2, stages="audio_ready,aligned") as met:
-        while bench.sql("SELECT count(*) < 100 FROM audio_tasks")[0][0]:
-            pass
+        begun = "SELECT count(*) >= 100 FROM audio_tasks"
+        until(lambda: bench.sql(begun)[0][0], "the workers to begin on a hundred tasks")
     assert [worker["errors"] for worker in met] == [[], []]
 
 

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
-import psycopg
 import pytest
 
-from conftest import Bench
+from conftest import Bench, database
 from queue_insights import demo, pipeline
 from queue_insights.database import Database
 from queue_insights.errors import InputError
@@ -25,11 +24,9 @@ PAIRS = """
 
 @pytest.fixture(scope="module")
 def history(server: Callable[[str], str]) -> Iterator[Queue]:
-    with psycopg.connect(server("postgres"), autocommit=True) as admin:
-        admin.execute("CREATE DATABASE past_ranges")
-        demo.seed(server("past_ranges"), "b", 3000)
-        yield Queue(Database(server("past_ranges")), pipeline.load())
-        admin.execute("DROP DATABASE past_ranges WITH (FORCE)")
+    with database(server) as url:
+        demo.seed(url, "b", 3000)
+        yield Queue(Database(url), pipeline.load())
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +96,14 @@ def test_without_history_the_frame_is_empty_with_its_columns(bench: Bench) -> No
         "status": "str",
         "held": "boolean",
     }
+
+
+def test_who_has_waited_for_longer_than_is_looked_back_makes_no_past(bench: Bench) -> None:
+    bench.track("an old one", "audio_ready")
+    bench.sql("ALTER TABLE tracks DISABLE TRIGGER USER")
+    bench.sql("UPDATE tracks SET updated_at = now() - interval '60 days'")
+    assert bench.queue.eta("align").waiting.tolist() == [1]
+    assert len(bench.queue.backtest("align", min_waiting=1)) == 0
 
 
 def test_what_makes_no_sense_is_refused(bench: Bench) -> None:

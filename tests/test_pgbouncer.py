@@ -16,6 +16,7 @@ import pytest
 from conftest import Bench
 from operating import ledger_agrees, many, operable, pending, rows
 from processes import until
+from test_batches import test_passing_troubles_are_outlived  # noqa: F401  run here once more, too
 from test_runs import (  # noqa: F401  run here once more, with the bench of this module
     _small_batches,
     start,
@@ -23,7 +24,6 @@ from test_runs import (  # noqa: F401  run here once more, with the bench of thi
     test_a_killed_run_is_refused_to_others_who_are_told_who_has_it_and_resumed,
     test_an_interrupt_ends_the_run_after_the_batch_in_hand_and_says_how_to_resume,
     test_of_two_that_start_at_the_same_time_one_runs_and_the_other_is_told_by_whom,
-    test_passing_troubles_are_outlived,
     test_stop_from_elsewhere_ends_it_after_the_batch_in_hand,
 )
 
@@ -87,7 +87,7 @@ server_lifetime = {lifetime}
         return False
 
     try:
-        until(answers)
+        until(answers, "PgBouncer to answer")
         yield through
     finally:
         process.terminate()

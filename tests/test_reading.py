@@ -1,11 +1,10 @@
 """What keeps a read harmless: read-only transactions, one moment, no session left behind."""
 
-from collections.abc import Callable
-
 import pandas as pd
 import pytest
 
 from conftest import Bench
+from processes import until
 from queue_insights import pipeline
 from queue_insights.database import Database
 from queue_insights.errors import DatabaseError
@@ -83,14 +82,7 @@ def test_whatever_ends_a_snapshot_leaves_no_session(
 
     with pytest.raises(error):
         interrupted()
-    wait_until(lambda: bench.sql(SESSIONS) == [(0,)])
+    # A session leaves pg_stat_activity a moment after its client has closed it.
+    until(lambda: bench.sql(SESSIONS) == [(0,)], "the session to go")
     bench.track("track", "audio_ready")
     assert bench.queue.backlog().tracks.sum() == 1  # of now, not of the snapshot
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """A session leaves pg_stat_activity a moment after its client has closed it."""
-    for _ in range(10_000):
-        if true():
-            return
-    raise AssertionError("did not come true")

@@ -1,10 +1,10 @@
 """Reports under bad luck: killed, out of disk, with secrets about: nothing is half kept."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from processes import ended
 from reporting import incident, queue_insights
 
 SECRET = "s3cr+t/of@the%queue"
@@ -37,31 +38,16 @@ def write(folder: Path, *sources: str, parameters: str | None = None) -> Path:
     return path
 
 
-def wait(until: Callable[[], object], seconds: float = 60.0) -> float:
-    """Poll; return how long it took."""
-    started = time.monotonic()
-    while not until():
-        assert time.monotonic() - started < seconds, "waited in vain"
-        time.sleep(0.02)
-    return time.monotonic() - started
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Callable[[str], tuple[subprocess.Popen[str], int]]]:
     """Start a report whose last cell is the given one; returns it and its kernel's pid."""
     started: list[subprocess.Popen[str]] = []
+    pipe = tmp_path / "pid"
+    os.mkfifo(pipe)
+    told = os.open(pipe, os.O_RDWR)  # which waits for no writer
 
     def start(cell: str) -> tuple[subprocess.Popen[str], int]:
-        note = tmp_path / "pid"
-        said = f"import os; open({str(note)!r}, 'w').write(str(os.getpid()))"
+        said = f"import os; open({str(pipe)!r}, 'w').write(str(os.getpid()))"
         command = [
             *(sys.executable, "-m", "queue_insights", "report", write(tmp_path, said, cell)),
             *("--output", tmp_path / "reports"),
@@ -73,16 +59,17 @@ def running(tmp_path: Path) -> Iterator[Callable[[str], tuple[subprocess.Popen[s
         )
         signal.signal(signal.SIGINT, before)
         started.append(report)
-        wait(lambda: note.exists() and note.read_text())
-        return report, int(note.read_text())
+        assert select.select([told], [], [], 60)[0], "the report's kernel has not come up"
+        return report, int(os.read(told, 99))
 
     yield start
+    os.close(told)
     for report in started:
         report.kill()
         report.communicate()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="waits for a process of others'")
 @pytest.mark.parametrize(
     ("how", "cell"),
     [(signal.SIGTERM, SLEEPING), (signal.SIGINT, SLEEPING), (signal.SIGKILL, DEAF)],
@@ -95,9 +82,9 @@ def test_no_kernel_outlives_a_report_that_is_killed(
     cell: str,
 ) -> None:
     report, kernel = running(cell)
-    assert alive(kernel)
+    assert not ended(kernel, within=0)
     report.send_signal(how)
-    wait(lambda: not alive(kernel), OUTLIVES)
+    assert ended(kernel, within=OUTLIVES)
     stdout, stderr = report.communicate(timeout=30)
     assert stdout == ""
     output = tmp_path / "reports"

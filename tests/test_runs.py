@@ -1,20 +1,27 @@
-"""Runs: what the ledger says, and how they are interrupted, stopped, taken over, resumed."""
+"""Runs: how they are interrupted, stopped, taken over, resumed, and refused to others."""
 
-import logging
 import os
 import platform
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from conftest import Bench
-from operating import everything, give_rows, ledger_agrees, many, operable, pending, rows
-from processes import Gate, Process, children, until
-from queue_insights.actions import apply, ledger, progress, targets
-from queue_insights.errors import DatabaseError, RunError
+from operating import (
+    everything,
+    give_rows,
+    ledger_agrees,
+    many,
+    operable,
+    pending,
+    rows,
+    small_batches,
+)
+from processes import Gate, Process, children, first_end, until
+from queue_insights.actions import apply
+from queue_insights.errors import RunError
 
 Start = Callable[[Callable[[], Any]], Process]
 STUCK = {"attempts": "1", "last_attempt_at": "now() - interval '5 hours'"}
@@ -28,9 +35,7 @@ def bench(fresh: Callable[[str], Bench]) -> Bench:
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "CHUNK", 2)
-    for name, size in (("FIRST", 1), ("LARGEST", 1)):
-        monkeypatch.setattr(apply, name, size)
+    small_batches(monkeypatch, chunk=2, first=1, largest=1)
 
 
 @pytest.fixture
@@ -48,36 +53,6 @@ def backfill(bench: Bench, pause: float | None = 0) -> Callable[[], str]:
 def batches(bench: Bench, run: int = 1) -> int:
     found = bench.sql("SELECT count(*) FROM queue_insights.batches WHERE run = %s", run)
     return int(found[0][0])
-
-
-def test_the_ledger_says_who_did_what_when_and_how_far_it_got(bench: Bench) -> None:
-    many(bench, "audio_ready", 5)
-    queue = operable(bench.url)
-    assert len(queue.runs()) == 0
-    before = queue.as_of
-    run = queue.plan_backfill(tasks="align", limit=4, older_than="1m").apply(max_rows=4)
-    found = queue.runs()
-    assert list(found.columns)[:2] == ["run", "action"]
-    entry = found.iloc[0]
-    assert (entry.run, entry.action, entry.state, entry.pipeline) == (
-        *(run.run, "backfill", "finished", "karaoke"),
-    )
-    assert (entry.host, entry.pid, entry.role) == (platform.node(), os.getpid(), "postgres")
-    assert entry.parameters["tasks"] == ["align"]
-    assert (entry.parameters["limit"], entry.parameters["older_than"]) == (4, 60.0)
-    assert entry.planned == {"align": 4}
-    assert (entry.rows_planned, entry.rows_done, entry.rows_dropped) == (4, 4, 0)
-    assert before <= entry.started_at <= entry.last_batch_at <= entry.ended_at <= queue.as_of
-    assert pd.isna(entry.error)
-    assert (run.row["fingerprint"], run.row["variant"]) == (queue.pipeline.fingerprint, "b")
-    ledger_agrees(bench, run.run)
-
-
-def test_the_ledger_may_be_created_by_a_dba_first_and_twice(bench: Bench) -> None:
-    bench.connection.execute(ledger.ddl())
-    bench.connection.execute(ledger.ddl())
-    many(bench, "audio_ready", 1)
-    assert operable(bench.url).plan_backfill().apply(max_rows=1).run == 1
 
 
 def test_old_entries_are_pruned_and_those_of_unfinished_runs_kept(
@@ -137,9 +112,7 @@ def test_of_two_that_start_at_the_same_time_one_runs_and_the_other_is_told_by_wh
     both = [start(work), start(work)]
     os.write(ready, b"12")
     gate.waited_at()
-    until(
-        lambda: any(os.waitid(os.P_PID, p.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) for p in both)
-    )
+    first_end(both)
     gate.allow()
     results = [process.result() for process in both]
     told = next(result for result in results if "error" in result)
@@ -177,7 +150,7 @@ def test_a_frozen_process_is_taken_over_and_changes_nothing_when_it_wakes(
         gate.allow()
     else:
         frozen = start(work)
-        until(lambda: _settled(bench, settled) == 1)
+        until(lambda: _settled(bench, settled) == 1, "the first batch")
         frozen.freeze()
     assert queue.run(1).resume(pause=0).state == ("undone" if what == "undo" else "finished")
     left = everything(bench.connection)
@@ -251,7 +224,8 @@ def test_a_second_interrupt_ends_it_at_once_and_loses_the_batch_in_hand_only(
 def test_an_interrupt_cuts_a_rest_short(bench: Bench, start: Start) -> None:
     many(bench, "audio_ready", 9)
     process = start(backfill(bench, pause=3600))
-    until(lambda: _settled(bench, "SELECT count(*) FROM queue_insights.batches") == 1)
+    counted = "SELECT count(*) FROM queue_insights.batches"
+    until(lambda: _settled(bench, counted) == 1, "the first batch")
     process.send(signal.SIGTERM)
     assert process.result()["error"] == "Stopped"
     assert operable(bench.url).run(1).state == "stopped"
@@ -268,7 +242,7 @@ def test_stop_from_elsewhere_ends_it_after_the_batch_in_hand(bench: Bench, start
         "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
         "AND datname = current_database()"
     )
-    until(lambda: bench.sql(waits))
+    until(lambda: bench.sql(waits), "the one who stops it to wait")
     gate.allow()
     assert stopping.result() == {"value": None}
     result = process.result()
@@ -331,89 +305,6 @@ def test_an_unfinished_run_is_not_undone_before_it_is_stopped(bench: Bench, star
     assert rows(bench.connection) == {}
 
 
-def test_a_batch_that_fails_is_recorded_with_its_error_and_resumed_after_the_cause_is_gone(
-    bench: Bench,
-) -> None:
-    tracks = many(bench, "audio_ready", 9)
-    bench.sql(
-        f"ALTER TABLE audio_tasks ADD CONSTRAINT odd CHECK (spotify_track_id <> '{tracks[5]}')"
-    )
-    queue = operable(bench.url)
-    plan = queue.plan_backfill()
-    with pytest.raises(DatabaseError, match=r'"odd".*run 1 has failed.*resume 1') as error:
-        plan.apply(confirm=plan.token, pause=0)
-    assert "\n" not in str(error.value)
-    run = queue.run(1)
-    assert (run.state, run.row["rows_done"]) == ("failed", 4)
-    assert '"odd"' in run.row["error"]
-    bench.sql("ALTER TABLE audio_tasks DROP CONSTRAINT odd")
-    assert run.resume(pause=0).state == "finished"
-    assert (run.row["error"], pending(bench, "align")) == (None, tracks)
-
-
-@pytest.mark.parametrize("trouble", ["lock timeout", "lost connection", "deadlock"])
-def test_passing_troubles_are_outlived(
-    bench: Bench, trouble: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tracks = many(bench, "audio_ready", 9)
-    bench.sql("CREATE TABLE trouble (left_over int); INSERT INTO trouble VALUES (2)")
-    bench.connection.execute("""
-        CREATE FUNCTION make_trouble() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF current_setting('application_name') = 'queue-insights' AND
-               nextval('tries') BETWEEN 3 AND 5 THEN
-                IF TG_ARGV[0] = 'deadlock' THEN
-                    RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01';
-                ELSIF TG_ARGV[0] = 'lock timeout' THEN
-                    RAISE EXCEPTION 'lock timeout' USING ERRCODE = '55P03';
-                END IF;
-                PERFORM pg_terminate_backend(pg_backend_pid());
-            END IF;
-            RETURN NULL;
-        END $$;
-        CREATE SEQUENCE tries;
-    """)
-    bench.sql(
-        "CREATE TRIGGER trouble BEFORE INSERT ON audio_tasks FOR EACH STATEMENT "
-        f"EXECUTE FUNCTION make_trouble('{trouble}')"
-    )
-    run = operable(bench.url).plan_backfill().apply(max_rows=9, pause=0)
-    assert run.state == "finished"
-    assert bench.sql("SELECT last_value > 5 FROM tries") == [(True,)]
-    assert pending(bench, "align") == tracks
-    ledger_agrees(bench, 1)
-
-
-def test_batches_shrink_on_timeouts_and_grow_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply, "FIRST", 16)
-    monkeypatch.setattr(apply, "LARGEST", 64)
-    pace = apply._Pace(0)
-    monkeypatch.setattr(apply._Pace, "rest", lambda self, seconds: None)
-    pace.failed(0)
-    pace.failed(1)
-    assert pace.chunks == 4
-    for _ in range(5):
-        pace.took(0.001, 4)
-    assert pace.chunks == 64
-    pace.took(60.0, 64)
-    assert pace.chunks == 32
-
-
-def test_without_a_terminal_progress_is_plain_lines(
-    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "EVERY", 0.0)
-    many(bench, "audio_ready", 6)
-    with caplog.at_level(logging.INFO, "queue_insights"):
-        operable(bench.url).plan_backfill().apply(max_rows=6, pause=0)
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 4
-    assert lines[0].startswith("backfill (run 1): 2 of 6 rows, ")
-    assert "rows/s" in lines[0]
-    assert "s left" in lines[0]
-    assert lines[-1].startswith("backfill (run 1): 6 of 6 rows, ")
-
-
 def test_undo_is_killed_and_resumed_as_an_undo(bench: Bench, start: Start) -> None:
     tracks = many(bench, "audio_ready", 9)
     give_rows(bench, tracks, "align", "running", **STUCK)
@@ -428,7 +319,7 @@ def test_undo_is_killed_and_resumed_as_an_undo(bench: Bench, start: Start) -> No
         "CREATE TRIGGER die BEFORE UPDATE ON audio_tasks FOR EACH STATEMENT EXECUTE FUNCTION die()"
     )
     killed = start(lambda: queue.run(1).undo(pause=0).state)
-    until(lambda: bench.sql("SELECT 1 FROM seen WHERE last_value = 3"))
+    until(lambda: bench.sql("SELECT 1 FROM seen WHERE last_value = 3"), "the third batch")
     killed.kill()
     bench.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' "

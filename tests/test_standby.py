@@ -1,14 +1,22 @@
-"""Reads on a physical standby, while actions go to its primary."""
+"""Reads on a physical standby, while actions go to its primary; what the doctor says of one."""
 
+import contextlib
+import dataclasses
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from conftest import Bench
+from examining import examine, fixes, one
 from processes import until
 from queue_insights import demo
-from queue_insights.database import READ_URL, WRITE_URL
+from queue_insights.cli import main
+from queue_insights.database import READ_URL, WRITE_URL, Database, Moment
 from reporting import queue_insights
 from servers import embedded_programs, folder, own, run_as_server, running
 
@@ -17,15 +25,21 @@ SETTINGS = {"wal_level": "replica", "max_wal_senders": "4", "hot_standby": "on"}
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[tuple[str, str]]:
-    """The URLs of a primary and of its standby."""
+    """The URLs of a primary and of its standby, which has replayed what the primary wrote."""
     with folder() as home, demo.EmbeddedServer(home / "demo", SETTINGS) as primary:
         url, data = primary.url("postgres"), own(home / "standby")
-        with psycopg.connect(url) as connection:
-            demo.create_schema(connection, "b")
         programs = embedded_programs(home / "demo")
         run_as_server(programs / "pg_basebackup", "-d", url, "-D", data, "-R", "-c", "fast")
         with running(programs, data, SETTINGS) as standby:
+            with psycopg.connect(url) as connection:
+                demo.create_schema(connection, "b")
+            caught_up(url, standby)
             yield url, standby
+
+
+@pytest.fixture
+def standby(pair: tuple[str, str]) -> str:
+    return pair[1]
 
 
 def missing(url: str, **environment: str) -> int:
@@ -38,7 +52,7 @@ def caught_up(primary: str, standby: str) -> None:
     with psycopg.connect(primary) as here, psycopg.connect(standby, autocommit=True) as there:
         (position,) = here.execute("SELECT pg_current_wal_lsn()").fetchone() or (None,)
         replayed = "SELECT pg_last_wal_replay_lsn() >= %s"
-        until(lambda: there.execute(replayed, [position]).fetchone() == (True,))
+        until(lambda: there.execute(replayed, [position]).fetchone() == (True,), "the replay")
 
 
 def test_reads_come_from_the_standby_and_say_how_far_behind_it_is(pair: tuple[str, str]) -> None:
@@ -77,3 +91,37 @@ def test_an_action_on_a_standby_is_refused_in_one_line(pair: tuple[str, str]) ->
         (line,) = done.stderr.strip().splitlines()
         assert "read-only" in line or "standby" in line
         assert "QUEUE_INSIGHTS_WRITE_URL" in line
+
+
+def test_a_standby_is_noted_for_reads_and_no_place_for_actions(
+    standby: str, fresh: Callable[[str], Bench]
+) -> None:
+    lines = examine(standby)
+    assert re.match(r"note reads: .*, a standby: figures are \d+\.\d s old", lines[0])
+    assert one(lines, "actions: ", "is a standby: name the primary in").startswith("note ")
+    assert fixes(lines) == []
+    assert one(examine(fresh("b").url, standby), "actions: ", "is a standby").startswith("fix ")
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(None, "note"), (299.0, "note"), (301.0, "fix")])
+def test_a_standby_far_behind_is_to_be_fixed(
+    standby: str, monkeypatch: pytest.MonkeyPatch, seconds: float | None, level: str
+) -> None:
+    read: Callable[..., Any] = Database.read
+
+    @contextlib.contextmanager
+    def behind(self: Database, **which: bool) -> Iterator[Moment]:
+        with read(self, **which) as moment:
+            yield dataclasses.replace(moment, replay_lag_seconds=seconds)
+
+    monkeypatch.setattr(Database, "read", behind)
+    line = one(examine(standby), "reads: ")
+    assert line.startswith(level)
+    assert (READ_URL in line) == (level == "fix")
+
+
+def test_reads_from_a_standby_say_so_on_stderr(standby: str) -> None:
+    result = CliRunner(env={READ_URL: standby}).invoke(main, ["backlog", "--format", "json"])
+    assert result.exit_code == 0
+    assert re.fullmatch(r"queue-insights: read from a standby, \d+\.\d s behind\n", result.stderr)
+    assert result.stdout.startswith("[")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from conftest import Bench
 from queue_insights import pipeline, queries, schema
 from queue_insights.database import Database
+from queue_insights.states import standing
 
 STATES = (
     *("missing", "pending", "retryable", "backing_off", "running"),
@@ -241,10 +242,8 @@ ORPHANS = sa.text("""
 
 @dataclass
 class World:
-    """A database that takes any status and a null stage, and the reads of both pipelines on it.
-
-    The queries are built once: that takes longer than running them on a dozen tracks.
-    """
+    """A database that takes any status and a null stage, and the reads of both pipelines on it,
+    built once: that takes longer than running them on a dozen tracks."""
 
     variant: str
     database: Database
@@ -271,6 +270,9 @@ def world(bench: Bench, tmp_path: Path) -> World:
                 "missing": queries.missing(found),
                 "upcoming": queries.upcoming(found, limit=None),
                 "orphans": queries.orphans(found),
+                "whole": sa.union_all(
+                    *(standing(found, step, whole=True) for step in found.pipeline.steps)
+                ),
             }
     return World(bench.variant, Database(bench.url), reads)
 
@@ -289,6 +291,7 @@ def test_a_random_queue_reads_as_the_definitions_say(
         upcoming_is_in_order_of_arrival(connection, example, name, frames)
         audit_and_lists_agree_with_plain_sql(connection, example, name, frames)
         oldest_waiting_is_the_longest_wait(connection, example, name, frames)
+        joined_as_whole_tables_it_says_the_same(connection, example, name, frames)
         connection.rollback()
 
 
@@ -383,3 +386,14 @@ def oldest_waiting_is_the_longest_wait(
     expected = [max(ages, default=None) for ages in waiting.values()]
     found = frames["backlog"].oldest_waiting_seconds
     assert [None if pd.isna(age) else age for age in found] == expected
+
+
+def joined_as_whole_tables_it_says_the_same(
+    connection: sa.Connection, example: Example, name: str, frames: Frames
+) -> None:
+    now, whole = connection.execute(NOW).scalar_one(), frames["whole"]
+    pairs = list(zip(whole.track_id, whole.task_type, strict=True))
+    expected = sorted(expected_states(example, name).items())
+    assert sorted(zip(pairs, whole.state, strict=True)) == expected
+    for pair, time in zip(pairs, whole.arrived_at, strict=True):
+        assert (None if pd.isna(time) else time) == arrived(now, example, name, *pair)

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conftest import Bench
+from processes import until
 from queue_insights import demo, pipeline, queries, resources, trigger
 from queue_insights.actions import OperableQueue
 from queue_insights.database import Database
@@ -255,8 +256,7 @@ def test_it_waits_for_a_worker_that_is_making_the_same_row_and_raises_nothing(
         )
         mover.start()
         waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
-        while mover.is_alive() and not installed.sql(waiting):
-            pass
+        until(lambda: installed.sql(waiting) or not mover.is_alive(), "the mover to wait")
         assert mover.is_alive()
     mover.join(30)
     assert not errors

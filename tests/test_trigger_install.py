@@ -1,9 +1,9 @@
-"""Installing, verifying and removing the trigger: nothing half done, nothing else touched."""
+"""Installing and removing the trigger: nothing half done, nothing else touched."""
 
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import Bench
+from processes import until
 from queue_insights import demo, migration, pipeline, trigger
 from queue_insights.actions import OperableQueue
 from queue_insights.cli import main
@@ -20,8 +21,8 @@ from queue_insights.errors import InputError
 from queue_insights.migration import MigrationError
 from queue_insights.queue import Queue
 from reporting import queue_insights
+from triggers import FUNCTION, field_trigger
 
-FUNCTION = "queue_insights_tracks_to_audio_tasks"
 OBJECTS = """
     SELECT 'function', proname::text, md5(prosrc) FROM pg_proc
     WHERE pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
@@ -31,35 +32,10 @@ OBJECTS = """
                                'pg_toast'::regnamespace)
     UNION ALL SELECT 'schema', nspname, '' FROM pg_namespace WHERE nspname !~ '^pg_'
 """
-# As the field had it, twice: one IF per stage, no WHEN.
-FIELD = """
-    CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF NEW.stage = 'audio_ready' AND OLD.stage != 'audio_ready' THEN
-            INSERT INTO audio_tasks ({columns}) VALUES ({values}) {conflict};
-        END IF;
-        RETURN NEW;
-    END $$;
-    CREATE TRIGGER {name} AFTER UPDATE ON tracks FOR EACH ROW EXECUTE FUNCTION {name}()
-"""
 
 
 def objects(bench: Bench) -> set[tuple[object, ...]]:
     return set(bench.sql(OBJECTS))
-
-
-def field_trigger(bench: Bench, name: str, conflict: str = "ON CONFLICT DO NOTHING") -> None:
-    columns, values = "spotify_track_id, task_type", "NEW.spotify_track_id, 'align'"
-    if bench.variant == "b":
-        columns, values = f"{columns}, subject_id", f"{values}, NEW.spotify_track_id"
-    bench.sql(FIELD.format(name=name, columns=columns, values=values, conflict=conflict))
-
-
-@pytest.fixture
-def installed(bench: Bench) -> Bench:
-    bench.track("done", "ready")
-    trigger.install(bench.queue)
-    return bench
 
 
 # --- install, uninstall -----------------------------------------------------------------------
@@ -94,10 +70,11 @@ def test_uninstall_keeps_the_ledger_and_the_rows(bench: Bench) -> None:
     assert bench.sql("SELECT count(*) FROM audio_tasks") == [(2,)]
 
 
-def test_uninstall_works_whatever_has_become_of_the_task_table(installed: Bench) -> None:
-    installed.sql("DROP TABLE audio_tasks CASCADE")
-    assert "removed" in trigger.uninstall(installed.queue)
-    assert installed.sql("SELECT 1 FROM pg_trigger WHERE tgname ~ '^queue_insights'") == []
+def test_uninstall_works_whatever_has_become_of_the_task_table(bench: Bench) -> None:
+    trigger.install(bench.queue)
+    bench.sql("DROP TABLE audio_tasks CASCADE")
+    assert "removed" in trigger.uninstall(bench.queue)
+    assert bench.sql("SELECT 1 FROM pg_trigger WHERE tgname ~ '^queue_insights'") == []
 
 
 def test_only_its_own_token_confirms_an_install(bench: Bench) -> None:
@@ -194,8 +171,7 @@ def test_install_goes_on_when_the_writer_ends(bench: Bench, writer: psycopg.Conn
     installer = threading.Thread(target=install)
     installer.start()
     waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'"
-    while installer.is_alive() and not bench.sql(waits):
-        pass
+    until(lambda: bench.sql(waits) or not installer.is_alive(), "the installer to wait")
     writer.commit()
     installer.join(60)
     assert not errors
@@ -203,158 +179,15 @@ def test_install_goes_on_when_the_writer_ends(bench: Bench, writer: psycopg.Conn
 
 
 def test_uninstall_gives_up_beside_a_long_reader(
-    installed: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trigger.install(bench.queue)
     monkeypatch.setattr(migration, "PATIENCE", 0.1)
-    with psycopg.connect(installed.url, application_name="slow report") as reader:
+    with psycopg.connect(bench.url, application_name="slow report") as reader:
         reader.execute("SELECT * FROM tracks")
         with pytest.raises(MigrationError, match="slow report"):
-            trigger.uninstall(installed.queue)
-    assert trigger.verify(installed.queue) == []
-
-
-# --- verify -------------------------------------------------------------------------------------
-
-AMISS = {
-    "disabled": (f"ALTER TABLE tracks DISABLE TRIGGER {FUNCTION}_insert", "is disabled"),
-    "replica": (
-        f"ALTER TABLE tracks ENABLE REPLICA TRIGGER {FUNCTION}_update",
-        "fires only for replicated changes",
-    ),
-    "always": (f"ALTER TABLE tracks ENABLE ALWAYS TRIGGER {FUNCTION}_update", "replicated changes"),
-    "one dropped": (f"DROP TRIGGER {FUNCTION}_insert ON tracks", f"{FUNCTION}_insert is missing"),
-    "another source": (
-        f"CREATE OR REPLACE FUNCTION {FUNCTION}() RETURNS trigger LANGUAGE plpgsql "
-        "SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'",
-        "was changed after it was installed",
-    ),
-    "invoker": (f"ALTER FUNCTION {FUNCTION}() SECURITY INVOKER", "was changed after"),
-    "search_path": (f"ALTER FUNCTION {FUNCTION}() RESET search_path", "was changed after"),
-    "for everybody": (f"GRANT EXECUTE ON FUNCTION {FUNCTION}() TO PUBLIC", "anybody may use"),
-    "no comment": (f"COMMENT ON FUNCTION {FUNCTION}() IS NULL", "has lost its comment"),
-    "another condition": (
-        f"CREATE OR REPLACE TRIGGER {FUNCTION}_update AFTER UPDATE OF stage ON tracks FOR EACH ROW "
-        f"WHEN (OLD.stage IS DISTINCT FROM NEW.stage AND NEW.stage IN ('audio_ready')) "
-        f"EXECUTE FUNCTION {FUNCTION}()",
-        f"{FUNCTION}_update is not as it was installed",
-    ),
-    "a null gap": (
-        f"CREATE OR REPLACE TRIGGER {FUNCTION}_update AFTER UPDATE OF stage ON tracks FOR EACH ROW "
-        "WHEN (OLD.stage <> NEW.stage AND NEW.stage IN ('lyrics_acquired', 'audio_ready', "
-        "'aligned', 'translated', 'separated', 'segmented', 'enhanced')) "
-        f"EXECUTE FUNCTION {FUNCTION}()",
-        f"{FUNCTION}_update is not as it was installed",
-    ),
-    "another table": (
-        "CREATE TABLE copy (LIKE tracks); "
-        f"CREATE TRIGGER stray AFTER INSERT ON copy FOR EACH ROW EXECUTE FUNCTION {FUNCTION}()",
-        "trigger stray is on public.copy, not on public.tracks: DROP TRIGGER stray ON public.copy;",
-    ),
-    "replica mode": (
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET session_replication_role = replica', "
-        "current_database()); END $$",
-        "session_replication_role = replica",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", AMISS)
-def test_verify_says_what_is_amiss_and_installing_again_mends_it(
-    fresh: Callable[[str], Bench], case: str
-) -> None:
-    installed = fresh("a")
-    trigger.install(installed.queue)
-    breaks, says = AMISS[case]
-    assert trigger.verify(installed.queue) == []
-    installed.sql(breaks)
-    findings = trigger.verify(installed.queue)
-    assert len(findings) == 1
-    assert says in findings[0]
-    assert "\n" not in findings[0]
-    if case not in ("another table", "replica mode"):  # these are not the trigger's own
-        trigger.install(installed.queue)
-        assert trigger.verify(installed.queue) == []
-
-
-def test_an_owner_who_lost_its_rights_is_found(installed: Bench) -> None:
-    role = f"owner_{os.getpid()}_{installed.variant}"
-    installed.sql(f"CREATE ROLE {role}; ALTER FUNCTION {FUNCTION}() OWNER TO {role}")
-    try:
-        (finding,) = trigger.verify(installed.queue)
-        assert finding.endswith(f"GRANT SELECT, INSERT ON public.audio_tasks TO {role};")
-    finally:
-        installed.sql(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
-
-
-def test_triggers_that_do_the_same_work_are_named_with_what_removes_them(installed: Bench) -> None:
-    field_trigger(installed, "on_stage_change")
-    field_trigger(installed, '"Track Stage"')
-    installed.sql("""
-        CREATE FUNCTION ensure_row(track text) RETURNS void LANGUAGE sql AS
-            $$ INSERT INTO "audio_tasks" (spotify_track_id, task_type) VALUES (track, 'align') $$;
-        CREATE FUNCTION indirect() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN PERFORM ensure_row(NEW.spotify_track_id); RETURN NEW; END $$;
-        CREATE TRIGGER indirect AFTER DELETE ON tracks FOR EACH ROW EXECUTE FUNCTION indirect();
-        CREATE FUNCTION harmless() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN -- insert into audio_tasks is not what this does
-                RETURN NEW; END $$;
-        CREATE TRIGGER harmless AFTER UPDATE ON tracks FOR EACH ROW EXECUTE FUNCTION harmless()
-    """)
-    findings = trigger.verify(installed.queue)
-    drops = [finding.partition(": ")[2] for finding in findings]
-    assert drops == [
-        'DROP TRIGGER "Track Stage" ON public.tracks;',
-        "DROP TRIGGER indirect ON public.tracks;",
-        "DROP TRIGGER on_stage_change ON public.tracks;",
-    ]
-    for drop in drops:
-        installed.sql(drop)
-    assert trigger.verify(installed.queue, prove=True) == []
-
-
-def test_migrating_a_to_b_makes_verify_fail_and_installing_again_mends_it(installed: Bench) -> None:
-    if installed.variant == "b":
-        pytest.skip("starts from A")
-    with installed.connection.transaction():
-        demo.migrate(installed.connection)
-    (finding,) = trigger.verify(installed.queue)
-    assert "was made for variant A, and the task table is variant B by now" in finding
-    assert "`queue-insights trigger install` again" in finding
-    assert any("a change of stage fails" in f for f in trigger.verify(installed.queue, prove=True))
-    trigger.install(installed.queue)
-    assert trigger.verify(installed.queue, prove=True) == []
-    installed.track("t", "audio_ready")
-    assert installed.sql("SELECT subject_type, subject_id, status FROM audio_tasks") == [
-        ("track", "t", "pending")
-    ]
-
-
-def test_a_changed_pipeline_file_is_found(installed: Bench, tmp_path: Path) -> None:
-    text = (Path(demo.__file__).parents[3] / "params/pipelines/karaoke.yaml").read_text()
-    (tmp_path / "karaoke.yaml").write_text(text.replace("max_attempts: 3", "max_attempts: 5"))
-    queue = Queue(Database(installed.url), pipeline.load(tmp_path / "karaoke.yaml"))
-    (finding,) = trigger.verify(queue)
-    assert "was made from an earlier pipeline file" in finding
-    # What the trigger does not depend on does not count.
-    (tmp_path / "slow.yaml").write_text(text.replace("stuck_after: 30m", "stuck_after: 2h"))
-    slow = Queue(Database(installed.url), pipeline.load(tmp_path / "slow.yaml"))
-    assert trigger.verify(slow) == []
-
-
-def test_the_probe_changes_nothing_and_finds_what_the_catalog_does_not_show(
-    installed: Bench,
-) -> None:
-    installed.track("waits", "audio_ready")
-    content = "SELECT t::text FROM tracks t UNION ALL SELECT a::text FROM audio_tasks a ORDER BY 1"
-    before = installed.sql(content)
-    assert trigger.verify(installed.queue, prove=True) == []
-    installed.sql("ALTER TABLE audio_tasks ADD shard int NOT NULL DEFAULT 0")
-    installed.sql("ALTER TABLE audio_tasks ALTER shard DROP DEFAULT")
-    assert trigger.verify(installed.queue) == []
-    (finding,) = trigger.verify(installed.queue, prove=True)
-    assert "shard" in finding
-    installed.sql("ALTER TABLE audio_tasks DROP shard")
-    assert installed.sql(content) == before
+            trigger.uninstall(bench.queue)
+    assert trigger.verify(bench.queue) == []
 
 
 # --- the migration as a file ----------------------------------------------------------------------

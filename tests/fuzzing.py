@@ -1,0 +1,29 @@
+"""What the tests with random input share: how many cases, hostile text, what an error must be."""
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from queue_insights.errors import InputError
+
+quick_cases = settings(max_examples=1000, suppress_health_check=list(HealthCheck))
+many_cases = settings(quick_cases, max_examples=500)
+
+HOSTILE = st.one_of(
+    st.text(alphabet="\"';-/*\\%:$(){}[]., \t\n\rEUx0ä🎵\u202e\u2028", min_size=1, max_size=12),
+    st.text(min_size=1, max_size=12),
+    st.sampled_from(
+        [
+            *("'; DROP TABLE tracks; --", '"; DROP TABLE tracks; --', "\\'; SELECT 1; --", "%(x)s"),
+            *(":param", "$1", "$$", "/*", "*/ --", "E'\\''", "U&'\\0027'", "''", '""', "%%", "%s"),
+            *("select", "NULL", "user", "a.b", "0", "\x00", "\ud800", "x" * 60, "é" * 31),
+        ]
+    ),
+)
+
+
+def clear(error: InputError, start: str = "", lines: int = 1) -> None:
+    """Whether an error is fit for a terminal."""
+    found = str(error).split("\n")
+    assert 0 < len(found) <= lines
+    assert all(line.startswith(start) and line for line in found)
+    assert error.exit_code == 2

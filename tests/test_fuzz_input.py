@@ -1,0 +1,271 @@
+"""Random input of a user's, in parameters, durations, thresholds and command lines: an answer or a
+clear error, never another exception.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from conftest import Bench, database
+from fuzzing import HOSTILE, clear, many_cases, quick_cases
+from operating import everything, give_rows, many
+from queue_insights import parameters, resources, thresholds
+from queue_insights.actions.definitions import ACTIONS
+from queue_insights.cli import main
+from queue_insights.database import READ_URL
+from queue_insights.errors import InputError
+from queue_insights.pipeline import parse_duration
+
+# --- parameters, thresholds, durations ----------------------------------------------------------
+
+REPORTS = {
+    file.stem: parameters.declared(json.loads(file.read_text(encoding="utf-8")), file.stem)
+    for file in sorted(resources.folder("notebooks").glob("*.ipynb"))
+}
+FITS: dict[str, Callable[[Any], bool]] = {
+    "str": lambda value: type(value) is str,
+    "int": lambda value: type(value) is int,
+    "str | None": lambda value: value is None or type(value) is str,
+    "int | None": lambda value: value is None or type(value) is int,
+    "list[str]": lambda value: type(value) is list and all(type(item) is str for item in value),
+}
+SCALARS = st.one_of(
+    *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), HOSTILE),
+    *(st.dates(), st.binary(max_size=3), st.just("false"), st.just("null"), st.just("[a, 'b']")),
+)
+ANYTHING = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=2)
+)
+TEXTS = st.one_of(
+    st.text(max_size=10),
+    HOSTILE,
+    st.text(alphabet="0123456789.eE+-_xob:[]{}\"'!&*#\n ,~yn", max_size=10),
+    ANYTHING.map(str),
+)
+
+
+def test_the_shipped_reports_take_only_types_that_are_checked_here() -> None:
+    assert {p.annotation for report in REPORTS.values() for p in report.values()} == set(FITS)
+
+
+@many_cases
+@given(st.data())
+def test_any_parameters_of_a_report_are_of_its_types_or_an_input_error(data: st.DataObject) -> None:
+    report = data.draw(st.sampled_from(sorted(REPORTS)))
+    known = st.sampled_from(sorted(REPORTS[report]))
+    names = data.draw(st.sampled_from([known, known, HOSTILE]))
+    values = data.draw(st.dictionaries(names, ANYTHING, max_size=2))
+    given_texts = data.draw(st.lists(st.tuples(names, TEXTS), max_size=1))
+    try:
+        found = parameters.validated(REPORTS[report], values, given_texts, report, "-f x.yaml")
+    except InputError as error:
+        return clear(error)
+    assert set(found) == set(values) | {name for name, _ in given_texts}
+    for name, value in found.items():
+        assert FITS[REPORTS[report][name].annotation](value), (name, value)
+    for name, value in values.items():
+        if name not in dict(given_texts):
+            assert (type(found[name]), found[name]) == (type(value), value)
+
+
+UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+@quick_cases
+@given(
+    st.one_of(
+        TEXTS,
+        st.lists(
+            st.tuples(
+                st.sampled_from(["1", "30", "0.5", "9" * 400, "0", "٣"]),
+                st.sampled_from(
+                    [*UNITS, "S", "H", "D", "MIN", "\u017f", "m\u0131n", "K", "y", "", " d "]
+                ),
+            ).map("".join),
+            max_size=3,
+        ).map("".join),
+    )
+)
+@example("5\u017f")
+@example("1e5d")
+@example("0.0000001s")
+def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
+    try:
+        found = parse_duration(text)
+    except ValueError:
+        return
+    assert timedelta() < found <= timedelta(days=36_500)
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*(min|[smhdw])\s*", text.lower())
+    assert "".join(text.lower().split()) == "".join(number + unit for number, unit in parts)
+    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
+    assert math.isclose(found.total_seconds(), seconds, rel_tol=1e-9, abs_tol=1e-5)
+
+
+FIGURES: dict[str, Any] = {
+    "hidden": 3,
+    "oldest_waiting_seconds": 60.0,
+    "verdict": "x",
+    "none": None,
+}
+LIMITS = st.one_of(TEXTS, st.integers().map(str), st.sampled_from(["2h", "x", "'x'", "1.5", "-3"]))
+SIGNS = st.sampled_from(["<", ">", "<=", ">=", "==", "!=", "=", ""])
+NEAR = st.sampled_from(["2", "3", "3.0", "4"])
+TABLE_VALUES = st.none() | st.integers() | st.floats() | st.text(max_size=3)
+COMPARED = {
+    **{"<": float.__lt__, ">": float.__gt__, "<=": float.__le__, ">=": float.__ge__},
+    **{"==": float.__eq__, "!=": float.__ne__},
+}
+
+
+@quick_cases
+@given(st.data())
+def test_any_threshold_is_a_comparison_or_an_input_error(data: st.DataObject) -> None:
+    names = st.sampled_from(
+        ["hidden", *FIGURES, "oldest_waiting", "t.a", "t.task_type", "t.b", "nope"]
+    )
+    limit = data.draw(st.sampled_from([NEAR, LIMITS]))
+    built = st.tuples(names, SIGNS, limit).map(" ".join)
+    text = data.draw(data.draw(st.sampled_from([built, built, TEXTS])))
+    values = data.draw(st.lists(TABLE_VALUES, max_size=3))
+    rows = [["align", value, 1] for value in values]
+    table = {"name": "t", "columns": ["task_type", "a", "b"], "rows": rows}
+    try:
+        threshold = thresholds.parse(text)
+        found = thresholds.breaches([threshold], FIGURES, [table])
+        for breach in found:
+            assert thresholds.describe(breach).startswith(f"{text}: ")
+    except InputError as error:
+        return clear(error, "thresholds: ")
+    if threshold.figure == "hidden":
+        compare = COMPARED[threshold.sign]
+        over = threshold.limit
+        holds = compare(3.0, over) if isinstance(over, float) else threshold.sign == "!="
+        assert bool(found) == holds
+    assert all(breach["value"] is not None for breach in found)
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fuzzed(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[Bench]:
+    """One database for all cases, with work in every state that an action takes."""
+    with (
+        database(server, templates["a"]) as url,
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+        bench = Bench(url, "a", connection, None)  # type: ignore[arg-type]
+        long_ago = "now() - interval '5 hours'"
+        many(bench, "audio_ready", 5)
+        started = {"attempts": "1", "last_attempt_at": long_ago}
+        give_rows(bench, many(bench, "aligned", 3, "s"), "translate", "running", **started)
+        give_rows(bench, many(bench, "translated", 3, "f"), "separate", "failed", attempts="3")
+        give_rows(bench, many(bench, "segmented", 3, "d"), "enhance", "completed")
+        give_rows(bench, many(bench, "ready", 3, "o"), "clip", "pending")
+        yield bench
+
+
+AGES = st.one_of(
+    st.sampled_from(["1h", "7D", "90s", "36500d", "0s", "7", "-1d", "5\u017f", ""]), TEXTS
+)
+WORDS = st.one_of(HOSTILE, st.sampled_from(["align", "clip", "algin", "", "\udc80", "-", "--"]))
+NUMBERS = st.sampled_from(["0", "1", "50", "-1", "99999999999999999999", "1.5", "", "x", "٣"])
+# What an option may be given; those not listed take WORDS. No process can be given a NUL; where one
+# is tried it stands for the same from a file or a notebook.
+TAKES: dict[str, st.SearchStrategy[str]] = {
+    **dict.fromkeys(("--limit", "--pause"), NUMBERS),
+    **dict.fromkeys(("--since", "--older-than", "--prune", "--bucket", "--keep"), AGES),
+    "--format": st.sampled_from(["table", "json", "csv", "xml", ""]),
+    "--state": WORDS | st.sampled_from(["stuck", "missing", "other", "stck"]),
+    "--zone": WORDS | st.sampled_from(["UTC", "Europe/Berlin", "America", "../x", "x" * 5000]),
+    "--pipeline": st.sampled_from(
+        ["karaoke", "karaok", "", ".", "./none.yaml", "no.yaml/x", "\x00", "x" * 5000]
+    ),
+    "--attempts": st.sampled_from(["refund", "zero", "all"]),
+    "--status": st.sampled_from(["pending", "failed", "completed"]),
+    "--confirm": WORDS
+    | st.sampled_from(["5-a-b-c-d", "5.0.0-00000000-00000000-00000000-00000000"]),
+    "--max-rows": NUMBERS,
+    "--output": st.sampled_from(["out.sql", "deep/out.sql", "", ".", "x" * 300, "\udc80"]),
+}
+FLAGS = ("--sql", "--sources", "--averages", "--end-to-end", "--apply", "--ddl", "--probe")
+READS = (
+    *("backlog", "audit", "missing", "upcoming", "tasks", "orphans", "throughput", "durations"),
+    *("flow", "eta"),
+)
+TAKEN = {  # by group of commands; sometimes an option of another group is given
+    READS: ("--format", "--pipeline", "--task", "--limit", "--state", "--since", "--bucket"),
+    tuple(ACTIONS): ("--task", "--older-than", "--limit", "--pipeline", "--error", "--confirm"),
+    ("runs",): ("--format", "--prune"),
+    ("trigger sql", "trigger verify", "views sql", "views verify"): ("--output", "--pipeline"),
+    ("report", "resume", "stop", "undo", "grants reader", "doctor"): ("--pipeline", "--pause"),
+}
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> list[str]:
+    """Commands that read, dry runs, and refused ones; nothing here confirms or acts at once."""
+    group = draw(st.sampled_from([*TAKEN, READS, READS]))
+    line = draw(st.sampled_from(group)).split()
+    own = st.sampled_from(TAKEN[group])
+    chosen = draw(st.lists(own | own | st.sampled_from([*TAKES, *FLAGS]), max_size=4))
+    if "--apply" in chosen:  # to be refused: without anything that confirms
+        chosen = [option for option in chosen if option != "--max-rows"]
+    for option in chosen:
+        line.append(option)
+        if option not in FLAGS:
+            line.append(draw(TAKES.get(option, WORDS)))
+    if line[0] in ("resume", "stop", "undo"):
+        line.append(draw(NUMBERS))
+    elif line[0] == "grants":
+        line.append(draw(WORDS))
+    elif line[0] == "report":  # refused before it runs
+        name = st.sampled_from(
+            ["backlog_report", "explore", "nope", "", ".", "\x00", "karaoke.yaml"]
+        )
+        line += [draw(name), "-p", draw(WORDS), draw(WORDS), "-p", "no such parameter", "1"]
+    if draw(st.integers(0, 5)) == 0:
+        line.insert(draw(st.integers(0, len(line))), draw(WORDS))
+    return line
+
+
+ACTS = {"install", "uninstall", "demo", "lab"}
+
+
+@settings(quick_cases, max_examples=120)
+@given(line=command_lines())
+@example(["reset", "--error", "\udc80"])
+@example(["reset", "--error", "\x00"])
+@example(["undo", "99999999999999999999"])
+@example(["missing", "--limit", "99999999999999999999"])
+@example(["backlog", "--pipeline", "\x00"])
+@example(["missing", "--task", "\udc80"])
+@example(["throughput", "--zone", "\x00"])
+@example(["grants", "reader", "\x00"])
+@example(["views", "sql", "--output", "x" * 300])
+@example(["runs", "--prune", "5\u017f"])
+def test_any_command_line_is_an_answer_or_a_clear_error(
+    fuzzed: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: list[str]
+) -> None:
+    assume(not ACTS & set(line))
+    before = everything(fuzzed.connection)
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        result = CliRunner(env={READ_URL: fuzzed.url}).invoke(main, line)
+    assert isinstance(result.exception, SystemExit | None), result.exc_info
+    assert result.exit_code in (0, 1, 2, 3)
+    assert "Traceback" not in result.output
+    if result.exit_code in (1, 2):
+        assert result.stderr or line[0] == "doctor"
+    assert everything(fuzzed.connection) == before
+    assert before[2] is None  # no ledger, so no run
