@@ -11,15 +11,15 @@ demo: .venv/demo.stamp  ## seed the embedded demo database and report on it
 lab: .venv/demo.stamp  ## open JupyterLab on notebooks/ against the demo database
 	$(PY) -m queue_insights lab
 
-test: .venv/dev.stamp  ## run the tests
-	$(PY) -m pytest
+test: .venv/dev.stamp  ## run the tests, and say what of src they reach
+	$(PY) -m pytest --cov --cov-report=term-missing:skip-covered
 
-# What depends on the server most: states and plans, locks, catalogs, DDL.
-PG15 := $(addprefix tests/test_,$(addsuffix .py,states queries actions rechecks undo trigger \
-	trigger_install views flow))
+# All that use a database, but for what runs notebooks, which are the same to any server.
+NOTEBOOKS := $(foreach name,action_notebooks airflow architecture browser lab notebooks report \
+	report_safety secrets trigger_notebook,--ignore=tests/test_$(name).py)
 
 test-pg15: .venv/dev.stamp  ## run the database tests on Debian's PostgreSQL 15
-	$(PY) tests/servers.py $(PY) -m pytest $(PG15)
+	$(PY) tests/servers.py $(PY) -m pytest -m database $(NOTEBOOKS)
 
 bench: .venv/dev.stamp  ## run all benchmarks; TRACKS=1000000, LARGE=1 for growth to ten times that
 	$(PY) benchmarks/all.py --tracks $(or $(TRACKS),1000000) $(if $(LARGE),--large)

@@ -2,11 +2,13 @@
 
     python benchmarks/all.py [--tracks 1000000] [--large]      # or: make bench TRACKS=1000000
 
-Ratios are medians of paired runs on the same data. At the default size (about 6.5 million rows) it
-takes about three quarters of an hour, 12 GB of disk, and quiet cores.
+Ratios are medians of paired runs on the same data. The scripts share one server, so that each size
+is seeded once. At the default size (about 6.5 million rows) that takes about three quarters of an
+hour, 12 GB of disk, and quiet cores.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -40,20 +42,18 @@ def commands(tracks: int, large: bool) -> list[list[str]]:
     ]
 
 
-def run(command: list[str]) -> list[results.Result]:
+def run(command: list[str], server: str) -> list[results.Result]:
     print(f"\n== {' '.join(command)}", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "results.json")
-        subprocess.run(
-            [sys.executable, HERE / command[0], *command[1:], "--json", file], check=True
-        )
-        return [results.Result(**found) for found in json.loads(file.read_text())]
+    with tempfile.NamedTemporaryFile() as file:
+        given = [*command[1:], "--folder", server, "--json", file.name]
+        subprocess.run([sys.executable, HERE / command[0], *given], check=True)
+        return [results.Result(**found) for found in json.load(file)]
 
 
 def markdown(found: list[results.Result], tracks: int) -> str:
     rows = [results.HEADER, ("---",) * len(results.HEADER), *(result.cells() for result in found)]
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return f"{BEGIN}{tracks:,} tracks:\n\n{table}{END}"
+    return f"{BEGIN}{tracks:,} tracks, {os.cpu_count()} cores:\n\n{table}{END}"
 
 
 def main() -> None:
@@ -61,7 +61,9 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=1_000_000)
     parser.add_argument("--large", action="store_true", help="growth up to ten times as many, too")
     given = parser.parse_args()
-    found = [one for command in commands(given.tracks, given.large) for one in run(command)]
+    with tempfile.TemporaryDirectory(prefix="queue-insights-benchmark-", dir="/var/tmp") as server:
+        todo = commands(given.tracks, given.large)
+        found = [result for command in todo for result in run(command, server)]
     results.report(found, given.json or TABLE)
     text = README.read_text("utf-8")
     if given.json is None and BEGIN in text:

@@ -7,17 +7,16 @@ the buffers that each read touches, beside those after ten times the history und
 and after ten times the backlog under the same history.
 """
 
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 
+import dataset
 import psycopg
 import results
 from reads import GROW
 
-from queue_insights import demo, pipeline
+from queue_insights import pipeline
 from queue_insights.database import Database
 from queue_insights.queue import Queue
 
@@ -78,13 +77,12 @@ def grown(url: str, statement: str, *parameters: object) -> dict[str, int]:
     return buffers(url)
 
 
-def causes(url: str, tracks: int) -> Iterator[results.Result]:
-    demo.seed(url, "a", tracks)
-    before = buffers(url)
+def causes(database: dataset.Database, tracks: int) -> Iterator[results.Result]:
+    before = buffers(database("a", tracks))
     stages = [step.stage for step in pipeline.load().steps]
-    by_backlog = grown(url, MORE_BACKLOG, stages)
-    demo.seed(url, "a", tracks)
-    by_history = grown(url, GROW.format(columns="", values=""))
+    by_backlog = grown(database("a", tracks, to_change=True), MORE_BACKLOG, stages)
+    grow = GROW.format(columns="", values="")
+    by_history = grown(database("a", tracks, to_change=True), grow)
     for name, base in before.items():
         history, backlog = by_history[name] / base, by_backlog[name] / base
         with_what = [what for what, by in (("backlog", backlog), ("history", history)) if by > 1.5]
@@ -101,18 +99,9 @@ def main() -> None:
     parser = results.parser(__doc__)
     parser.add_argument("tracks", type=int, nargs="*", default=[100_000, 1_000_000])
     given = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="queue-insights-benchmark-", dir="/var/tmp")
-    found = []
-    try:
-        with demo.EmbeddedServer(folder, {"shared_buffers": "1GB"}) as server:
-            url = server.url("postgres")
-            found += causes(url, min(given.tracks))
-            times = {}
-            for tracks in sorted(given.tracks):
-                demo.seed(url, "a", tracks)
-                times[tracks] = seconds(url)
-    finally:
-        shutil.rmtree(folder)
+    with dataset.databases(given.folder) as database:
+        found = list(causes(database, min(given.tracks)))
+        times = {tracks: seconds(database("a", tracks)) for tracks in sorted(given.tracks)}
     smallest, *others = times
     for tracks in others:
         for name, took in times[tracks].items():

@@ -9,18 +9,18 @@ after completed history grows tenfold under the same backlog. At the default siz
 a quarter of an hour, 8 GB of disk, and quiet cores.
 """
 
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import dataset
 import psycopg
 import results
 
-from queue_insights import demo, pipeline, queries
+from queue_insights import pipeline, queries
 from queue_insights.database import Database
+from queue_insights.demo.incident import FEWEST
 from queue_insights.queue import Queue
 
 SLOWER, MORE_BUFFERS = 1.2, 1.1  # at most so many times
@@ -219,18 +219,12 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="queue-insights-benchmark-", dir="/var/tmp")
-    found: list[results.Result] = []
-    try:
-        with demo.EmbeddedServer(folder, {"shared_buffers": "1GB"}) as server:
-            url = server.url("postgres")
-            for variant in ("a", "b"):
-                demo.seed(url, variant, given.tracks)
-                found += speed(url, variant, given.rounds)
-                demo.seed(url, variant, max(given.tracks // 10, 1000))
-                found += growth(url, variant)
-    finally:
-        shutil.rmtree(folder)
+    with dataset.databases(given.folder) as database:
+        found: list[results.Result] = []
+        for variant in ("a", "b"):
+            found += speed(database(variant, given.tracks), variant, given.rounds)
+            smaller = max(given.tracks // 10, FEWEST)
+            found += growth(database(variant, smaller, to_change=True), variant)
     results.report(found, given.json)
 
 

@@ -34,9 +34,10 @@ HEADER = ("what", "ours", "reference", "ratio", "target", "met")
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser with the option that every benchmark has."""
+    """A parser with the options that every benchmark has."""
     made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     made.add_argument("--json", type=Path, help="also write the results there")
+    made.add_argument("--folder", type=Path, help="of the server to use; default one of its own")
     return made
 
 

@@ -10,17 +10,16 @@ that right by joining each row to the one before it and to its track. Then the s
 query, and the computing beyond it.
 """
 
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import dataset
 import psycopg
 import results
 
-from queue_insights import demo, eta, pipeline
+from queue_insights import eta, pipeline
 from queue_insights.database import Database
 from queue_insights.queue import Queue
 
@@ -166,14 +165,9 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="queue-insights-benchmark-", dir="/var/tmp")
-    try:
-        with demo.EmbeddedServer(folder, {"shared_buffers": "1GB"}) as server:
-            url = server.url("postgres")
-            demo.seed(url, "a", given.tracks)
-            found = [*speed(url, given.rounds), computing(url, given.rounds)]
-    finally:
-        shutil.rmtree(folder)
+    with dataset.databases(given.folder) as database:
+        url = database("a", given.tracks)
+        found = [*speed(url, given.rounds), computing(url, given.rounds)]
     results.report(found, given.json)
 
 
