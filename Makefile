@@ -14,12 +14,14 @@ lab: .venv/demo.stamp  ## open JupyterLab on notebooks/ against the demo databas
 test: .venv/dev.stamp  ## run the tests, and say what of src they reach
 	$(PY) -m pytest --cov --cov-report=term-missing:skip-covered
 
-# All that use a database, but for what runs notebooks, which are the same to any server.
-NOTEBOOKS := $(foreach name,action_notebooks airflow architecture browser lab notebooks report \
-	report_safety secrets trigger_notebook,--ignore=tests/test_$(name).py)
+# All that use a database, but for what runs notebooks, brings a server of its own or is about input
+# that reaches none: the same beside any server.
+ELSEWHERE := $(foreach name,action_notebooks airflow architecture browser faults_machines fuzz_input \
+	fuzz_pipelines lab notebooks report report_safety secrets standby trigger_notebook,\
+	--ignore=tests/test_$(name).py)
 
 test-pg15: .venv/dev.stamp  ## run the database tests on Debian's PostgreSQL 15
-	$(PY) tests/servers.py $(PY) -m pytest -m database $(NOTEBOOKS)
+	$(PY) tests/servers.py $(PY) -m pytest -m database $(ELSEWHERE)
 
 bench: .venv/dev.stamp  ## run all benchmarks; TRACKS=1000000, LARGE=1 for growth to ten times that
 	$(PY) benchmarks/all.py --tracks $(or $(TRACKS),1000000) $(if $(LARGE),--large)

@@ -98,10 +98,11 @@ def test_the_wheel_alone_in_an_empty_venv_runs_the_demo_doctor_and_a_report(
     """One test, because filling the venv takes most of its time."""
     venv, away = tmp_path / "a venv", tmp_path / "away"
     away.mkdir()
-    made = run(sys.executable, "-m", "venv", venv, cwd=away)
+    made = run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=away)
     assert made.returncode == 0, made.stderr
     python = venv / "bin" / "python"
-    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
+    pip = (sys.executable, "-m", "pip", "--python", python, "install")
+    pip += ("--quiet", "--disable-pip-version-check", "--no-compile")
     wheel = f"{only(released, '*.whl')}[demo]"
     installed = run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=away)
     assert installed.returncode == 0, installed.stderr
