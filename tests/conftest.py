@@ -88,7 +88,9 @@ def database(server: Url, template: str = "template1") -> Iterator[str]:
         yield server(name)
     finally:
         drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-        with psycopg.connect(server("postgres"), autocommit=True) as admin:
+        # Whatever PGOPTIONS a test has set: dropping waits for a checkpoint.
+        patient = {"autocommit": True, "options": "-c statement_timeout=0"}
+        with psycopg.connect(server("postgres"), **patient) as admin:
             admin.execute(drop)
 
 

@@ -277,7 +277,7 @@ def world(bench: Bench, tmp_path: Path) -> World:
     return World(bench.variant, Database(bench.url), reads)
 
 
-@settings(max_examples=120, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), name=st.sampled_from(list(STEPS)))
 def test_a_random_queue_reads_as_the_definitions_say(
     world: World, data: st.DataObject, name: str
