@@ -10,9 +10,8 @@
 2. At the default pace: how long WORKERS processes take to claim a task (select, ensure, start) with
    a backfill beside them and without one, in turns on fresh clones.
 
-Printed: rows per second and ratios, by the clock and (the server's) processor time; growth of this
-process' memory; the longest transaction of a batch; sequential scans per batch. About ten minutes
-at the default size; quiet cores, please.
+Printed: rows per second and ratios; growth of this process' memory; the longest transaction of a
+batch; sequential scans. About ten minutes at the default size; quiet cores, please.
 """
 
 import argparse
@@ -43,7 +42,6 @@ from workers import crew
 
 WORKERS, THINK = 4, 0.02  # processes, and seconds that a task takes them
 SETTLED = 5  # batches after which their size has
-TICKS = 100.0
 
 # Tracks come in the order of their creation, and finish the step before in about that order.
 FILL = """
@@ -69,7 +67,7 @@ BY_HAND = """
 
 
 class Server:
-    """Databases to clone, and the processor time of the server's sessions."""
+    """Databases to clone."""
 
     def __init__(self, server: demo.EmbeddedServer, variant: str, rows: int):
         self.server, self.variant = server, variant
@@ -99,21 +97,6 @@ class Server:
         with psycopg.connect(self.server.url("postgres"), autocommit=True) as admin:
             admin.execute(statement)
 
-    def processor_seconds(self) -> float:
-        """Of the server's sessions, those that have ended included."""
-        with open(f"/proc/{self.server.postmaster_pid}/stat") as stat:
-            ended = sum(map(int, stat.read().rsplit(")", 1)[1].split()[13:15]))
-        with psycopg.connect(self.server.url("postgres")) as connection:
-            pids = connection.execute(
-                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
-                "AND pid <> pg_backend_pid()"
-            ).fetchall()
-        running = 0
-        for (pid,) in pids:
-            with open(f"/proc/{pid}/stat") as stat:
-                running += sum(map(int, stat.read().rsplit(")", 1)[1].split()[11:13]))
-        return (ended + running) / TICKS
-
 
 def operable(url: str) -> OperableQueue:
     return OperableQueue(Database(url), pipeline.load())
@@ -125,30 +108,27 @@ def by_definition(queue: OperableQueue) -> str:
     (step,) = queue.pipeline.select("align")
     found = candidates(schema, ACTIONS["backfill"], Parameters(("align",)), step).subquery()
     values: dict[str, Any] = {
-        "track_id": found.c.track_id,
-        "task_type": sa.literal("align"),
+        **schema.naming(found.c.track_id, "align"),
         "status": sa.literal("pending"),
         "attempts": sa.literal(0),
         "max_attempts": sa.literal(step.max_attempts),
         "created_at": found.c.arrived_at,
     }
-    if schema.variant == "b":
-        values |= {"subject_type": sa.literal("track"), "subject_id": found.c.track_id}
     rows = sa.select(*values.values()).order_by(found.c.arrived_at, found.c.track_id)
     return queries.compile_sql(postgresql.insert(schema.tasks).from_select(list(values), rows))
 
 
-def one_insert(server: Server, url: str, statement: str) -> tuple[int, float, float]:
-    """Rows, seconds, processor seconds."""
+def one_insert(url: str, statement: str) -> tuple[int, float]:
+    """Rows, seconds."""
     with psycopg.connect(url) as connection:
-        processor, began = server.processor_seconds(), time.monotonic()
+        began = time.monotonic()
         rows = connection.execute(statement).rowcount
         connection.commit()
-        return rows, time.monotonic() - began, server.processor_seconds() - processor
+        return rows, time.monotonic() - began
 
 
-def one_run(server: Server, url: str) -> tuple[int, float, float, dict[str, float]]:
-    """Rows, seconds, processor seconds; and what else was promised."""
+def one_run(url: str) -> tuple[int, float, dict[str, float]]:
+    """Rows, seconds; and what else was promised."""
     queue = operable(url)
     plan = queue.plan_backfill(tasks="align")
     longest: list[float] = []
@@ -163,10 +143,9 @@ def one_run(server: Server, url: str) -> tuple[int, float, float, dict[str, floa
     apply._batch = timed
     try:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        processor, began = server.processor_seconds(), time.monotonic()
+        began = time.monotonic()
         run = plan.apply(confirm=plan.token, pause=0)
         seconds = time.monotonic() - began
-        processor = server.processor_seconds() - processor
     finally:
         apply._batch = batch
     with psycopg.connect(url) as connection:
@@ -176,7 +155,7 @@ def one_run(server: Server, url: str) -> tuple[int, float, float, dict[str, floa
         ).fetchone()
     assert found is not None
     return (
-        *(run.row["rows_done"], seconds, processor),
+        *(run.row["rows_done"], seconds),
         {
             "batches": len(longest) - 1,
             "longest": max(longest[SETTLED:], default=0.0),
@@ -194,20 +173,17 @@ def throughput(server: Server, rounds: int) -> Iterator[results.Result]:
     speeds: dict[str, list[float]] = defaultdict(list)
     longest: list[float] = []
     for _ in range(rounds):
-        took: dict[str, tuple[float, float]] = {}
+        took: dict[str, float] = {}
         for name in ("by hand", "run", "by definition"):
             with server.clone() as url:
                 if name == "run":
-                    rows, seconds, processor, more = one_run(server, url)
+                    rows, seconds, more = one_run(url)
                 else:
                     statement = hand if name == "by hand" else by_definition(operable(url))
-                    rows, seconds, processor = one_insert(server, url, statement)
-            took[name] = (seconds, processor)
+                    rows, seconds = one_insert(url, statement)
+            took[name] = seconds
             speeds[name].append(rows / seconds)
-            print(
-                f"  {name:14} {rows:,} rows  {rows / seconds:9,.0f} rows/s  "
-                f"{processor / rows * 1e6:5.1f} µs of processor a row"
-            )
+            print(f"  {name:14} {rows:,} rows  {rows / seconds:9,.0f} rows/s")
             if name == "run":
                 longest.append(more["longest"])
                 print(
@@ -217,8 +193,7 @@ def throughput(server: Server, rounds: int) -> Iterator[results.Result]:
                     flush=True,
                 )
         for name in ("by hand", "by definition"):
-            ratios[name].append(took[name][0] / took["run"][0])
-            ratios[f"{name}, processor"].append(took[name][1] / took["run"][1])
+            ratios[name].append(took[name] / took["run"])
     for name in ("by definition", "by hand"):
         yield results.Result(
             f"backfill, no pause, beside one INSERT {name}",
@@ -228,7 +203,6 @@ def throughput(server: Server, rounds: int) -> Iterator[results.Result]:
             0.8,
             at_least=True,
         )
-    print(f"  by processor time {statistics.median(ratios['by definition, processor']):.2f}")
     yield results.Result(
         "backfill: the longest transaction once settled, seconds",
         f"{max(longest):.2f} s",

@@ -7,6 +7,7 @@ the buffers that each read touches, beside those after ten times the history und
 and after ten times the backlog under the same history.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import results
 from reads import GROW
 
 from queue_insights import pipeline
-from queue_insights.database import Database
+from queue_insights.database import TIMEOUT, Database
 from queue_insights.queue import Queue
 
 READS = {
@@ -99,6 +100,7 @@ def main() -> None:
     parser = results.parser(__doc__)
     parser.add_argument("tracks", type=int, nargs="*", default=[100_000, 1_000_000])
     given = parser.parse_args()
+    os.environ[TIMEOUT] = "2h"  # how long the largest take is what is asked
     with dataset.databases(given.folder) as database:
         found = list(causes(database, min(given.tracks)))
         times = {tracks: seconds(database("a", tracks)) for tracks in sorted(given.tracks)}
