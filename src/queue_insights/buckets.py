@@ -26,13 +26,14 @@ def length(value: str | timedelta, name: str) -> timedelta:
         raise InputError(f"{name}: found {value!r}, {error}") from None
 
 
-def time_zone(zone: str) -> ZoneInfo:
-    """The time zone of that IANA name; raises InputError, with the nearest name, for no such."""
+def time_zone(zone: str, name: str = "zone") -> ZoneInfo:
+    """The time zone of that IANA name; raises InputError, naming the parameter *name* and the
+    nearest time zone, for no such."""
     try:
         return ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
         raise InputError(
-            f"zone: unknown time zone {zone!r}: expected a name such as Europe/Berlin or UTC"
+            f"{name}: unknown time zone {zone!r}: expected a name such as Europe/Berlin or UTC"
             f"{nearest(zone, available_timezones())}"
         ) from None
 

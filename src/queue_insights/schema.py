@@ -22,7 +22,7 @@ _STAGE_CHECKS = sa.text("""
       AND cardinality(c.conkey) = 1 AND a.attname = :column
       AND pg_get_constraintdef(c.oid) ~ '^CHECK \\(\\(.* = ANY \\(ARRAY\\[.*\\]\\)\\)\\)$'
 """)
-_LITERAL = re.compile(r"'((?:[^']|'')*)'")
+_LITERAL = re.compile(r"(E?)'((?:[^']|'')*)'")
 
 
 # Of the connection's own dialect, quoted names have each % twice: fit for its statements only.
@@ -33,6 +33,14 @@ def quoted(name: sa.Table | str) -> str:
     """A table or another name as SQL writes it, in quotes where it needs them."""
     text = _NAMES.quote(name) if isinstance(name, str) else _NAMES.format_table(name)
     return str(text)
+
+
+def literals(sql: str) -> list[str]:
+    """The texts that stand in an expression, as Postgres prints it."""
+    return [
+        (text.replace("\\\\", "\\") if escaped else text).replace("''", "'")
+        for escaped, text in _LITERAL.findall(sql)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,10 +157,7 @@ def _table(
 def allowed_stages(connection: sa.Connection, tracks: sa.Table) -> list[str] | None:
     """The stages that the table's CHECKs leave to a track; None where there is no such CHECK."""
     parameters = {"table": quoted(tracks), "column": tracks.c.stage.name}
-    lists = [
-        [stage.replace("''", "'") for stage in _LITERAL.findall(definition)]
-        for definition in connection.scalars(_STAGE_CHECKS, parameters)
-    ]
+    lists = [literals(check) for check in connection.scalars(_STAGE_CHECKS, parameters)]
     return [stage for stage in lists[0] if all(stage in each for each in lists)] if lists else None
 
 

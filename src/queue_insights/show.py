@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
 from queue_insights import formats, summary
+from queue_insights.buckets import time_zone
 from queue_insights.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def heading(queue: "Queue", moment: "Moment", timezone: str = "UTC") -> None:
     }
     times = f"{as_of:%Y-%m-%d %H:%M} UTC"
     if timezone != "UTC":
-        times += f" ({as_of.astimezone(_zone(timezone)):%Y-%m-%d %H:%M} {timezone})"
+        local = as_of.astimezone(time_zone(timezone, "timezone"))
+        times += f" ({local:%Y-%m-%d %H:%M} {timezone})"
     text = f"Queue {queue.pipeline.name} in {queue.database.name}, as of {times}"
     if moment.replay_lag_seconds is not None:
         lag = formats.duration(moment.replay_lag_seconds)
@@ -70,7 +72,7 @@ def verdict(
 
     >>> show.verdict(queue.backlog(), queue.audit(), queue.eta_end_to_end(), "Europe/Berlin")
     """
-    _zone(timezone)
+    time_zone(timezone, "timezone")
     text = summary.sentence(backlog, audit, end, timezone)
     _display("verdict", {"text": text}, text, f"<p><strong>{escape(text)}</strong></p>")
 
@@ -94,7 +96,7 @@ def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UT
     any value not at all; the CSV has everything, in UTC and seconds. Raises InputError for a name
     that is not lower-case letters, digits and underscores, and for an unknown time zone.
     """
-    where = _zone(timezone)
+    where = time_zone(timezone, "timezone")
     data = {
         "name": _checked(name),
         "columns": [str(column) for column in frame],
@@ -115,15 +117,6 @@ def chart(figure: "go.Figure", description: str) -> None:
     # Left to plotly, the renderer at hand decides, and some embed 5 MB of JavaScript.
     drawing = json.loads(figure.to_json()) | {"config": {"displaylogo": False, "responsive": True}}
     _display("chart", {"description": description}, description, drawing, PLOTLY)
-
-
-def _zone(timezone: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InputError(
-            f"unknown time zone {timezone!r}: expected a name such as Europe/Berlin or UTC"
-        ) from None
 
 
 def iso(time: datetime) -> str:

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,13 +16,12 @@ from queue_insights.formats import visible
 from queue_insights.migration import Label, Migration, MigrationError
 from queue_insights.pipeline import split_table
 from queue_insights.queue import Queue
-from queue_insights.schema import quoted
+from queue_insights.schema import literals, quoted
 from queue_insights.trigger_catalog import ROW_INSERT, ROW_UPDATE, Catalog
 from queue_insights.trigger_sql import Names, Trigger
 
 INSTALL = "run `queue-insights trigger install`"
 SEARCH_PATH = ["search_path=pg_catalog, pg_temp"]
-_LITERAL = re.compile(r"(E?)'((?:[^']|'')*)'")
 
 
 def generate(queue: Queue) -> Migration:
@@ -192,10 +190,7 @@ _STATES = {
 def _fires_at(definition: str, stages: list[str], changes: bool) -> bool:
     """Whether a trigger's WHEN, as Postgres prints it, is the one for these stages."""
     condition = definition.partition(" WHEN (")[2]
-    found = [
-        (text.replace("\\\\", "\\") if escaped else text).replace("''", "'")
-        for escaped, text in _LITERAL.findall(condition)
-    ]
+    found = literals(condition)
     return sorted(found) == sorted(stages) and ("IS DISTINCT FROM" in condition) == changes
 
 
