@@ -27,8 +27,9 @@ from typing import Any
 import psycopg
 import results
 
-from queue_insights import demo, pipeline, trigger
+from queue_insights import demo, pipeline
 from queue_insights.database import Database
+from queue_insights.ddl import trigger
 from queue_insights.demo import binaries
 from queue_insights.queue import Queue
 

@@ -8,7 +8,7 @@ from queue_insights.queue import Queue
 
 
 def examine(url: str, write_url: str | None = None) -> list[str]:
-    return list(map(str, doctor.doctor(Queue(Database(url, write_url), pipeline.load()))))
+    return list(map(str, doctor.examine(Queue(Database(url, write_url), pipeline.load()))))
 
 
 def one(lines: list[str], *parts: str) -> str:

@@ -10,8 +10,9 @@ import pytest
 
 from conftest import Bench
 from queue_insights import pipeline
-from queue_insights.actions import OperableQueue, apply, targets
+from queue_insights.actions import pace
 from queue_insights.database import Database
+from queue_insights.queue import Queue
 
 # Every change of a task row, by whom, with the stage that its track had.
 RECORD = """
@@ -48,20 +49,18 @@ GATE = """
 """
 
 
-apply.REST = 0.0  # most tests have nobody else at their tables
+pace.REST = 0.0  # most tests have nobody else at their tables
 
 
 def small_batches(patch: pytest.MonkeyPatch, chunk: int, first: int, largest: int) -> None:
     """Runs take *chunk* rows at a time, in a batch *first* times at first and *largest* at most."""
-    patch.setattr(targets, "CHUNK", chunk)
-    patch.setattr(apply, "FIRST", first)
-    patch.setattr(apply, "LARGEST", largest)
+    patch.setattr(pace, "CHUNK", chunk)
+    patch.setattr(pace, "FIRST", first)
+    patch.setattr(pace, "LARGEST", largest)
 
 
-def operable(
-    url: str, file: str | Path = pipeline.DEFAULT, write_url: str | None = None
-) -> OperableQueue:
-    return OperableQueue(Database(url, write_url), pipeline.load(file))
+def operable(url: str, file: str | Path = pipeline.DEFAULT, write_url: str | None = None) -> Queue:
+    return Queue(Database(url, write_url), pipeline.load(file))
 
 
 def rows(connection: psycopg.Connection[Any]) -> dict[int, str]:

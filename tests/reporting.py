@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 import psycopg
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
@@ -61,6 +63,16 @@ def _fill(connection: psycopg.Connection, variant: str) -> None:
     )
 
 
+def write(folder: Path, *sources: str, parameters: str | None = None, title: str = "Mine") -> Path:
+    """A notebook ``mine.ipynb`` of a heading and code cells, the parameters first if any."""
+    cells = [new_markdown_cell(f"# {title}"), *map(new_code_cell, sources)]
+    if parameters is not None:
+        cells.insert(1, new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    path = folder / "mine.ipynb"
+    nbformat.write(new_notebook(cells=cells), path)
+    return path
+
+
 def queue_insights(
     *arguments: str | Path, url: str | None = None, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
@@ -77,6 +89,14 @@ def queue_insights(
         text=True,
         timeout=120,
     )
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> str:
+    """The one line of a command that failed with *code*, which has all the *words* in it."""
+    assert done.returncode == code, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert not [word for word in words if word not in line], line
+    return line
 
 
 CHROMIUM = {name: shutil.which(name) for name in ("chromium", "chromedriver")}

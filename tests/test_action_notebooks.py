@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import yaml
 
-from queue_insights import parameters
+from queue_insights.report import parameters
 from reporting import MISSING, ROOT, incident, queue_insights
 
 PARAMS = [
@@ -67,13 +67,13 @@ def test_backfill_plans_then_fills_in_with_the_token_that_it_printed(
     assert rows(url) == before
     assert "Nothing was changed." in printed
     align = sides(folder)["align"]
-    assert (align["tracks_before"], align["pending_before"]) == ("50", "0")
+    assert (align["total_before"], align["pending_before"]) == ("50", "0")
     (token,) = re.findall(r"^confirm: (\S+)$", printed, re.MULTILINE)
 
     folder, _ = report(url, tmp_path / "done", "backfill", "-f", file, "-p", "confirm", token)
     align = sides(folder)["align"]
-    assert (align["tracks_before"], align["pending_before"]) == ("50", "0")
-    assert (align["tracks_after"], align["pending_after"]) == ("50", "50")
+    assert (align["total_before"], align["pending_before"]) == ("50", "0")
+    assert (align["total_after"], align["pending_after"]) == ("50", "50")
     assert (
         abs(
             float(align["oldest_waiting_seconds_before"])

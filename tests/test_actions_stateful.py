@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from conftest import Bench
 from operating import operable, rows, video
-from queue_insights.actions import OperableQueue
+from queue_insights.queue import Queue
 from workers import STEPS, Worker
 
 TASK_AT = dict(list(STEPS.items())[:3])  # three steps are enough, and quicker
@@ -83,7 +83,7 @@ class Done:
 
 class QueueUnderActions(RuleBasedStateMachine):
     bench: Bench
-    queue: OperableQueue
+    queue: Queue
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Bench
 from operating import ledger_agrees, many, operable, pending, small_batches
-from queue_insights.actions import apply, ledger, progress
+from queue_insights.actions import ledger, pace, progress
 from queue_insights.errors import DatabaseError
 
 
@@ -109,18 +109,18 @@ def test_passing_troubles_are_outlived(
 
 
 def test_batches_shrink_on_timeouts_and_grow_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply, "FIRST", 16)
-    monkeypatch.setattr(apply, "LARGEST", 64)
-    pace = apply._Pace(0)
-    monkeypatch.setattr(apply._Pace, "rest", lambda self, seconds: None)
-    pace.failed(0)
-    pace.failed(1)
-    assert pace.chunks == 4
+    monkeypatch.setattr(pace, "FIRST", 16)
+    monkeypatch.setattr(pace, "LARGEST", 64)
+    monkeypatch.setattr(pace.Pace, "rest", lambda self, seconds: None)
+    speed = pace.Pace(0)
+    speed.failed(0)
+    speed.failed(1)
+    assert speed.chunks == 4
     for _ in range(5):
-        pace.took(0.001, 4)
-    assert pace.chunks == 64
-    pace.took(60.0, 64)
-    assert pace.chunks == 32
+        speed.took(0.001, 4)
+    assert speed.chunks == 64
+    speed.took(60.0, 64)
+    assert speed.chunks == 32
 
 
 def test_without_a_terminal_progress_is_plain_lines(

@@ -5,26 +5,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from selenium.common.exceptions import JavascriptException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from conftest import database
 from queue_insights import demo
-from reporting import TITLES, chromium, complaints, incident, queue_insights, requests
+from reporting import TITLES, chromium, complaints, incident, queue_insights, requests, write
 
-OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND"
 DESKTOP, PHONE = (1280, 900), (390, 844)
 MARKUP = "<script>document.title='owned'</script> & <b>bold</b>"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chrome]:
-    with chromium(OFFLINE) as browser:
+    with chromium("--host-resolver-rules=MAP * ~NOTFOUND") as browser:
         yield browser
 
 
@@ -37,13 +35,8 @@ def reports(
 ) -> Path:
     """A folder with a run of the backlog report, and one of a notebook titled with markup."""
     output = tmp_path_factory.mktemp("reports")
-    hostile = output / "hostile.ipynb"
-    cells = [
-        new_markdown_cell(f"# Title {MARKUP}"),
-        new_code_cell(f"print({MARKUP!r})"),
-        new_code_cell(f"import pandas as pd; pd.DataFrame({{'title': [{MARKUP!r}] * 3}})"),
-    ]
-    nbformat.write(new_notebook(cells=cells), hostile)
+    frame = f"import pandas as pd; pd.DataFrame({{'title': [{MARKUP!r}] * 3}})"
+    hostile = write(output, f"print({MARKUP!r})", frame, title=f"Title {MARKUP}")
     with incident(server, templates) as url:
         breached = ("-p", "thresholds", "[hidden > 0]")
         done = queue_insights("report", "backlog_report", *breached, "--output", output, url=url)
@@ -70,24 +63,21 @@ def forecast(server: Callable[[str], str], tmp_path_factory: pytest.TempPathFact
     return Path(done.stdout.splitlines()[-1])
 
 
-def opened(browser: Chrome, file: Path, size: tuple[int, int]) -> Chrome:
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+def emulate(browser: Chrome, size: tuple[int, int], **media: Any) -> None:
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": [], **media})
     metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def opened(browser: Chrome, file: Path, size: tuple[int, int]) -> Chrome:
+    emulate(browser, size)
     requests(browser), complaints(browser)
     browser.get(file.as_uri())
     return browser
 
 
-def resized(browser: Chrome, size: tuple[int, int]) -> None:
-    """Change the window's size, and wait until all charts have followed."""
-    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    fits = (
-        "return [...document.querySelectorAll('.js-plotly-plot')].every("
-        "e => Math.abs(e.querySelector('.main-svg').clientWidth - e.clientWidth) < 2)"
-    )
-    WebDriverWait(browser, 10).until(lambda _: browser.execute_script(fits))
+def found(browser: Chrome | WebElement, selector: str) -> list[WebElement]:
+    return browser.find_elements(By.CSS_SELECTOR, selector)
 
 
 def texts(browser: Chrome, selector: str) -> list[str]:
@@ -96,89 +86,77 @@ def texts(browser: Chrome, selector: str) -> list[str]:
     )
 
 
+def asked(browser: Chrome) -> set[str]:
+    return {address for address in requests(browser) if not address.startswith("data:")}
+
+
 def column(browser: Chrome, table: str, position: int) -> list[str]:
-    return [
-        cell.text
-        for cell in browser.find_elements(
-            By.CSS_SELECTOR, f"{table} tbody tr:not([hidden]) td:nth-child({position})"
-        )
-    ]
+    cells = f"{table} tbody tr:not([hidden]) td:nth-child({position})"
+    return [cell.text for cell in found(browser, cells)]
 
 
-def missing_table(browser: Chrome) -> str:
-    """Mark the table of hidden tracks, the last one, and return its selector."""
-    browser.execute_script("[...document.querySelectorAll('table')].at(-1).id = 'missing'")
-    return "#missing"
+def named(browser: Chrome, position: int) -> str:
+    """Give the table at *position* an id, and return its selector."""
+    script = "[...document.querySelectorAll('table')].at(arguments[0]).id = 'looked-at'"
+    browser.execute_script(script, position)
+    return "#looked-at"
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
-def test_every_chart_is_drawn_without_complaint_or_request(
+def test_every_chart_is_drawn_and_fits_without_complaint_or_request(
     page: Chrome, size: tuple[int, int]
 ) -> None:
     url = page.current_url
     opened(page, Path(url.removeprefix("file://")), size)
-    charts = page.find_elements(By.CSS_SELECTOR, "figure.chart")
+    charts = found(page, "figure.chart")
     assert len(charts) == 3
     for chart in charts:
-        assert chart.find_elements(By.CSS_SELECTOR, ".barlayer, .scatterlayer")
-        assert chart.find_elements(By.CSS_SELECTOR, ".point path, .textpoint")
+        assert found(chart, ".barlayer, .scatterlayer")
+        assert found(chart, ".point path, .textpoint")
         assert chart.size["width"] <= size[0]
-    assert complaints(page) == []
-    assert {address for address in requests(page) if not address.startswith("data:")} == {url}
+    assert page.execute_script("return document.documentElement.scrollWidth") <= size[0]
+    assert (complaints(page), asked(page)) == ([], {url})
 
 
-def test_charts_of_flow_and_forecast_are_drawn_at_both_sizes(
+def test_charts_of_flow_and_forecast_are_drawn_and_follow_the_window(
     browser: Chrome, forecast: Path
 ) -> None:
     drawn = (
         ".barlayer .point path",  # time to clear
-        ".scatterlayer .fills path.js-fill",  # fan
-        ".scatterlayer .fills path.js-fill",  # cumulative flow
-        ".scatterlayer .fills path.js-fill",  # depth
+        *[".scatterlayer .fills path.js-fill"] * 3,  # fan, cumulative flow, depth
         ".heatmaplayer image",  # throughput by hour
         ".scatterlayer .point",  # calibration
     )
     opened(browser, forecast, DESKTOP)
     for size in (DESKTOP, PHONE):  # the second is the first page, resized
-        resized(browser, size)
-        charts = browser.find_elements(By.CSS_SELECTOR, "figure.chart")
-        assert len(charts) == len(drawn)
-        for chart, selector in zip(charts, drawn, strict=True):
-            assert chart.find_elements(By.CSS_SELECTOR, selector)
-            assert chart.size["width"] <= size[0]
-    assert "should." in browser.find_element(By.TAG_NAME, "figcaption").text
-    assert complaints(browser) == []
-    asked = {address for address in requests(browser) if not address.startswith("data:")}
-    assert asked == {forecast.as_uri()}
-
-
-def test_a_resized_chart_does_not_cover_what_follows_it(browser: Chrome, forecast: Path) -> None:
-    opened(browser, forecast, DESKTOP)
-    resized(browser, PHONE)
-    for chart in browser.find_elements(By.CSS_SELECTOR, "figure.chart"):
-        bottoms = browser.execute_script(
-            "return ['.main-svg', 'figcaption'].map("
-            "s => arguments[0].querySelector(s).getBoundingClientRect())",
-            chart,
+        emulate(browser, size)
+        fits = (
+            "return [...document.querySelectorAll('.js-plotly-plot')].every("
+            "e => Math.abs(e.querySelector('.main-svg').clientWidth - e.clientWidth) < 2)"
         )
-        assert bottoms[0]["bottom"] <= bottoms[1]["top"] + 1
-        assert bottoms[0]["height"] >= 300
-
-
-@pytest.mark.parametrize("size", [DESKTOP, PHONE])
-def test_the_page_is_no_wider_than_the_window(page: Chrome, size: tuple[int, int]) -> None:
-    opened(page, Path(page.current_url.removeprefix("file://")), size)
-    assert page.execute_script("return document.documentElement.scrollWidth") <= size[0]
+        WebDriverWait(browser, 10).until(lambda _, fits=fits: browser.execute_script(fits))
+        for chart, selector in zip(found(browser, "figure.chart"), drawn, strict=True):
+            assert found(chart, selector)
+            assert chart.size["width"] <= size[0]
+            drawing, caption = browser.execute_script(
+                "return ['.main-svg', 'figcaption'].map("
+                "s => arguments[0].querySelector(s).getBoundingClientRect())",
+                chart,
+            )
+            assert drawing["bottom"] <= caption["top"] + 1  # it does not cover what follows it
+            assert drawing["height"] >= 300
+    assert "should." in found(browser, "figcaption")[0].text
+    assert (complaints(browser), asked(browser)) == ([], {forecast.as_uri()})
 
 
 def test_titles_from_the_database_are_text(page: Chrome) -> None:
     assert set(TITLES) <= set(texts(page, "td"))
     assert page.title.startswith("Backlog report")
-    assert not page.find_elements(By.CSS_SELECTOR, "td *")
+    assert not found(page, "td *")
 
 
 def test_titles_of_notebooks_are_text_on_page_and_index(browser: Chrome, reports: Path) -> None:
-    (folder,) = reports.glob("hostile-*")
+    (folder,) = reports.glob("mine-*")
     opened(browser, folder / "report.html", DESKTOP)
     assert texts(browser, "h1") == [f"Title {MARKUP}"]
     assert texts(browser, "pre") == [f"{MARKUP}\n"]
@@ -189,24 +167,19 @@ def test_titles_of_notebooks_are_text_on_page_and_index(browser: Chrome, reports
     assert f"Title {MARKUP}" in texts(browser, "td:first-child")
     assert browser.title == "Queue reports"
     assert complaints(browser) == []
-    assert all(address.startswith(("file:", "data:")) for address in requests(browser))
+    assert all(address.startswith("file:") for address in asked(browser))
 
 
 def test_a_heading_sorts_and_says_so(page: Chrome) -> None:
-    table = missing_table(page)
-    (title,) = (
-        header
-        for header in page.find_elements(By.CSS_SELECTOR, f"{table} thead th")
-        if header.text.startswith("title")
-    )
+    table = named(page, -1)  # of hidden tracks
+    headers = found(page, f"{table} thead th")
+    (title,) = (header for header in headers if header.text.startswith("title"))
     before = column(page, table, 2)
-    button = title.find_element(By.TAG_NAME, "button")
-    button.click()
+    title.find_element(By.TAG_NAME, "button").click()
     ascending = column(page, table, 2)
     assert title.get_attribute("aria-sort") == "ascending"
-    button.click()
+    title.find_element(By.TAG_NAME, "button").click()
     descending = column(page, table, 2)
-    assert title.get_attribute("aria-sort") == "descending"
     assert sorted(ascending) == sorted(before) == sorted(descending)
     assert ascending != before
     songs = [text for text in ascending if text.startswith("Song")]
@@ -215,28 +188,27 @@ def test_a_heading_sorts_and_says_so(page: Chrome) -> None:
 
 
 def test_numbers_and_durations_sort_by_size(page: Chrome) -> None:
-    tables = page.find_elements(By.CSS_SELECTOR, "table")
-    page.execute_script("arguments[0].id = 'steps'", tables[2])
-    headers = page.find_elements(By.CSS_SELECTOR, "#steps thead th")
+    table = named(page, 2)  # of steps
+    headers = found(page, f"{table} thead th")
     names = [header.text for header in headers]
-    assert names[2] == "tracks"
+    assert (names[2], names[-1]) == ("total", "oldest waiting")
     headers[2].find_element(By.TAG_NAME, "button").click()
-    tracks = [int(text) for text in column(page, "#steps", 3)]
-    assert tracks == sorted(tracks)
-    assert len(set(tracks)) > 2
+    totals = [int(text) for text in column(page, table, 3)]
+    assert totals == sorted(totals)
+    assert len(set(totals)) > 2
     headers[-1].find_element(By.TAG_NAME, "button").click()
-    ages = column(page, "#steps", len(names))
+    ages = column(page, table, len(names))
     assert ages[-1] == "-"  # nothing to compare comes last
     assert ages[0].endswith("m")
     assert ages[2].startswith("1h") or ages[2].endswith("m")
 
 
 def test_searching_leaves_the_rows_that_hold_every_word(page: Chrome) -> None:
-    table = missing_table(page)
-    box = page.find_elements(By.CSS_SELECTOR, "input[type=search]")[-1]
+    table = named(page, -1)
+    box = found(page, "input[type=search]")[-1]
     box.send_keys("ALIGN karaoke")
     assert column(page, table, 2) == ["🎤 Karaoke 🎶"]
-    assert page.find_elements(By.CSS_SELECTOR, ".search output")[-1].text.startswith("1 of ")
+    assert found(page, ".search output")[-1].text.startswith("1 of ")
     box.clear()
     box.send_keys("no such song")
     assert column(page, table, 2) == []
@@ -244,10 +216,9 @@ def test_searching_leaves_the_rows_that_hold_every_word(page: Chrome) -> None:
 
 def test_breached_thresholds_and_the_verdict_come_first(page: Chrome) -> None:
     header = page.find_element(By.TAG_NAME, "header").text
-    assert "tracks wait, all of them hidden" in header
-    assert "1 threshold breached" in header
-    assert "hidden > 0: 54" in header
-    (tile,) = page.find_elements(By.CSS_SELECTOR, ".figures .bad")
+    for text in ("tracks wait, all of them hidden", "1 threshold breached", "hidden > 0: 54"):
+        assert text in header
+    (tile,) = found(page, ".figures .bad")
     assert tile.text.startswith("hidden")
 
 
@@ -263,8 +234,7 @@ def test_a_dark_page_has_light_text_in_its_charts_too(page: Chrome) -> None:
     label = ".js-plotly-plot .ytick text"
     assert brightness("body", "backgroundColor") > 0.9
     assert brightness(label, "fill") < 0.3
-    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": dark})
+    emulate(page, DESKTOP, features=[{"name": "prefers-color-scheme", "value": "dark"}])
     redrawing = [JavascriptException]  # there is no label for a moment
     waiting = WebDriverWait(page, 10, ignored_exceptions=redrawing)
     waiting.until(lambda _: brightness(label, "fill") > 0.7)
@@ -272,27 +242,24 @@ def test_a_dark_page_has_light_text_in_its_charts_too(page: Chrome) -> None:
 
 
 def test_on_paper_there_are_charts_and_no_buttons(page: Chrome) -> None:
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
-    charts = page.find_elements(By.CSS_SELECTOR, "figure.chart")
-    assert all(c.find_elements(By.CSS_SELECTOR, ".barlayer, .scatterlayer") for c in charts)
-    assert not any(box.is_displayed() for box in page.find_elements(By.CSS_SELECTOR, ".search"))
+    emulate(page, DESKTOP, media="print")
+    assert all(found(chart, ".barlayer, .scatterlayer") for chart in found(page, "figure.chart"))
+    assert not any(box.is_displayed() for box in found(page, ".search"))
     pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {})["data"])
     assert pdf.startswith(b"%PDF")
 
 
 def test_a_screen_reader_finds_language_headings_and_descriptions(page: Chrome) -> None:
     assert page.execute_script("return document.documentElement.lang") == "en"
-    assert len(page.find_elements(By.TAG_NAME, "h1")) == 1
-    for plot in page.find_elements(By.CSS_SELECTOR, ".plot"):
+    assert len(found(page, "h1")) == 1
+    for plot in found(page, ".plot"):
         assert plot.get_attribute("role") == "img"
-        assert len(plot.get_attribute("aria-label")) > 20
-    for table in page.find_elements(By.TAG_NAME, "table"):
-        assert table.find_elements(By.CSS_SELECTOR, "thead th[scope=col]")
-        assert table.find_elements(By.TAG_NAME, "caption")
-    for box in page.find_elements(By.CSS_SELECTOR, "input"):
-        assert box.find_elements(By.XPATH, "ancestor::label")
-    first: Any = page.find_element(By.CSS_SELECTOR, "a")
-    assert first.get_attribute("class") == "skip"
+        assert len(plot.get_attribute("aria-label") or "") > 20
+    for table in found(page, "table"):
+        assert found(table, "thead th[scope=col]")
+        assert found(table, "caption")
+    assert all(box.find_elements(By.XPATH, "ancestor::label") for box in found(page, "input"))
+    assert found(page, "a")[0].get_attribute("class") == "skip"
 
 
 def test_a_script_that_gets_in_all_the_same_does_not_run(page: Chrome) -> None:

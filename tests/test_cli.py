@@ -15,7 +15,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import Bench
-from queue_insights import queries
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
 
@@ -23,9 +22,9 @@ Run = Callable[..., Result]
 README = Path(__file__).parents[1] / "README.md"
 READS = ("backlog", "audit", "missing", "upcoming", "tasks", "orphans")
 BACKLOG = [
-    *("stage", "task_type", "tracks", "missing", "pending", "retryable", "backing_off", "running"),
-    *("stuck", "exhausted", "drifted", "skipped", "other", "eligible", "waiting", "visible"),
-    "oldest_waiting_seconds",
+    *("stage", "task_type", "total", "missing", "pending", "retryable", "backing_off", "running"),
+    *("stuck", "exhausted", "drifted", "skipped", "blocked", "other", "eligible", "waiting"),
+    *("visible", "oldest_waiting_seconds"),
 ]
 AUDIT = ["stage", "task_type", "eligible", "visible", "hidden", "orphans", "verdict"]
 SOURCES = ["get_pending_tasks", "task_summary", "audio_progress"]
@@ -77,7 +76,7 @@ def test_json_is_a_list_of_records_whose_keys_are_documented(run: Run) -> None:
     assert len(backlog) == 7
     assert [list(record) for record in backlog] == [BACKLOG] * 7
     align = backlog[1]
-    assert (align["task_type"], align["tracks"], align["missing"], align["pending"]) == (
+    assert (align["task_type"], align["total"], align["missing"], align["pending"]) == (
         *("align", 2, 1, 1),
     )
     waited = datetime.now(UTC) - datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -139,22 +138,6 @@ def test_limit_and_task_narrow_a_list(run: Run) -> None:
     assert ids("tasks", "--task", "clip") == []
 
 
-@pytest.mark.parametrize("read", READS)
-def test_sql_prints_one_query_and_does_not_run_it(run: Run, bench: Bench, read: str) -> None:
-    result = run(read, "--sql")
-    assert result.exit_code == 0
-    bench.track("one more", "audio_ready")
-    assert result.stdout == run(read, "--sql").stdout == f"{compiled(bench, read)};\n"
-    cursor = bench.connection.execute(result.stdout)
-    found = json.loads(run(read, "--format", "json").stdout)
-    assert [column.name for column in cursor.description or ()] == list(found[0])
-    assert len(cursor.fetchall()) == len(found)
-
-
-def compiled(bench: Bench, read: str) -> str:
-    return queries.compile_sql(getattr(queries, read)(bench.queue.schema))
-
-
 WRONG = {
     "missing --task algin": "unknown task 'algin': .*did you mean 'align'",
     "tasks --state stck": "unknown state 'stck': expected one of missing, .*did you mean 'stuck'",
@@ -199,7 +182,7 @@ def test_a_pipeline_file_of_ones_own_is_used(run: Run, tmp_path: Path) -> None:
         steps: [{stage: audio_ready, task: align}]
     """)
     (record,) = json.loads(run("backlog", "--pipeline", str(file), "--format", "json").stdout)
-    assert (record["task_type"], record["tracks"]) == ("align", 2)
+    assert (record["task_type"], record["total"]) == ("align", 2)
 
 
 def test_a_failure_in_a_real_process_is_one_line_and_no_traceback() -> None:

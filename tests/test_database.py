@@ -231,7 +231,7 @@ def test_no_unique_key(bench: Bench, run: Callable[..., Result]) -> None:
 
 
 def test_a_stage_that_the_table_does_not_allow(bench: Bench, tmp_path: Path) -> None:
-    text = (pipeline.resources.folder("params") / "pipelines" / "karaoke.yaml").read_text()
+    text = (pipeline.shipped("params") / "pipelines" / "karaoke.yaml").read_text()
     (tmp_path / "file.yaml").write_text(text.replace("audio_ready", "audio_redy"))
     queue = Queue(Database(bench.url), pipeline.load(tmp_path / "file.yaml"))
     with pytest.raises(InputError, match=r"no stage 'audio_redy'.*did you mean 'audio_ready'\?"):
@@ -288,7 +288,7 @@ def test_a_read_that_takes_too_long(bench: Bench, run: Callable[..., Result]) ->
 
 def test_a_bad_timeout(bench: Bench, run: Callable[..., Result]) -> None:
     line = one_line(run("backlog", **{READ_URL: bench.url, TIMEOUT: "60"}), code=2)
-    assert "QUEUE_INSIGHTS_STATEMENT_TIMEOUT: expected a duration such as 90s" in line
+    assert "expected a duration such as 90s" in line
 
 
 @pytest.mark.parametrize(
@@ -385,4 +385,4 @@ def test_a_session_that_the_server_ends(bench: Bench) -> None:
 
     with pytest.raises(DatabaseError, match=r"terminating connection.*run the command again"):
         ended()
-    assert bench.queue.backlog().tracks.sum() == 0
+    assert bench.queue.backlog().total.sum() == 0

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from conftest import Bench
 from examining import examine, fixes, one, remedy
@@ -104,20 +105,54 @@ def test_names_in_statements_are_quoted(bench: Bench, tmp_path: Any) -> None:
         CREATE SCHEMA "my schema";
         ALTER TABLE "Track's 100%" SET SCHEMA "my schema"
     """)
-    text = (pipeline.resources.folder("params") / "pipelines" / "karaoke.yaml").read_text()
+    text = (pipeline.shipped("params") / "pipelines" / "karaoke.yaml").read_text()
     text = text.replace("table: tracks ", """table: '"my schema"."Track''s 100%"'""")
     text = text.replace("stage: stage\n", """stage: 'st"age; --'\n""", 1)
     text = text.replace("table: audio_tasks", "table: order")
     (tmp_path / "file.yaml").write_text(text)
     queue = Queue(Database(bench.url), pipeline.load(tmp_path / "file.yaml"))
-    lines = list(map(str, doctor.doctor(queue)))
+    lines = list(map(str, doctor.examine(queue)))
     assert one(lines, "stages: the table allows").startswith("ok ")
     (line,) = fixes(lines)
     assert """ON "my schema"."Track's 100%" ("st""age; --")""" in line
     bench.sql(remedy(line))
-    assert fixes(list(map(str, doctor.doctor(queue)))) == []
+    assert fixes(list(map(str, doctor.examine(queue)))) == []
 
 
 def test_views_instead_of_tables_are_not_examined_for_indexes(bench: Bench) -> None:
     bench.sql("ALTER TABLE tracks RENAME TO t; CREATE VIEW tracks AS SELECT * FROM t")
     assert one(examine(bench.url), "tracks (stage)").startswith("note indexes: ")
+
+
+def test_where_history_is_long_two_more_indexes_are_advised(
+    either: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        track, hours = either.track(f"t{number:02}", "ready"), sql.Literal(100 - number)
+        at = sql.SQL("now() - {} * interval '1 h'").format(hours)
+        either.task(track, "align", "completed", completed_at=at)
+    either.sql("ANALYZE audio_tasks")
+    assert [line for line in examine(either.url) if "history is long" in line] == []
+    monkeypatch.setattr(doctor, "LONG_HISTORY", 50)
+    lines = [line for line in examine(either.url) if "history is long (50 rows)" in line]
+    assert [line[:4] for line in lines] == ["note", "note"]
+    assert remedy(lines[0]) == (
+        "CREATE INDEX CONCURRENTLY ON public.audio_tasks USING brin (completed_at) "
+        "WITH (pages_per_range = 32) WHERE completed_at IS NOT NULL;"
+    )
+    for line in lines:
+        either.sql(remedy(line))
+    assert [line for line in examine(either.url) if "history is long" in line] == []
+
+
+def test_no_brin_index_is_advised_where_rows_do_not_lie_in_the_order_of_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "LONG_HISTORY", 50)
+    for number in range(50):
+        hours = sql.Literal(number * 29 % 50)
+        at = sql.SQL("now() - {} * interval '1 h'").format(hours)
+        bench.task(bench.track(f"t{number:02}", "ready"), "align", "completed", completed_at=at)
+    bench.sql("ANALYZE audio_tasks")
+    (line,) = [line for line in examine(bench.url) if "history is long" in line]
+    assert remedy(line).endswith("(task_type) WHERE completed_at IS NULL;")

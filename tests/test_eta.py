@@ -8,9 +8,11 @@ import psycopg
 import pytest
 
 from conftest import Bench, database
-from queue_insights import demo, eta, pipeline
+from queue_insights import demo, pipeline
 from queue_insights.database import Database
+from queue_insights.forecast import steps
 from queue_insights.queue import Queue
+from queue_insights.sql import frames
 
 STEPS = ("download", "align", "translate", "separate", "segment", "enhance", "clip")
 # Arrivals of what was completed since, or waits or is worked on now, by plain SQL.
@@ -54,8 +56,8 @@ def test_it_reckons_with_the_arrivals_and_completions_that_the_rows_tell(
 ) -> None:
     queue, connection = history
     with queue.snapshot() as moment:
-        found = queue._events(None).set_index("task_type")
-    zero = moment.as_of - eta.HISTORY
+        found = queue._read("eta", task=None).set_index("task_type")
+    zero = moment.as_of - steps.HISTORY
     stages = {step.task: step.stage for step in queue.pipeline.steps}
     for before, task in zip((None, *STEPS), STEPS, strict=False):
         for kind, query in (("arrivals", ARRIVED), ("completions", COMPLETED)):
@@ -77,7 +79,7 @@ def test_many_events_counted_several_at_a_time_tell_the_same(
     queue, _ = history
     with queue.snapshot():
         exact = queue.eta().set_index("task_type")
-        monkeypatch.setattr(eta, "EVENTS", 400)
+        monkeypatch.setattr(steps, "EVENTS", 400)
         rough = queue.eta().set_index("task_type")
     assert (exact["waiting"] == rough["waiting"]).all()
     assert (exact["rate_per_hour"] - rough["rate_per_hour"]).abs().max() < 0.1
@@ -90,12 +92,12 @@ def test_a_busy_queue_is_not_looked_back_on_further_than_needed(
 ) -> None:
     queue, _ = history
     with queue.snapshot() as moment:
-        reach = lambda: eta.enough(moment.connection, queue.schema, moment.as_of)  # noqa: E731
-        assert reach() == eta.HISTORY
-        monkeypatch.setattr(eta, "ROWS", 10)
-        assert reach() == eta.SHORTEST
-        first = min(queue._events("align")["completions_interval"][0])
-    assert first >= (eta.HISTORY - eta.SHORTEST).total_seconds() / eta.WIDTH
+        reach = lambda: frames.enough(moment.connection, queue.schema, moment.as_of)  # noqa: E731
+        assert reach() == steps.HISTORY
+        monkeypatch.setattr(frames, "ROWS", 10)
+        assert reach() == frames.SHORTEST
+        first = min(queue._read("eta", task="align")["completions_interval"][0])
+    assert first >= (steps.HISTORY - frames.SHORTEST).total_seconds() / steps.WIDTH
 
 
 def complete(bench: Bench, task: str, number: int, hours_ago: float) -> None:
@@ -138,5 +140,5 @@ def test_the_stuck_and_the_exhausted_are_not_waited_for(fresh: Callable[[str], B
     bench.track("waits", "audio_ready")
     with bench.queue.snapshot():
         assert bench.queue.eta("align")["waiting"].tolist() == [1]
-        assert bench.queue._events("align")[["moving"]].iloc[0].tolist() == [1]
-        assert sum(bench.queue._events("align")["arrivals_n"][0]) == 1
+        assert bench.queue._read("eta", task="align")[["moving"]].iloc[0].tolist() == [1]
+        assert sum(bench.queue._read("eta", task="align")["arrivals_n"][0]) == 1

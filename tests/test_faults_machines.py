@@ -26,8 +26,9 @@ from conftest import Bench
 from faults import ACTIONS, MINE, READS, SLOW, asleep, command, failure, queue_on
 from operating import everything, ledger_agrees, many, operable, pending
 from processes import PATIENCE, children, ended
-from queue_insights import demo, doctor, views
-from queue_insights.actions import apply
+from queue_insights import demo, doctor
+from queue_insights.actions import runs
+from queue_insights.ddl import views
 from queue_insights.errors import DatabaseError
 
 
@@ -147,19 +148,19 @@ def test_a_full_disk_on_the_server_ends_a_run_in_a_line_and_it_goes_on_once_ther
     small: tuple[demo.EmbeddedServer, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, folder = small
-    bench, batch, filler = queue_on(server), apply._batch, folder / "filler"
+    bench, batch, filler = queue_on(server), runs._Loop.settle, folder / "filler"
     tracks = many(bench, "audio_ready", 5000)
     views.install(operable(bench.url))
     bench.sql("SELECT pg_switch_wal()")  # to the log's next file there is room: this is no crash
     bench.sql("CHECKPOINT")
 
-    def fill_after_one(context: Any, chunks: int) -> int | None:
-        done = batch(context, chunks)
+    def fill_after_one(loop: runs._Loop) -> int | None:
+        done = batch(loop)
         if not filler.exists():
             fill(folder)
         return done
 
-    monkeypatch.setattr(apply, "_batch", fill_after_one)
+    monkeypatch.setattr(runs._Loop, "settle", fill_after_one)
     line = failure(command(bench.url, "backfill", "--apply", "--max-rows=5000", "--pause=0"))
     assert "No space left on device" in line
     assert "the server needs room on its disk first" in line

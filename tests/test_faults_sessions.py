@@ -12,9 +12,9 @@ from conftest import Bench
 from faults import ACTIONS, MINE, READS, SLEEPS, SLOW, asleep, command, failure
 from operating import everything, ledger_agrees, many, operable, pending, rows
 from processes import children
-from queue_insights import migration, trigger, views
-from queue_insights.actions import apply, ledger
-from queue_insights.database import TIMEOUT
+from queue_insights.actions import pace, runs
+from queue_insights.database import TIMEOUT, Database
+from queue_insights.ddl import migration, trigger, views
 from queue_insights.errors import DatabaseError
 
 
@@ -60,8 +60,8 @@ def test_a_start_whose_connection_is_cut_has_started_nothing(bench: Bench) -> No
 def test_a_batch_that_is_cut_off_every_time_fails_after_bounded_tries_and_is_resumed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apply, "RETRIES", 3)
-    monkeypatch.setattr(apply._Pace, "rest", lambda self, seconds: None)
+    monkeypatch.setattr(runs, "RETRIES", 3)
+    monkeypatch.setattr(pace.Pace, "rest", lambda self, seconds: None)
     tracks = many(bench, "audio_ready", 9)
     bench.connection.execute("""
         CREATE SEQUENCE tries;
@@ -123,15 +123,15 @@ LOCK_BOTH = "LOCK TABLE tracks, audio_tasks IN ACCESS EXCLUSIVE MODE"
 def test_a_run_does_not_start_where_the_tables_are_locked_after_its_plan(bench: Bench) -> None:
     many(bench, "audio_ready", 6)
     plan = operable(bench.url).plan_backfill()
-    waits, begin = [], ledger.begin
+    waits, write = [], Database.write
 
-    def lock_first(connection: Any, lock: str = "500ms", **bounds: str) -> None:
+    def lock_first(database: Database, lock: str = "500ms", **bounds: str) -> Any:
         locker.execute(LOCK_BOTH)
         waits.append(lock)
-        begin(connection, lock="100ms", **bounds)
+        return write(database, lock="100ms", **bounds)
 
     with psycopg.connect(bench.url) as locker, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger, "begin", lock_first)
+        patch.setattr(Database, "write", lock_first)
         with pytest.raises(DatabaseError, match="somebody holds a lock") as error:
             plan.apply(confirm=plan.token)
     assert len(str(error.value).splitlines()) == 1
@@ -145,20 +145,21 @@ def test_a_run_does_not_start_where_the_tables_are_locked_after_its_plan(bench: 
 def test_a_run_whose_table_is_locked_under_it_fails_after_bounded_tries_and_is_resumed(
     bench: Bench, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apply, "RETRIES", 2)
-    tracks, batch = many(bench, "audio_ready", 120), apply._batch
+    monkeypatch.setattr(runs, "RETRIES", 2)
+    tracks, settle = many(bench, "audio_ready", 120), runs._Loop.settle
     plan = operable(bench.url).plan_backfill()
     with psycopg.connect(bench.url) as other:
 
-        def lock_after_one(context: Any, chunks: int) -> int | None:
-            done = batch(context, 1)
+        def lock_after_one(loop: runs._Loop) -> int | None:
+            loop.speed.chunks = 1
+            done = settle(loop)
             other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
             return done
 
-        monkeypatch.setattr(apply, "_batch", lock_after_one)
+        monkeypatch.setattr(runs._Loop, "settle", lock_after_one)
         with pytest.raises(DatabaseError) as error:
             plan.apply(confirm=plan.token, pause=0)
-        monkeypatch.setattr(apply, "_batch", batch)
+        monkeypatch.setattr(runs._Loop, "settle", settle)
     (line,) = str(error.value).splitlines()
     assert "somebody holds a lock" in line
     assert "run 1 has failed: go on with it by `queue-insights resume 1`" in line

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from conftest import database
-from queue_insights import demo, flow, pipeline, queries
+from queue_insights import demo, pipeline
 from queue_insights.database import Database
 from queue_insights.queue import Queue
 
@@ -22,13 +22,8 @@ def history(request: pytest.FixtureRequest, server: Callable[[str], str]) -> Ite
         yield Queue(Database(url), pipeline.load())
 
 
-def fetched(queue: Queue, make: Callable[..., queries.Query], **given: str) -> pd.DataFrame:
-    with queue.snapshot() as moment:
-        return queries.fetch(moment.connection, make(queue.schema, moment.as_of, **given))
-
-
 def test_throughput_counts_every_completion_once_and_fills_empty_buckets(history: Queue) -> None:
-    found = fetched(history, flow.throughput, since="7D", bucket="1h")
+    found = history.throughput(since="7D", bucket="1h")
     buckets = sorted(set(found.bucket))
     assert [b - a for a, b in itertools.pairwise(buckets)] == [pd.Timedelta("1h")] * (
         len(buckets) - 1
@@ -45,7 +40,7 @@ def test_throughput_counts_every_completion_once_and_fills_empty_buckets(history
 
 
 def test_arrivals_at_a_step_are_the_completions_of_the_step_before(history: Queue) -> None:
-    found = fetched(history, flow.throughput, since="7D", bucket="1D")
+    found = history.throughput(since="7D", bucket="1D")
     by_task = found.pivot(index="bucket", columns="task_type", values=["arrivals", "completions"])
     for before, task in itertools.pairwise(STEPS):
         arrived, completed = by_task["arrivals"][task], by_task["completions"][before]
@@ -55,7 +50,7 @@ def test_arrivals_at_a_step_are_the_completions_of_the_step_before(history: Queu
 
 
 def test_depth_changes_by_what_came_and_went_and_ends_at_the_present(history: Queue) -> None:
-    found = fetched(history, flow.flow, since="30D", bucket="6h")
+    found = history.flow(since="30D", bucket="6h")
     at_work = ["missing", "pending", "retryable", "backing_off", "running", "stuck", "exhausted"]
     backlog = history.backlog().set_index("task_type")
     for task, steps in found.groupby("task_type"):
@@ -67,7 +62,7 @@ def test_depth_changes_by_what_came_and_went_and_ends_at_the_present(history: Qu
 
 
 def test_a_day_bucket_begins_at_local_midnight(history: Queue) -> None:
-    found = fetched(history, flow.throughput, since="3D", bucket="1D", zone="Asia/Kolkata")
+    found = history.throughput(since="3D", bucket="1D", zone="Asia/Kolkata")
     local = found.bucket.dt.tz_convert("Asia/Kolkata")
     assert set(local.dt.strftime("%H:%M")) == {"00:00"}
     assert found.bucket.max() <= datetime.now(UTC)

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 import generators
 from generators import GENERATORS, STEPS, as_known, seven_steps
 from mechanisms import HOUR, START, WEEK, events, regular
-from queue_insights import conformal, endtoend
 from queue_insights.errors import InputError
-from queue_insights.forecast import backtest, forecast_step, pipeline
+from queue_insights.forecast import backtest, conformal, endtoend, forecast_step, pipeline
 
 UTC = "UTC"
 

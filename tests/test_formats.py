@@ -1,14 +1,22 @@
-"""Frames as text for people and programs."""
+"""Values and frames as text for people and programs."""
 
 import csv
 import io
 import json
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
 
 from queue_insights import formats
+
+FIRST: dict[str, Any] = {
+    **{"name": "a", "count": 3, "attempts": 2, "share": 0.5, "wait_seconds": 7500.0, "flag": True},
+    **{"at": "2026-03-01T10:00:00.250000Z", "error": {"code": [1, "é"]}},
+}
+SECOND = {**dict.fromkeys(FIRST), "count": 0}
 
 
 @pytest.fixture
@@ -29,45 +37,24 @@ def frame() -> pd.DataFrame:
 
 
 def test_json_is_a_list_of_records_with_iso_times_and_nulls(frame: pd.DataFrame) -> None:
-    first, second = json.loads(formats.to_json(frame))
-    assert first == {
-        "name": "a",
-        "count": 3,
-        "attempts": 2,
-        "share": 0.5,
-        "wait_seconds": 7500.0,
-        "flag": True,
-        "at": "2026-03-01T10:00:00.250000Z",
-        "error": {"code": [1, "é"]},
-    }
-    assert second == {**dict.fromkeys(first), "count": 0}
+    assert json.loads(formats.to_json(frame)) == [FIRST, SECOND]
     assert "NaN" not in formats.to_json(frame)
     assert "Infinity" not in formats.to_json(frame)
+
+
+def test_csv_reads_back_with_nulls_as_nothing(frame: pd.DataFrame) -> None:
+    first, second = csv.DictReader(io.StringIO(formats.to_csv(frame)))
+    error = json.dumps(FIRST["error"], ensure_ascii=False)
+    assert first == {name: str(value) for name, value in FIRST.items()} | {"error": error}
+    assert second == {name: "" if value is None else str(value) for name, value in SECOND.items()}
 
 
 def test_an_empty_frame_is_an_empty_list_a_header_or_a_word(frame: pd.DataFrame) -> None:
     empty = frame.iloc[:0]
     assert json.loads(formats.to_json(empty)) == []
     assert formats.to_csv(empty) == "name,count,attempts,share,wait_seconds,flag,at,error\n"
-    assert formats.to_table(empty).splitlines() == [
-        "name  count  attempts  share  wait  flag  at  error",
-        "(none)",
-    ]
-
-
-def test_csv_reads_back_with_nulls_as_nothing(frame: pd.DataFrame) -> None:
-    first, second = csv.DictReader(io.StringIO(formats.to_csv(frame)))
-    assert first == {
-        "name": "a",
-        "count": "3",
-        "attempts": "2",
-        "share": "0.5",
-        "wait_seconds": "7500.0",
-        "flag": "True",
-        "at": "2026-03-01T10:00:00.250000Z",
-        "error": '{"code": [1, "é"]}',
-    }
-    assert second == {**dict.fromkeys(first, ""), "count": "0"}
+    header = "name  count  attempts  share  wait  flag  at  error"
+    assert formats.to_table(empty).splitlines() == [header, "(none)"]
 
 
 @pytest.mark.parametrize("text", ['=HYPERLINK("x")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
@@ -120,6 +107,29 @@ def test_a_table_is_aligned_and_leaves_out_columns_without_values() -> None:
     ]
 
 
+MOMENT = datetime(2026, 3, 1, 10, 0, 0, 9, UTC)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "terminal", "page"),
+    [
+        ("count", 1234567, "1234567", "1,234,567"),
+        ("share", 1234.5, "1234.5", "1,234.50"),
+        ("wait_seconds", 7500, "2h 05m", "2h 05m"),
+        ("flag", True, "True", "True"),
+        ("share", float("inf"), "-", "-"),
+        ("ids", [1, "é"], '[1, "é"]', '[1, "é"]'),
+        ("at", MOMENT, "2026-03-01 10:00:00Z", "2026-03-01 11:00:00"),
+        ("title", "x" * 201, "x" * 199 + "…", "x" * 199 + "…"),
+    ],
+)
+def test_a_value_on_a_terminal_and_on_a_page(
+    name: str, value: Any, terminal: str, page: str
+) -> None:
+    assert formats.cell(name, value, grouped=False) == terminal
+    assert formats.cell(name, value, ZoneInfo("Europe/Berlin")) == page
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
@@ -132,9 +142,5 @@ def test_durations_have_two_units(seconds: float, text: str) -> None:
 
 
 def test_formats_are_those_of_the_command_line() -> None:
-    frame: Any = pd.DataFrame({"a": [1]})
-    assert {name: write(frame) for name, write in formats.FORMATS.items()} == {
-        "table": "a\n1",
-        "json": '[\n  {\n    "a": 1\n  }\n]',
-        "csv": "a\n1\n",
-    }
+    written = {name: write(pd.DataFrame({"a": [1]})) for name, write in formats.FORMATS.items()}
+    assert written == {"table": "a\n1", "json": '[\n  {\n    "a": 1\n  }\n]', "csv": "a\n1\n"}

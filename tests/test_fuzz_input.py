@@ -19,24 +19,24 @@ from hypothesis import strategies as st
 from conftest import Bench, database
 from fuzzing import HOSTILE, clear, many_cases, quick_cases
 from operating import everything, give_rows, many
-from queue_insights import parameters, resources, thresholds
 from queue_insights.actions.definitions import ACTIONS
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.errors import InputError
-from queue_insights.pipeline import parse_duration
+from queue_insights.pipeline import parse_duration, shipped
+from queue_insights.report import parameters, thresholds
 
 # --- parameters, thresholds, durations ----------------------------------------------------------
 
 REPORTS = {
     file.stem: parameters.declared(json.loads(file.read_text(encoding="utf-8")), file.stem)
-    for file in sorted(resources.folder("notebooks").glob("*.ipynb"))
+    for file in sorted(shipped("notebooks").glob("*.ipynb"))
 }
 FITS: dict[str, Callable[[Any], bool]] = {
     "str": lambda value: type(value) is str,
     "int": lambda value: type(value) is int,
-    "str | None": lambda value: value is None or type(value) is str,
-    "int | None": lambda value: value is None or type(value) is int,
+    "Optional[str]": lambda value: value is None or type(value) is str,
+    "Optional[int]": lambda value: value is None or type(value) is int,
     "list[str]": lambda value: type(value) is list and all(type(item) is str for item in value),
 }
 SCALARS = st.one_of(

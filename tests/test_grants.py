@@ -19,9 +19,9 @@ from psycopg.errors import InsufficientPrivilege
 
 from conftest import Bench
 from operating import everything, give_rows, many, operable, rows
-from queue_insights import grants, trigger, views
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
+from queue_insights.ddl import grants, trigger, views
 from queue_insights.errors import DatabaseError, InputError
 from reporting import queue_insights
 
@@ -32,10 +32,10 @@ READS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("backlog", "audit", "missing", "upcoming", "tasks", "orphans"), ()),
     **dict.fromkeys(("throughput", "durations", "flow", "eta", "doctor", "runs"), ()),
     **dict.fromkeys(("trigger sql", "trigger verify", "views sql", "views verify"), ()),
-    "grants": ("reader", "somebody"),
+    **{"grants": ("reader", "somebody"), "track": ("nobody",)},
 }
 VARIATIONS: dict[str, tuple[str, ...]] = {
-    **{"audit": ("--sources",), "flow": ("--averages",), "eta": ("--end-to-end",)},
+    **{"audit": ("--sources",), "eta": ("--end-to-end",)},
     **dict.fromkeys(ACTIONS, ("--limit", "1")),  # a dry run
 }
 DDL = ("trigger install", "trigger uninstall", "views install", "views uninstall")

@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from conftest import Bench
-from queue_insights import pipeline, queries
+from queue_insights import pipeline
 from queue_insights.database import Database
 from queue_insights.queue import Queue
 
@@ -90,7 +90,7 @@ def test_they_are_names(queue: Queue) -> None:
         (WORK, FIRST),
         (MORE, SECOND),
     ]
-    assert backlog[["tracks", "missing", "pending", "visible"]].values.tolist() == [
+    assert backlog[["total", "missing", "pending", "visible"]].values.tolist() == [
         [2, 1, 1, 1],
         [1, 1, 0, 0],
     ]
@@ -105,14 +105,14 @@ def test_they_are_names(queue: Queue) -> None:
     assert list(queue.eta().waiting) == list(backlog.waiting)
     assert list(queue.durations().waiting) == list(backlog.waiting)
     last = queue.flow("1D", "1h").tail(2)
-    assert (last.depth + last.arrivals - last.departures).tolist() == list(backlog.tracks)
+    assert (last.depth + last.arrivals - last.departures).tolist() == list(backlog.total)
     assert set(queue.throughput().task_type) == {FIRST, SECOND}
 
 
 @pytest.mark.parametrize("read", READS)
 def test_printed_sql_is_one_statement_that_runs_as_plain_text(queue: Queue, read: str) -> None:
     with queue.snapshot() as moment:
-        text = queries.compile_sql(getattr(queries, read)(queue.schema))
+        text = queue._query(read).sql
         driver = moment.connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         # Binary results take the protocol in which Postgres refuses a second statement.

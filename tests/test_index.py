@@ -1,5 +1,6 @@
-"""The index of runs: what it lists, what it leaves out, what changed, and pruning."""
+"""Folders of reports: names, leftovers, the index with what changed, and pruning."""
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,26 +8,30 @@ from typing import Any
 
 import pytest
 
-from queue_insights import index, report, runs
 from queue_insights.errors import InputError
+from queue_insights.report import folders
+from queue_insights.report.execution import ReportError
 
 NOW = datetime.now(UTC)
 
 
 def made(output: Path, age: timedelta, name: str = "backlog_report", **summary: Any) -> str:
-    """Publish a run of *age*; returns its folder's name."""
+    """Make a report of *age*; returns its folder's name."""
     started_at = NOW - age
-    with runs.workspace(output) as folder:
+    with folders.new(output, name, started_at) as (folder, final):
+        (folder / "report.html").write_text("")
         text = {"report": name, "started_at": started_at.isoformat(), **summary}
         (folder / "summary.json").write_text(json.dumps(text))
-        return runs.publish(folder, output, name, started_at).name
+    return final.name
 
 
-def failure(output: Path, age: timedelta) -> None:
-    with runs.workspace(output) as folder:
-        notebook = folder / "x.ipynb"
-        notebook.write_text("{}")
-        runs.keep_failed(notebook, output, "backlog_report", NOW - age, "cell 2 <failed>")
+def failed(output: Path, age: timedelta) -> None:
+    with (
+        contextlib.suppress(ReportError),
+        folders.new(output, "backlog_report", NOW - age) as (folder, _),
+    ):
+        (folder / "backlog_report.ipynb").write_text("{}")
+        raise ReportError("cell 2 <failed>")
 
 
 def page(output: Path) -> str:
@@ -37,24 +42,43 @@ def hours(count: float) -> timedelta:
     return timedelta(hours=count)
 
 
+def test_two_runs_in_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    names = [made(tmp_path, hours(0), "x") for _ in range(3)]
+    first = f"x-{NOW:%Y%m%dT%H%M%SZ}"
+    assert names == [first, f"{first}-2", f"{first}-3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", *names]
+
+
+def test_what_a_killed_run_left_is_removed_but_not_a_living_one(tmp_path: Path) -> None:
+    (tmp_path / ".unfinished-dead").mkdir()
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        folders.new(tmp_path, "x", NOW) as (one, _),
+        folders.new(tmp_path, "x", NOW) as (two, _),
+    ):
+        assert {path.name for path in tmp_path.iterdir()} == {one.name, two.name}
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_runs_and_failures_are_listed_newest_first(tmp_path: Path) -> None:
     made(tmp_path, hours(3), title="Oldest")
-    made(tmp_path, hours(1), title="Newest & <best>")
-    failure(tmp_path, hours(2))
+    made(tmp_path, hours(1), title="Newest & <best>", breached=[{"threshold": "hidden > 0"}])
+    failed(tmp_path, hours(2))
     text = page(tmp_path)
     order = [text.index(word) for word in ("Newest &amp; &lt;best&gt;", "&lt;failed&gt;", "Oldest")]
     assert order == sorted(order)
+    assert "1 breached" in text
 
 
-def test_a_folder_without_a_whole_summary_is_no_run(tmp_path: Path) -> None:
+def test_a_folder_without_a_complete_summary_is_no_run(tmp_path: Path) -> None:
     good = made(tmp_path, hours(1))
-    (tmp_path / "half").mkdir()
-    (tmp_path / "half" / "summary.json").write_text('{"report": "backlog_rep')
-    (tmp_path / ".unfinished-x").mkdir()
-    (tmp_path / ".unfinished-x" / "summary.json").write_text('{"report": "x", "started_at": "1"}')
-    (tmp_path / "list").mkdir()
-    (tmp_path / "list" / "summary.json").write_text("[1]")
-    assert [run["folder"] for run in index.complete(tmp_path)] == [good]
+    unfinished = '{"report": "x", "started_at": "1"}'
+    broken = {"half": '{"report": "backlog_rep', ".unfinished-x": unfinished, "list": "[1]"}
+    for name, text in broken.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(text)
+    assert [entry["file"].parent.name for entry in folders.listed(tmp_path)] == [good]
 
 
 def test_the_change_is_since_the_run_before_on_the_same_queue(tmp_path: Path) -> None:
@@ -62,40 +86,29 @@ def test_the_change_is_since_the_run_before_on_the_same_queue(tmp_path: Path) ->
     there = {"database": "db on there", "pipeline": {"name": "karaoke"}}
     made(tmp_path, hours(3), figures={"waiting": 10, "oldest_waiting_seconds": 7200.0}, **here)
     made(tmp_path, hours(2), figures={"waiting": 1000}, **there)
+    failed(tmp_path, hours(1.5))
     made(tmp_path, hours(1), figures={"waiting": 4, "oldest_waiting_seconds": 9000.0}, **here)
-    text = page(tmp_path)
-    assert "<dd>4 (-6)</dd>" in text
-    assert "<dd>2h 30m (+30m)</dd>" in text
-    assert "<dd>1,000</dd>" in text
-    assert "<dd>10</dd>" in text
+    for figure in ("4 (-6)", "2h 30m (+30m)", "1,000", "10"):
+        assert f"<dd>{figure}</dd>" in page(tmp_path)
 
 
-def test_breached_runs_stand_out(tmp_path: Path) -> None:
-    made(tmp_path, hours(1), breached=[{"threshold": "hidden > 0"}])
-    assert "1 breached" in page(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("keep", "left"), [(2, [1, 30]), (timedelta(days=2), [1, 30]), (9, [1, 30, 60])]
-)
+@pytest.mark.parametrize(("keep", "left"), [("2", [1, 30]), ("2d", [1, 30]), ("9", [1, 30, 60])])
 def test_pruning_keeps_the_newest_and_other_reports(
-    tmp_path: Path, keep: int | timedelta, left: list[int]
+    tmp_path: Path, keep: str, left: list[int]
 ) -> None:
     ours = {age: made(tmp_path, hours(age)) for age in (1, 30, 60)}
     other = made(tmp_path, hours(600), "other")
-    failure(tmp_path, hours(700))
-    runs.prune(tmp_path, "backlog_report", keep)
+    failed(tmp_path, hours(700))
+    folders.prune(tmp_path, "backlog_report", folders.parse_keep(keep))
     names = {path.name for path in tmp_path.iterdir()} - {"index.html", "failed"}
     assert names == {other, *(ours[age] for age in left)}
-    assert bool(index.failed(tmp_path)) is isinstance(keep, int)
-    assert len(list((tmp_path / "failed").iterdir())) in (0, 2)
-    assert all(run["folder"] in page(tmp_path) for run in index.complete(tmp_path))
+    assert all(name in page(tmp_path) for name in names)
+    has_failure = keep != "2d"
+    assert ("&lt;failed&gt;" in page(tmp_path)) is has_failure
+    assert len(list((tmp_path / "failed").iterdir())) == 2 * has_failure
 
 
-@pytest.mark.parametrize("keep", ["0", "-1", "all", "30", "30d", "1.5"])
+@pytest.mark.parametrize("keep", ["0", "-1", "all", "1.5"])
 def test_keep_is_a_number_of_runs_or_an_age(keep: str) -> None:
-    if keep in ("30", "30d"):
-        assert report._keep(keep) in (30, timedelta(days=30))
-    else:
-        with pytest.raises(InputError, match="expected a number of runs, or an age such as 30d"):
-            report._keep(keep)
+    with pytest.raises(InputError, match="expected a number of runs, or an age such as 30d"):
+        folders.parse_keep(keep)

@@ -20,7 +20,7 @@ from conftest import Bench
 from operating import give_rows, ledger_agrees, many, operable, rows, small_batches, video
 from processes import Process, children, until
 from queue_insights import demo
-from queue_insights.actions import OperableQueue
+from queue_insights.queue import Queue
 
 KILLS = 30  # in each variant, so 60 in a test run
 ACTIONS = ("backfill", "reset", "requeue", "prune")
@@ -85,7 +85,7 @@ class Ordeal:
     strike: Callable[[Process], None]
     longest: float = 0.25  # seconds; more with each strike, or a slow machine would get nowhere
     tolerated: tuple[str, ...] = ()  # what a run may end with before it is resumed
-    queue: OperableQueue = field(init=False)
+    queue: Queue = field(init=False)
     strikes: int = 0
 
     def __post_init__(self) -> None:

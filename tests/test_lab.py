@@ -17,7 +17,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from processes import until
-from queue_insights import lab, resources
+from queue_insights import pipeline
+from queue_insights.report import lab
 from reporting import MISSING, ROOT, chromium, incident, requests
 
 PATIENCE = 120
@@ -66,20 +67,19 @@ def _answers(address: str, server: subprocess.Popen[bytes]) -> bool:
 
 def run_all(browser: Chrome) -> None:
     """Menu Run, Run All Cells; returns once no cell is running or queued."""
+    waiting = WebDriverWait(browser, PATIENCE)
     # Asked to run before it has one, JupyterLab asks back which kernel.
     kernel = "return document.querySelector('.jp-KernelName')?.textContent.includes('Python')"
-    WebDriverWait(browser, PATIENCE).until(lambda b: b.execute_script(kernel))
+    waiting.until(lambda b: b.execute_script(kernel))
     idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
-    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.CSS_SELECTOR, idle))
+    waiting.until(lambda b: b.find_elements(By.CSS_SELECTOR, idle))
     menu = "//div[contains(@class,'lm-MenuBar-itemLabel') and text()='Run']"
-    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.XPATH, menu))
-    browser.find_element(By.XPATH, menu).click()
+    waiting.until(lambda b: b.find_elements(By.XPATH, menu))[0].click()
     item = "li[data-command='runmenu:run-all']"
-    WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.CSS_SELECTOR, item))
-    browser.find_element(By.CSS_SELECTOR, item).click()
+    waiting.until(lambda b: b.find_elements(By.CSS_SELECTOR, item))[0].click()
     prompts = "return [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
     numbered = f"{prompts}.every(prompt => /\\[\\d+\\]/.test(prompt.textContent))"
-    WebDriverWait(browser, PATIENCE).until(lambda b: b.execute_script(numbered))
+    waiting.until(lambda b: b.execute_script(numbered))
 
 
 def test_explore_runs_top_to_bottom_and_shows_its_charts(
@@ -104,8 +104,8 @@ def test_explore_runs_top_to_bottom_and_shows_its_charts(
             )
         )
         assert f"{sum(MISSING.values())} tracks wait" in browser.page_source
-        assert not browser.find_elements(By.CSS_SELECTOR, "[data-mime-type$='.stderr']")
-        assert not browser.find_elements(By.CSS_SELECTOR, "[data-mime-type$='.error']")
+        bad = "[data-mime-type$='.stderr'], [data-mime-type$='.error']"
+        assert not browser.find_elements(By.CSS_SELECTOR, bad)
         assert browser.execute_script("return document.title") != "owned"
         own = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
         assert not [asked for asked in requests(browser) if not asked.startswith(own)]
@@ -121,8 +121,8 @@ def test_an_installed_package_copies_its_notebooks_once(
     package = tmp_path / "site-packages" / "queue_insights"
     (package / "notebooks").mkdir(parents=True)
     (package / "notebooks" / "explore.ipynb").write_text("shipped")
-    monkeypatch.setattr(lab, "__file__", str(package / "lab.py"))
-    monkeypatch.setattr(resources, "folder", lambda name: package / name)
+    monkeypatch.setattr(lab, "__file__", str(package / "report" / "lab.py"))
+    monkeypatch.setattr(pipeline, "shipped", lambda name: package / name)
     monkeypatch.chdir(tmp_path)
     assert lab.workplace() == tmp_path / lab.WORKPLACE
     mine = tmp_path / lab.WORKPLACE / "explore.ipynb"

@@ -13,7 +13,7 @@ import pytest
 from conftest import Bench
 from operating import RECORD, changes, give_rows, many, operable, rows, small_batches, video
 from processes import until
-from queue_insights.actions import apply
+from queue_insights.actions import pace
 from workers import STEPS, Worker, crew
 
 # What the application's own way of working can raise beside any action (the README names them).
@@ -24,7 +24,7 @@ STAGES = ("lyrics_acquired", "audio_ready", "aligned", "translated")
 @pytest.fixture
 def live(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A queue with work of every kind, and batches small enough to be many."""
-    monkeypatch.setattr(apply, "REST", 1.0)
+    monkeypatch.setattr(pace, "REST", 1.0)
     small_batches(monkeypatch, chunk=10, first=2, largest=10)
     for stage in STAGES:
         many(bench, stage, 150, prefix=stage)

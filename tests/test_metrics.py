@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from queue_insights import metrics
 from queue_insights.errors import InputError
+from queue_insights.report import metrics
 
 SUMMARY: dict[str, Any] = {
     "report": "backlog_report",
@@ -21,9 +21,10 @@ SUMMARY: dict[str, Any] = {
 TABLES = [
     {
         "name": "by_stage",
-        "columns": ["stage", "task_type", "stuck", "oldest_waiting_seconds"],
-        "rows": [["audio_ready", "align", 0, None], ["aligned", 'tr"', 7, 90.0]],
+        "columns": ["stage", "task_type", "stuck", "oldest_waiting_seconds", "ok", "no name"],
+        "rows": [["audio_ready", "align", 0, None, True, 1], [None, 'tr"', 7, 90.0, False, 1]],
     },
+    {"name": "other", "columns": ["task_type", "n"], "rows": [["align", 1]]},
     {
         "name": "missing",
         "columns": ["stage", "task_type", "age"],

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 import yaml
 
-from queue_insights import parameters
+from queue_insights.report import parameters
 from reporting import MISSING, ROOT, incident
 
 READING = ("backlog_report", "explore", "throughput_eta")
@@ -27,10 +28,6 @@ def read(name: str) -> nbformat.NotebookNode:
     return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
-def test_the_reading_notebooks_are_there() -> None:
-    assert set(READING) <= set(NAMES)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_has_one_parameters_cell_short_cells_and_no_outputs(name: str) -> None:
     notebook = read(name)
@@ -40,6 +37,15 @@ def test_a_notebook_has_one_parameters_cell_short_cells_and_no_outputs(name: str
     assert not [cell for cell in code if cell.outputs or cell.execution_count]
     ids = [cell.id for cell in notebook.cells]
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_papermill_itself_sees_every_parameter_and_its_type(name: str) -> None:
+    seen = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{name}.ipynb"))
+    assert {key: found["inferred_type_name"] for key, found in seen.items()} == {
+        key: parameter.annotation
+        for key, parameter in parameters.declared(read(name), name).items()
+    }
 
 
 @pytest.mark.parametrize("name", READING)

@@ -3,7 +3,7 @@
 import pytest
 
 from conftest import Bench
-from queue_insights import options
+from queue_insights.ddl import options
 from queue_insights.errors import InputError
 
 EVERYTHING = """

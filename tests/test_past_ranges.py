@@ -25,7 +25,7 @@ PAIRS = """
 @pytest.fixture(scope="module")
 def history(server: Callable[[str], str]) -> Iterator[Queue]:
     with database(server) as url:
-        demo.seed(url, "b", 3000)
+        demo.seed(url, "a", 3000)
         yield Queue(Database(url), pipeline.load())
 
 
@@ -63,7 +63,7 @@ def test_waiting_and_what_came_of_it_are_what_the_rows_tell(
     came, done = (
         np.array([time.timestamp() for time in times]) for times in zip(*rows, strict=True)
     )
-    now = int(history.backlog().set_index("task_type")["tracks"]["separate"])
+    now = int(history.backlog().set_index("task_type")["total"]["separate"])
     for row in past.itertuples():
         at, later = row.origin.timestamp(), row.origin.timestamp() + row.actual_seconds
         surely = ((came <= at - WIDTH) & (done > at + WIDTH)).sum()

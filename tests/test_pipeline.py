@@ -12,10 +12,10 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from queue_insights import pipeline, resources
+from queue_insights import pipeline
 from queue_insights.errors import InputError
 
-KARAOKE = (resources.folder("params") / "pipelines" / "karaoke.yaml").read_text()
+KARAOKE = (pipeline.shipped("params") / "pipelines" / "karaoke.yaml").read_text()
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ WRONG = {
     ),
     "an unknown key of a table": ("  title: title", "  titel: title", "tracks.titel: .* 'title'"),
     "an unknown key of a step": ("task: clip", "task: clip, atempts: 3", r"steps\[6\].atempts"),
-    "a missing key": ("name: karaoke", "", "name: found nothing, expected"),
+    "a missing key": ("name: karaoke", "", "name: Field required"),
     "a key given twice": ("name: karaoke", "name: karaoke\nname: x", "line 4: .*'name' twice"),
     "a duplicate step": (
         "task: clip",
@@ -103,7 +103,7 @@ WRONG = {
     "too many dots": ("table: tracks ", "table: a.b.c ", "tracks.table: .*schema.table"),
     "a name that no encoding has": ("stage: stage", 'stage: "\\ud800"', "tracks.stage: .*a name"),
     "a list for a table": ("table: tracks ", "table: [tracks] ", "tracks.table: found"),
-    "text for a mapping": ("tracks:\n", "tracks: x\nt:\n", "tracks: found 'x', expected"),
+    "text for a mapping": ("tracks:\n", "tracks: x\nt:\n", "tracks: found 'x', Input should be"),
     "a list for a key": ("name: karaoke", "? [x]\n: karaoke", "not valid YAML"),
     "a tag": ("name: karaoke", "name: !!python/name:os.system x", "not valid YAML"),
     "a broken tag": ("name: karaoke", "name: !!int ''", "not valid YAML"),

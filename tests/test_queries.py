@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from conftest import Bench
-from queue_insights import pipeline, queries
+from queue_insights import pipeline
 from queue_insights.database import Database
 from queue_insights.errors import InputError
 from queue_insights.queue import Queue
+from queue_insights.sql.frames import fetch, query
 
 READS: dict[str, list[dict[str, Any]]] = {
     "backlog": [{}],
@@ -84,7 +85,7 @@ def test_fifty_tracks_without_rows_are_missing_and_hidden(bench: Bench) -> None:
     """)
     backlog = bench.queue.backlog().set_index("task_type").loc["align"]
     audit = bench.queue.audit(sources=True).set_index("task_type")
-    assert (backlog.tracks, backlog.missing, backlog.eligible, backlog.waiting) == (50, 50, 50, 50)
+    assert (backlog.total, backlog.missing, backlog.eligible, backlog.waiting) == (50, 50, 50, 50)
     assert backlog.visible == 0
     align = audit.loc["align"]
     assert (align.eligible, align.visible, align.hidden, align.orphans) == (50, 0, 50, 0)
@@ -142,7 +143,7 @@ def test_video_rows_change_no_figure(fresh: Callable[[str], Bench]) -> None:
 
         def frames() -> list[pd.DataFrame]:
             return [
-                queries.fetch(connection, getattr(queries, read)(found, **arguments))
+                fetch(connection, query(found, datetime.now(UTC), read, **arguments))
                 for read, arguments in CASES
             ]
 
@@ -182,7 +183,7 @@ def test_arrival_is_the_previous_completion_else_the_rows_creation_else_the_trac
 def test_where_several_tasks_lead_to_a_stage_the_latest_completion_is_the_arrival(
     bench: Bench, tmp_path: Path
 ) -> None:
-    text = Path(pipeline.resources.folder("params") / "pipelines" / "karaoke.yaml").read_text()
+    text = Path(pipeline.shipped("params") / "pipelines" / "karaoke.yaml").read_text()
     file = tmp_path / "two.yaml"
     file.write_text(
         text.replace("stage: translated, task: separate", "stage: aligned, task: clip").replace(
@@ -214,7 +215,7 @@ def test_a_track_without_a_stage_is_at_no_step_and_its_rows_are_orphans(bench: B
     bench.sql("ALTER TABLE tracks ALTER stage DROP NOT NULL")
     bench.task(bench.track("lost", "audio_ready"), "align")
     bench.sql("UPDATE tracks SET stage = NULL")
-    assert bench.queue.backlog().tracks.sum() == 0
+    assert bench.queue.backlog().total.sum() == 0
     orphans = bench.queue.orphans()
     assert list(orphans.spotify_track_id) == ["lost"]
     assert orphans.stage.isna().all()
@@ -234,8 +235,9 @@ def test_a_row_whose_track_vanished_is_an_orphan(bench: Bench) -> None:
 def test_frames_have_the_documented_columns_and_dtypes_whether_empty_or_not(bench: Bench) -> None:
     counts = dict.fromkeys(
         [
-            *("tracks", "missing", "pending", "retryable", "backing_off", "running", "stuck"),
-            *("exhausted", "drifted", "skipped", "other", "eligible", "waiting", "visible"),
+            *("total", "missing", "pending", "retryable", "backing_off", "running", "stuck"),
+            *("exhausted", "drifted", "skipped", "blocked", "other", "eligible", "waiting"),
+            "visible",
         ],
         "int64",
     )
@@ -278,7 +280,7 @@ def test_empty_tables_give_all_steps_and_no_tracks(bench: Bench) -> None:
     assert list(audit.task_type) == [
         *("download", "align", "translate", "separate", "segment", "enhance", "clip")
     ]
-    assert backlog.tracks.sum() == backlog.visible.sum() == 0
+    assert backlog.total.sum() == backlog.visible.sum() == 0
     assert backlog.oldest_waiting_seconds.isna().all()
     assert set(audit.verdict) == {"visible"}
     for read in ("missing", "upcoming", "tasks", "orphans"):
@@ -315,7 +317,7 @@ def test_printed_sql_gives_the_same_rows_as_the_frame(
     every_state(bench)
     with bench.queue.snapshot() as moment:  # so that ages are taken at the same now()
         frame = getattr(bench.queue, read)(**arguments)
-        text = queries.compile_sql(getattr(queries, read)(bench.queue.schema, **arguments))
+        text = bench.queue._query(read, **arguments).sql
         driver = moment.connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         cursor = driver.execute(text)

@@ -85,4 +85,4 @@ def test_whatever_ends_a_snapshot_leaves_no_session(
     # A session leaves pg_stat_activity a moment after its client has closed it.
     until(lambda: bench.sql(SESSIONS) == [(0,)], "the session to go")
     bench.track("track", "audio_ready")
-    assert bench.queue.backlog().tracks.sum() == 1  # of now, not of the snapshot
+    assert bench.queue.backlog().total.sum() == 1  # of now, not of the snapshot

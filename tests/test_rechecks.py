@@ -11,7 +11,7 @@ from psycopg import sql
 from conftest import Bench
 from operating import many, operable, pending, rows
 from queue_insights import pipeline
-from queue_insights.actions import apply
+from queue_insights.actions import pace, runs
 
 LONG_AGO = sql.SQL("now() - interval '5 hours'")
 STUCK = {"attempts": 1, "last_attempt_at": LONG_AGO}
@@ -23,7 +23,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
 
     def begin(plan: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(apply, "_drive", lambda queue, run, fence, pause: apply.Run(queue, run))
+            patch.setattr(runs, "_drive", lambda run, fence, pause: run)
             return plan.apply(confirm=plan.token)
 
     return begin
@@ -117,14 +117,14 @@ def test_a_row_that_is_unlocked_in_time_is_done_in_a_later_turn(bench: Bench) ->
     plan = queue.plan_backfill()
     other = psycopg.connect(bench.url)
     other.execute("SELECT FROM tracks WHERE spotify_track_id = 't2' FOR UPDATE")
-    real = apply._Pace.rest
+    real = pace.Pace.rest
 
     def rest(pace: Any, seconds: float) -> None:  # the batch without t2 is committed by now
         other.rollback()
         real(pace, seconds)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apply._Pace, "rest", rest)
+        patch.setattr(pace.Pace, "rest", rest)
         run = plan.apply(confirm=plan.token)
     other.close()
     assert (run.row["rows_done"], run.row["rows_dropped"]) == (4, 0)

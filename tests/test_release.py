@@ -75,7 +75,7 @@ def test_the_wheel_holds_the_code_the_notebooks_and_the_parameters(released: Pat
     assert found == shipped()
     for name in ("notebooks/backlog_report.ipynb", "params/pipelines/karaoke.yaml"):
         assert f"{PACKAGE}/{name}" in found
-    assert f"{PACKAGE}/actions/ledger.sql" in found
+    assert f"{PACKAGE}/actions/sql/ledger.sql" in found
 
 
 def test_the_sdist_builds_the_same_wheel(released: Path, tmp_path: Path) -> None:

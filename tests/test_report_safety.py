@@ -8,12 +8,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
 
 from processes import ended
-from reporting import incident, queue_insights
+from reporting import incident, queue_insights, refused, write
 
 SECRET = "s3cr+t/of@the%queue"
 QUOTED = "s3cr%2Bt%2Fof%40the%25queue"
@@ -21,49 +19,35 @@ OUTLIVES = 5.0  # seconds that a kernel may
 SLEEPING = "import time; time.sleep(600)"
 # One call that never lets go of the interpreter: the kernel itself can notice nothing.
 DEAF = "import re; re.match('(a+)+$', 'a' * 60 + 'b')"
-
-
-@pytest.fixture(scope="module")
-def database(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
-    with incident(server, templates) as url:
-        yield url
-
-
-def write(folder: Path, *sources: str, parameters: str | None = None) -> Path:
-    cells = [new_code_cell(source) for source in sources]
-    if parameters is not None:
-        cells.insert(0, new_code_cell(parameters, metadata={"tags": ["parameters"]}))
-    path = folder / "mine.ipynb"
-    nbformat.write(new_notebook(cells=cells), path)
-    return path
+Running = Callable[[str], tuple[subprocess.Popen[str], int]]
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Callable[[str], tuple[subprocess.Popen[str], int]]]:
+def running(tmp_path: Path) -> Iterator[Running]:
     """Start a report whose last cell is the given one; returns it and its kernel's pid."""
     started: list[subprocess.Popen[str]] = []
     pipe = tmp_path / "pid"
     os.mkfifo(pipe)
-    told = os.open(pipe, os.O_RDWR)  # which waits for no writer
+    reader = os.open(pipe, os.O_RDWR)  # which waits for no writer
 
     def start(cell: str) -> tuple[subprocess.Popen[str], int]:
-        said = f"import os; open({str(pipe)!r}, 'w').write(str(os.getpid()))"
-        command = [
-            *(sys.executable, "-m", "queue_insights", "report", write(tmp_path, said, cell)),
-            *("--output", tmp_path / "reports"),
-        ]
+        pid = f"import os; open({str(pipe)!r}, 'w').write(str(os.getpid()))"
+        command = [sys.executable, "-m", "queue_insights", "report", write(tmp_path, pid, cell)]
         # Whoever starts the tests in the background leaves them, and their children, deaf to it.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         report = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, "--output", tmp_path / "reports"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         signal.signal(signal.SIGINT, before)
         started.append(report)
-        assert select.select([told], [], [], 60)[0], "the report's kernel has not come up"
-        return report, int(os.read(told, 99))
+        assert select.select([reader], [], [], 60)[0], "the report's kernel has not come up"
+        return report, int(os.read(reader, 99))
 
     yield start
-    os.close(told)
+    os.close(reader)
     for report in started:
         report.kill()
         report.communicate()
@@ -75,11 +59,8 @@ def running(tmp_path: Path) -> Iterator[Callable[[str], tuple[subprocess.Popen[s
     [(signal.SIGTERM, SLEEPING), (signal.SIGINT, SLEEPING), (signal.SIGKILL, DEAF)],
     ids=["SIGTERM", "SIGINT", "SIGKILL to a deaf kernel"],
 )
-def test_no_kernel_outlives_a_report_that_is_killed(
-    running: Callable[[str], tuple[subprocess.Popen[str], int]],
-    tmp_path: Path,
-    how: signal.Signals,
-    cell: str,
+def test_no_kernel_outlives_a_report_that_is_killed_and_the_next_run_tidies_up(
+    running: Running, tmp_path: Path, how: signal.Signals, cell: str
 ) -> None:
     report, kernel = running(cell)
     assert not ended(kernel, within=0)
@@ -88,37 +69,17 @@ def test_no_kernel_outlives_a_report_that_is_killed(
     stdout, stderr = report.communicate(timeout=30)
     assert stdout == ""
     output = tmp_path / "reports"
-    if how == signal.SIGKILL:
-        assert report.returncode == -how
-    else:
-        assert report.returncode == 1
+    left = [path.name[:12] for path in output.iterdir()]
+    if how != signal.SIGKILL:
+        assert (report.returncode, left) == (1, [])
         (line,) = stderr.splitlines()
         assert "stopped by SIGTERM" in line or "interrupted" in line
-        assert list(output.iterdir()) == []
-    assert not list(output.glob("*/summary.json"))
-
-
-def test_after_a_killed_run_the_next_one_tidies_up_and_is_listed_alone(
-    running: Callable[[str], tuple[subprocess.Popen[str], int]], tmp_path: Path
-) -> None:
-    report, _ = running(SLEEPING)
-    report.kill()
-    report.wait()
-    output = tmp_path / "reports"
-    assert [path.name[:12] for path in output.iterdir()] == [".unfinished-"]
+        return
+    assert (report.returncode, left) == (-how, [".unfinished-"])
     done = queue_insights("report", write(tmp_path, "1 + 1"), "--output", output)
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.splitlines()[-1]).parent
     assert {path.name for path in output.iterdir()} == {folder.name, "index.html"}
-
-
-def test_an_output_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    path = write(tmp_path, "1 + 1")
-    done = queue_insights("report", path, "--output", tmp_path / "file")
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert f"--output {tmp_path / 'file'}: cannot be written: " in line
 
 
 @pytest.fixture
@@ -136,83 +97,67 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half(small_disk: Path, tmp_path: Path) -> None:
     done = queue_insights("report", write(tmp_path, "1 + 1"), "--output", small_disk / "reports")
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert "No space left on device" in line
+    refused(done, 1, "No space left on device")
     assert not list(small_disk.rglob("*.html"))
     assert not list(small_disk.rglob(".unfinished-*"))
 
 
-def test_a_file_that_may_grow_no_further_is_one_line_and_leaves_nothing_half(
-    tmp_path: Path,
-) -> None:
-    code = (
-        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20,) * 2);"
-        "sys.argv[0] = 'queue-insights'; runpy.run_module('queue_insights', run_name='__main__')"
-    )
-    path, output = write(tmp_path, "1 + 1"), tmp_path / "reports"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "report", path, "--output", output],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert "File too large" in line
-    assert not list(output.glob("mine-*"))
-    assert not list(output.glob(".unfinished-*"))
+def altered(code: str, path: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    """Run a report in a process in which *code* has run before."""
+    start = "import runpy, sys; sys.argv[0] = 'queue-insights';"
+    start = f"{code};{start} runpy.run_module('queue_insights', run_name='__main__')"
+    command = [sys.executable, "-c", start, "report", path, "--output", output]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_file_that_may_not_grow_is_one_line_and_leaves_nothing_half(tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20,) * 2)"
+    refused(altered(limit, write(tmp_path, "1 + 1"), tmp_path / "r"), 1, "File too large")
+    assert not [*tmp_path.glob("r/mine-*"), *tmp_path.glob("r/.unfinished-*")]
 
 
 def test_without_a_kernel_it_says_what_to_install(tmp_path: Path) -> None:
-    code = (
-        "import runpy, sys, importlib.util as u; real = u.find_spec;"
-        "u.find_spec = lambda name, *rest: None if name == 'ipykernel' else real(name, *rest);"
-        "sys.argv[0] = 'queue-insights'; runpy.run_module('queue_insights', run_name='__main__')"
+    hide = (
+        "import importlib.util as u; real = u.find_spec;"
+        "u.find_spec = lambda name, *rest: None if name == 'ipykernel' else real(name, *rest)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "report", write(tmp_path, "1"), "--output", tmp_path / "r"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "no notebook kernel: pip install ipykernel" in done.stderr
+    done = altered(hide, write(tmp_path, "1"), tmp_path / "r")
+    refused(done, 2, "no notebook kernel: pip install ipykernel")
 
 
 def test_a_kernel_that_dies_is_one_line(tmp_path: Path) -> None:
     path = write(tmp_path, "import os; os._exit(1)")
     done = queue_insights("report", path, "--output", tmp_path / "reports")
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert "mine: the notebook's kernel failed: Kernel died" in line
+    refused(done, 1, "mine: the notebook's kernel failed: Kernel died")
 
 
 def test_a_threshold_on_an_unknown_figure_is_bad_input_and_no_run(tmp_path: Path) -> None:
-    shown = "from queue_insights import show; show.figures({'hidden': 1})"
-    done = queue_insights(
-        *("report", write(tmp_path, shown), "-p", "thresholds", "[hiden > 0]"),
-        *("--output", tmp_path / "reports"),
-    )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert "unknown figure 'hiden': the report shows hidden (did you mean 'hidden'?)" in line
+    path = write(tmp_path, "from queue_insights import show; show.figures({'hidden': 1})")
+    threshold = ("-p", "thresholds", "[hiden > 0]")
+    done = queue_insights("report", path, *threshold, "--output", tmp_path / "reports")
+    refused(done, 2, "unknown figure 'hiden': the report shows hidden (did you mean 'hidden'?)")
     assert not list(tmp_path.glob("reports/mine-*"))
+
+
+@pytest.fixture(scope="module")
+def database(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
+    with incident(server, templates) as url:
+        yield url
 
 
 def with_secret(url: str, how: str, folder: Path) -> dict[str, str]:
     """The environment that names the database and gives the secret in one of the ways there are."""
-    if how == "url":
-        return {"QUEUE_INSIGHTS_URL": url.replace("postgres@", f"postgres:{QUOTED}@", 1)}
-    if how == "write url":
-        secret = url.replace("postgres@", f"postgres:{QUOTED}@", 1)
-        return {"QUEUE_INSIGHTS_URL": url, "QUEUE_INSIGHTS_WRITE_URL": secret}
-    if how == "query":
-        return {"QUEUE_INSIGHTS_URL": f"{url}&password={QUOTED}"}
-    if how == "PGPASSWORD":
-        return {"QUEUE_INSIGHTS_URL": url, "PGPASSWORD": SECRET}
+    secret = url.replace("postgres@", f"postgres:{QUOTED}@", 1)
     file = folder / "pgpass"
     file.write_text(f"*:*:*:*:{SECRET}\n")
     file.chmod(0o600)
-    return {"QUEUE_INSIGHTS_URL": url, "PGPASSFILE": str(file)}
+    return {
+        "url": {"QUEUE_INSIGHTS_URL": secret},
+        "write url": {"QUEUE_INSIGHTS_URL": url, "QUEUE_INSIGHTS_WRITE_URL": secret},
+        "query": {"QUEUE_INSIGHTS_URL": f"{url}&password={QUOTED}"},
+        "PGPASSWORD": {"QUEUE_INSIGHTS_URL": url, "PGPASSWORD": SECRET},
+        "PGPASSFILE": {"QUEUE_INSIGHTS_URL": url, "PGPASSFILE": str(file)},
+    }[how]
 
 
 LEAK = "import os; print(os.environ.get('QUEUE_INSIGHTS_URL'), os.environ.get('PGPASSWORD'))"
@@ -222,12 +167,8 @@ FAIL = "raise ValueError(dict(os.environ))"
 @pytest.mark.parametrize(
     ("how", "last"),
     [
-        ("url", "queue"),
-        ("url", FAIL),
-        ("write url", FAIL),
-        ("query", FAIL),
-        ("PGPASSWORD", FAIL),
-        ("PGPASSFILE", "queue.nil"),
+        *(("url", "queue"), ("url", FAIL), ("write url", FAIL), ("query", FAIL)),
+        *(("PGPASSWORD", FAIL), ("PGPASSFILE", "queue.nil")),
     ],
 )
 def test_a_password_is_in_no_artifact_log_or_error(

@@ -20,7 +20,7 @@ from operating import (
     small_batches,
 )
 from processes import Gate, Process, children, first_end, until
-from queue_insights.actions import apply
+from queue_insights.actions import pace
 from queue_insights.errors import RunError
 
 Start = Callable[[Callable[[], Any]], Process]
@@ -203,7 +203,7 @@ def test_a_second_interrupt_ends_it_at_once_and_loses_the_batch_in_hand_only(
             os.write(hears, b"1")
 
     def worked() -> str:
-        apply._Pace.__setattr__ = telling  # type: ignore[assignment, method-assign]
+        pace.Pace.__setattr__ = telling  # type: ignore[assignment, method-assign]
         return work()
 
     process = start(worked)

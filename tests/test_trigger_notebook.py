@@ -10,8 +10,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from queue_insights import pipeline, trigger
+from queue_insights import pipeline
 from queue_insights.database import Database
+from queue_insights.ddl import trigger
 from queue_insights.queue import Queue
 from reporting import ROOT, incident
 

@@ -10,12 +10,14 @@ from click.testing import CliRunner, Result
 from pandas.testing import assert_frame_equal
 
 from conftest import Bench
-from queue_insights import demo, migration, pipeline, views
-from queue_insights.actions import OperableQueue
+from queue_insights import demo, pipeline
 from queue_insights.cli import main
 from queue_insights.database import Database
-from queue_insights.migration import MigrationError
+from queue_insights.ddl import migration, views
+from queue_insights.ddl.migration import MigrationError
+from queue_insights.queue import Queue
 
+STALE = "is not what `queue-insights views sql` prints now"
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname = 'queue_insights'"
 LISTED = "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('queue_insights')"
 
@@ -78,7 +80,7 @@ def test_a_dashboard_needs_no_right_on_the_tables_and_keeps_its_own(installed: B
         assert hidden() == 1
         # Its name is that of a view's column, which REPLACE VIEW cannot change.
         installed.sql("ALTER TABLE audio_tasks RENAME grove_cid TO cid")
-        assert len(views.verify(installed.queue)) == 1
+        assert len(views.verify(installed.queue)) == 3
         views.install(installed.queue)
         assert views.verify(installed.queue) == []
         assert hidden() == 1
@@ -90,6 +92,34 @@ def test_a_dashboard_needs_no_right_on_the_tables_and_keeps_its_own(installed: B
         installed.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
+# What commit 13f1c70 left: the backlog's count was called tracks.
+EARLIER = """
+    CREATE SCHEMA queue_insights;
+    COMMENT ON SCHEMA queue_insights IS 'made for the views of queue-insights';
+    CREATE VIEW queue_insights.backlog AS
+        SELECT stage, 'align'::text AS task_type, count(*) AS tracks FROM tracks GROUP BY stage;
+    CREATE VIEW queue_insights.audit AS SELECT stage, 0 AS eligible FROM tracks;
+    CREATE VIEW queue_insights.pending_tasks AS SELECT * FROM tracks;
+    COMMENT ON VIEW queue_insights.backlog IS 'queue-insights {"pipeline": "karaoke", '
+        '"fingerprint": "7e79f00d650e", "variant": "a", "sql": "34f1c70aa000"}';
+    GRANT SELECT ON queue_insights.audit TO PUBLIC
+"""
+
+
+def test_views_of_an_earlier_version_are_stale_and_replaced_or_removed(bench: Bench) -> None:
+    bench.sql(EARLIER)
+    assert [STALE in finding for finding in views.verify(bench.queue)] == [True, True, True]
+    views.install(bench.queue)
+    assert views.verify(bench.queue) == []
+    grants = "SELECT table_name FROM information_schema.table_privileges WHERE grantee = 'PUBLIC'"
+    assert bench.sql(f"{grants} AND table_schema = 'queue_insights'") == [("audit",)]
+    views.uninstall(bench.queue)
+    assert bench.sql(SCHEMAS) == []
+    bench.sql(EARLIER)
+    views.uninstall(bench.queue)
+    assert bench.sql(SCHEMAS) == []
+
+
 def test_uninstall_leaves_nothing(installed: Bench) -> None:
     views.uninstall(installed.queue)
     assert installed.sql(SCHEMAS) == []
@@ -99,7 +129,7 @@ def test_uninstall_leaves_nothing(installed: Bench) -> None:
 
 def test_uninstall_keeps_the_ledger(bench: Bench) -> None:
     bench.track("hidden", "audio_ready")
-    queue = OperableQueue(Database(bench.url), pipeline.load())
+    queue = Queue(Database(bench.url), pipeline.load())
     views.install(queue)
     queue.plan_backfill().apply(max_rows=1, pause=0)
     views.uninstall(queue)
@@ -126,7 +156,7 @@ def test_verify_finds_what_is_gone_or_changed(installed: Bench) -> None:
     assert [f.partition(":")[0] for f in findings] == [
         "there is no view queue_insights.backlog",
         "view queue_insights.audit was changed after it was installed",
-        "view queue_insights.pending_tasks was not made by queue-insights, or has lost its comment",
+        f"view queue_insights.pending_tasks {STALE}",
     ]
     views.install(installed.queue)
     assert views.verify(installed.queue) == []
@@ -139,7 +169,7 @@ def test_migrating_a_to_b_makes_verify_fail_and_installing_again_mends_it(instal
         demo.migrate(installed.connection)
     findings = views.verify(installed.queue)
     assert len(findings) == 3
-    assert all("was made for variant A" in finding for finding in findings)
+    assert all(STALE in finding for finding in findings)
     views.install(installed.queue)
     assert views.verify(installed.queue) == []
 

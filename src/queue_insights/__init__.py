@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from queue_insights.actions import OperableQueue
-    from queue_insights.actions import OperableQueue as Queue
+    from queue_insights.queue import Queue
 
 __all__ = ["Queue", "connect"]
 
@@ -16,13 +15,13 @@ __all__ = ["Queue", "connect"]
 def __getattr__(name: str) -> object:
     """``Queue``, imported only when somebody asks: the command line starts without pandas."""
     if name == "Queue":
-        from queue_insights.actions import OperableQueue
+        from queue_insights.queue import Queue
 
-        return OperableQueue
+        return Queue
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def connect(pipeline: str | Path = "karaoke") -> OperableQueue:
+def connect(pipeline: str | Path = "karaoke") -> Queue:
     """The queue that the environment names, read through *pipeline* (a shipped name or a file).
 
     The database is QUEUE_INSIGHTS_URL (reads) and QUEUE_INSIGHTS_WRITE_URL (actions; default the
@@ -32,16 +31,16 @@ def connect(pipeline: str | Path = "karaoke") -> OperableQueue:
     >>> queue = connect()
     >>> queue.backlog()
     """
-    from queue_insights import database
-    from queue_insights import pipeline as pipelines
-    from queue_insights.actions import OperableQueue
+    from queue_insights.database import READ_URL, Database, environment
+    from queue_insights.pipeline import load
+    from queue_insights.queue import Queue
 
-    loaded = pipelines.load(pipeline)
-    urls = database.environment()
+    loaded = load(pipeline)
+    urls = environment()
     if urls is None:
-        from queue_insights import demo
+        from queue_insights.demo import default_url
 
-        note = f"no database named ({database.READ_URL} or PG*): using the embedded DEMO database"
+        note = f"no database named ({READ_URL} or PG*): using the embedded DEMO database"
         print(f"queue-insights: {note}", file=sys.stderr)
-        urls = demo.default_url(), demo.default_url()
-    return OperableQueue(database.Database(*urls), loaded)
+        urls = default_url(), default_url()
+    return Queue(Database(*urls), loaded)

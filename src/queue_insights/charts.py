@@ -2,34 +2,42 @@
 
 The colours are Okabe and Ito's (Color Universal Design, 2008); neighbours that could be taken for
 one another differ in pattern too. Names from the database or the pipeline file are text: plotly
-reads a subset of HTML, so they are escaped.
+reads a subset of HTML, so they are escaped. Times are those of a time zone's clocks: plotly knows
+no time zones, so it gets local times.
 """
 
 from html import escape
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from queue_insights.states import STATES
-
-# state: colour, pattern
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, RED, YELLOW, GREY = "#56B4E9", "#D55E00", "#F0E442", "#8C8C8C"
+GRID = "#e3e3e3"
+# From each state to its colour and pattern, in the order in which bars are stacked.
 STYLES = {
-    "missing": ("#D55E00", "/"),
-    "pending": ("#0072B2", ""),
-    "retryable": ("#56B4E9", ""),
-    "backing_off": ("#CC79A7", ""),
-    "running": ("#009E73", ""),
+    "missing": (RED, "/"),
+    "pending": (BLUE, ""),
+    "retryable": (SKY, ""),
+    "backing_off": (PURPLE, ""),
+    "running": (GREEN, ""),
     "stuck": ("#6E6E6E", "x"),
-    "exhausted": ("#F0E442", ""),
-    "drifted": ("#E69F00", "."),
+    "exhausted": (YELLOW, ""),
+    "drifted": (ORANGE, "."),
     "skipped": ("#B3B3B3", ""),
+    "blocked": (PURPLE, "|"),
     "other": ("#D9D9D9", "-"),
 }
-LAST_WEEK, THIS_WEEK, RANGE, MEDIAN = "#B3B3B3", "#0072B2", "#56B4E9", "#D55E00"
-HIDDEN, VISIBLE, DASHBOARD = STYLES["missing"], STYLES["pending"], ("#8C8C8C", "")
-GRID = "#e3e3e3"
+# Light beside dark; more steps than colours are told apart by a pattern.
+STEPS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW)
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_TICKS = [
+    {"dtickrange": [None, 86_400_000 - 1], "value": "%H:%M\n%a %b %-d"},
+    {"dtickrange": [86_400_000, None], "value": "%b %-d\n%Y"},
+]
 
-# Colours of text, grid and ground are the page's to change: it may be dark.
+# Colours of text, grid and background are the page's to change: it may be dark.
 TEMPLATE = go.layout.Template(
     layout=go.Layout(
         font={"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 13},
@@ -51,13 +59,12 @@ def backlog_by_state(backlog: pd.DataFrame) -> go.Figure:
     Only states that occur have a bar; the total stands at its end.
     """
     steps = _steps(backlog)
-    figure = go.Figure(layout=_layout(len(steps), "tracks"))
-    for state in STATES:
+    figure = _by_step(len(steps), "tracks")
+    for state, style in STYLES.items():
         if backlog[state].sum() > 0:
-            label = state.replace("_", " ")
-            figure.add_trace(_bar(steps, backlog[state], label, STYLES[state]))
-    totals = [int(total) for total in backlog["tracks"]]
-    return figure.add_trace(_words(steps, totals, [f"{total:,}" for total in totals]))
+            figure.add_trace(_bar(steps, backlog[state], state.replace("_", " "), style))
+    totals = [int(total) for total in backlog["total"]]
+    return figure.add_trace(_texts(steps, totals, [f"{total:,}" for total in totals]))
 
 
 def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
@@ -67,44 +74,45 @@ def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
     in no dashboard) and recorded; the lower one may even be the longer, where rows are orphaned.
     """
     steps = _steps(audit)
-    figure = go.Figure(layout=_layout(len(steps), "tracks", 56))
     recorded = audit["eligible"] - audit["hidden"]
-    figure.add_trace(_bar(steps, audit["hidden"], "hidden", HIDDEN, "truth"))
-    figure.add_trace(_bar(steps, recorded, "waits with a task row", VISIBLE, "truth"))
-    figure.add_trace(_bar(steps, audit["visible"], "dashboards show", DASHBOARD, "dashboard"))
-    return figure
+    figure = _by_step(len(steps), "tracks", height=56)
+    figure.add_trace(_bar(steps, audit["hidden"], "hidden", STYLES["missing"], "truth"))
+    figure.add_trace(_bar(steps, recorded, "waits with a task row", STYLES["pending"], "truth"))
+    seen = _bar(steps, audit["visible"], "dashboards show", (GREY, ""), "dashboard")
+    return figure.add_trace(seen)
 
 
 def time_to_clear(eta: pd.DataFrame) -> go.Figure:
     """For each step, when the work that waits now will be done: *eta* is what ``Queue.eta()``
-    returns. A bar is the 80% range, the line in it the median; without a range, the status."""
+    returns. A bar is the 80% range in hours, the line in it the median; without a range there is
+    the status instead."""
     eta = eta.set_axis(_steps(eta))
     # NaN compares false; nothing to do takes no time, which is no bar either.
     has_range = eta["clear_p50_seconds"] > 0
     known, unknown = eta[has_range], eta[~has_range]
     names = ("lower", "p50", "upper")
     lower, median, upper = ((known[f"clear_{name}_seconds"] / 3600).tolist() for name in names)
-    ranges = go.Bar(
+    figure = _by_step(len(eta), "hours from now")
+    figure.add_bar(
         base=lower,
         x=[high - low for low, high in zip(lower, upper, strict=True)],
         y=known.index.tolist(),
         name="80% range",
         orientation="h",
-        marker={"color": RANGE},
+        marker={"color": SKY},
         customdata=[f"{low:,.1f} to {high:,.1f}" for low, high in zip(lower, upper, strict=True)],
         hovertemplate="%{y}<br>%{customdata} hours<extra></extra>",
     )
-    middle = go.Scatter(
+    figure.add_scatter(
         x=median,
         y=known.index.tolist(),
         mode="markers",
         name="median",
-        marker={"symbol": "line-ns", "size": 16, "line": {"width": 3, "color": MEDIAN}},
+        marker={"symbol": "line-ns", "size": 16, "line": {"width": 3, "color": RED}},
         hovertemplate="%{y}<br>median %{x:,.1f} hours<extra></extra>",
     )
-    figure = go.Figure([ranges, middle], layout=_layout(len(eta), "hours from now"))
-    words = unknown["status"].str.replace("_", " ").tolist()
-    figure.add_trace(_words(unknown.index.tolist(), [0] * len(unknown), words))
+    statuses = unknown["status"].str.replace("_", " ").tolist()
+    figure.add_trace(_texts(unknown.index.tolist(), [0] * len(unknown), statuses))
     figure.update_xaxes(tickformat=",~g")  # hours may be few
     # A step without a range has its place too.
     return figure.update_yaxes(categoryorder="array", categoryarray=eta.index.tolist())
@@ -115,12 +123,12 @@ def week_over_week(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Figure
     ``Queue.throughput("14D", "1D", timezone)`` returns. The last day is not over."""
     days = throughput.groupby("bucket")["completions"].sum()
     days.index = pd.DatetimeIndex(days.index).tz_convert(timezone)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 320, "barmode": "group"})
+    figure = _figure(320, barmode="group")
     figure.update_layout(xaxis={"type": "category"}, yaxis={"title": {"text": "completions"}})
     weekdays = [f"{day:%a}" for day in days.index[-7:]]
     for name, week, colour in (
-        ("the week before", days.iloc[-14:-7], LAST_WEEK),
-        ("last 7 days", days.iloc[-7:], THIS_WEEK),
+        ("the week before", days.iloc[-14:-7], "#B3B3B3"),
+        ("last 7 days", days.iloc[-7:], BLUE),
     ):
         figure.add_bar(
             x=weekdays[-len(week) :],
@@ -133,23 +141,172 @@ def week_over_week(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Figure
     return figure
 
 
-def _steps(frame: pd.DataFrame) -> list[str]:
-    """A step's label: its task, and the stage at which it is due."""
-    return [
-        f"{escape(task, quote=False)}<br><span style='font-size:.85em'>at "
-        f"{escape(stage, quote=False)}</span>"
-        for task, stage in zip(frame["task_type"], frame["stage"], strict=True)
-    ]
-
-
-def _layout(steps: int, title: str, height: int = 40) -> go.Layout:
-    return go.Layout(
-        template=TEMPLATE,
-        barmode="stack",
-        height=110 + height * max(steps, 4),
-        xaxis={"title": {"text": title}, "rangemode": "tozero"},
-        yaxis={"type": "category", "autorange": "reversed"},
+def throughput_by_hour(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
+    """Completions an hour, on average, by hour of day and weekday: *throughput* is what
+    ``Queue.throughput("4W", "1h", timezone)`` returns. The last hour, not over yet, is left out."""
+    hours = throughput.groupby("bucket")["completions"].sum().iloc[:-1]
+    local = pd.DatetimeIndex(hours.index).tz_convert(timezone)
+    mean = hours.groupby([local.day_of_week, local.hour]).mean().unstack()
+    mean = mean.reindex(index=range(7), columns=range(24))
+    figure = _figure(300).add_heatmap(
+        x=[f"{hour:02}" for hour in range(24)],
+        y=list(WEEKDAYS),
+        z=[[None if pd.isna(n) else round(float(n), 3) for n in day] for day in mean.to_numpy()],
+        zmin=0,
+        zmax=max(1.0, *mean.max().dropna()),
+        colorscale="Cividis",
+        xgap=1,
+        ygap=1,
+        colorbar={"thickness": 10, "outlinewidth": 0, "xpad": 6},
+        hovertemplate="%{y} %{x}:00<br>%{z:,.1f} completed an hour<extra></extra>",
     )
+    figure.update_xaxes(type="category", title={"text": f"hour of day, {escape(timezone)}"})
+    return figure.update_yaxes(type="category", autorange="reversed")
+
+
+def depth_over_time(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
+    """The tracks at each step as time went, stacked in pipeline order: *flow* is what
+    ``Queue.flow()`` returns."""
+    figure = _over_time("tracks")
+    for i, (task, step) in enumerate(flow.groupby("task_type", sort=False)):
+        label, colour = escape(str(task), quote=False), STEPS[i % len(STEPS)]
+        figure.add_scatter(
+            x=_local(step["bucket"], timezone),
+            y=[int(depth) for depth in step["depth"]],
+            name=label,
+            mode="lines",
+            stackgroup="steps",
+            line={"width": 0.5, "color": colour, "shape": "hv"},
+            fillcolor=colour,
+            fillpattern={"shape": "/" if i >= len(STEPS) else "", "fillmode": "overlay"},
+            hovertemplate="%{y:,d} " + label,
+        )
+    return figure.update_layout(hovermode="x unified")
+
+
+def cumulative_flow(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
+    """The cumulative flow diagram of one step: *flow* is what ``Queue.flow(task=...)`` returns.
+
+    Arrivals (with those who were there as it began) above, departures below: the gap between them
+    is how many were there, and its width how long they stayed.
+    """
+    before = {name: flow[name].cumsum() - flow[name] for name in ("arrivals", "departures")}
+    came = before["arrivals"] + flow["depth"].iloc[:1].sum()
+    figure = _over_time("tracks since then")
+    for name, counts, colour, dash, fill in (
+        ("departures", before["departures"], RED, "dash", None),
+        ("arrivals", came, BLUE, "solid", "tonexty"),
+    ):
+        figure.add_scatter(
+            x=_local(flow["bucket"], timezone),
+            y=[int(count) for count in counts],
+            name=name,
+            mode="lines",
+            line={"color": colour, "dash": dash},
+            fill=fill,
+            fillcolor="rgba(86, 180, 233, 0.35)",
+            hovertemplate="%{y:,d} " + name,
+        )
+    return figure.update_layout(hovermode="x unified", legend={"traceorder": "reversed"})
+
+
+def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
+    """How what waits at one step falls to zero: *step* is its row of ``Queue.eta()``, such as
+    ``eta.head(1)``. Straight from now to the end of the 80% range, its median, and the moment by
+    which it is done 95 times in 100; without a range, or with nothing to do, the status."""
+    row = step.iloc[0]
+    figure = _over_time("waiting")
+    if not row["clear_p50_seconds"] > 0:  # NaN compares false
+        status = f"{row['task_type']}: {row['status'].replace('_', ' ')}"
+        figure.add_annotation(text=escape(status, quote=False), showarrow=False, font={"size": 16})
+        return figure.update_layout(height=120, xaxis={"visible": False}, yaxis={"visible": False})
+    now = row["clear_p50_at"] - pd.Timedelta(seconds=row["clear_p50_seconds"])
+    lower, median, upper, sure = (
+        now + pd.Timedelta(seconds=row[f"clear_{name}_seconds"])
+        for name in ("lower", "p50", "upper", "p95")
+    )
+    waiting = int(row["waiting"])
+    figure.add_scatter(
+        x=_local(pd.Series([now, upper, lower, now]), timezone),
+        y=[waiting, 0, 0, waiting],
+        name="80% range",
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=SKY,
+        hoverinfo="skip",
+    )
+    for end, name, colour, dash in ((median, "median", RED, None), (sure, "95% sure", BLUE, "dot")):
+        figure.add_scatter(
+            x=_local(pd.Series([now, end]), timezone),
+            y=[waiting, 0],
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "dash": dash, "width": 3},
+            hovertemplate=f"%{{y:,d}} waiting, %{{x|%a %H:%M}}<extra>{name}</extra>",
+        )
+    return figure
+
+
+def calibration(backtests: pd.DataFrame) -> go.Figure:
+    """What ranges promised beside what they held: *backtests* is what ``Queue.backtest()`` returns,
+    at several levels. On the diagonal they held as often as promised; below it they are too narrow.
+    """
+    given = backtests.dropna(subset=["held"])
+    levels = given.groupby("level")["held"].agg(["sum", "count"])
+    counts = [(int(held), int(count)) for held, count in levels.itertuples(index=False)]
+    shares = [held / count for held, count in counts]
+    lowest = max(min([0.4, *(share - 0.05 for share in shares)]), 0.0)
+    figure = _figure(380).add_scatter(
+        x=[lowest, 1],
+        y=[lowest, 1],
+        name="as promised",
+        mode="lines",
+        line={"color": GREY, "dash": "dash"},
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=[float(str(level)) for level in levels.index],
+        y=shares,
+        name="past ranges",
+        mode="lines+markers",
+        line={"color": BLUE},
+        marker={"size": 10},
+        customdata=[f"{held:,} of {count:,}" for held, count in counts],
+        hovertemplate="%{x:.0%} ranges: %{customdata} held<extra></extra>",
+    )
+    axis = {"tickformat": ".0%", "range": [lowest, 1.02], "dtick": 0.1}
+    figure.update_xaxes(title={"text": "range given as"}, **axis)
+    return figure.update_yaxes(title={"text": "share that held"}, showgrid=True, **axis)
+
+
+def _figure(height: int, **layout: Any) -> go.Figure:
+    return go.Figure(layout={"template": TEMPLATE, "height": height, **layout})
+
+
+def _by_step(steps: int, title: str, height: int = 40) -> go.Figure:
+    """A figure with a row for each step, the first at the top, each *height* pixels high."""
+    figure = _figure(110 + height * max(steps, 4), barmode="stack")
+    figure.update_xaxes(title={"text": title}, rangemode="tozero")
+    return figure.update_yaxes(type="category", autorange="reversed")
+
+
+def _over_time(title: str) -> go.Figure:
+    figure = _figure(360).update_xaxes(type="date", tickformatstops=_TICKS)
+    axis = {"rangemode": "tozero", "showgrid": True, "tickformat": ",d"}
+    return figure.update_yaxes(title={"text": title}, **axis)
+
+
+def _steps(frame: pd.DataFrame) -> list[str]:
+    """A step's label: its task, and the stage at which it is due if it has one."""
+    labels = []
+    for task, stage in zip(frame["task_type"], frame["stage"], strict=True):
+        label = escape(task, quote=False)
+        if pd.notna(stage):
+            stage = escape(stage, quote=False)
+            label += f"<br><span style='font-size:.85em'>at {stage}</span>"
+        labels.append(label)
+    return labels
 
 
 def _bar(
@@ -168,15 +325,20 @@ def _bar(
     )
 
 
-def _words(steps: list[str], at: list[int], words: list[str]) -> go.Scatter:
+def _texts(steps: list[str], at: list[int], texts: list[str]) -> go.Scatter:
     """Text to the right of the bars' ends."""
     return go.Scatter(
         x=at,
         y=steps,
         mode="text",
-        text=[f" {word}" for word in words],
+        text=[f" {text}" for text in texts],
         textposition="middle right",
         showlegend=False,
         hoverinfo="skip",
         cliponaxis=False,
     )
+
+
+def _local(times: pd.Series, timezone: str) -> list[str]:
+    """Moments as local clocks showed them; an hour that they showed twice comes twice."""
+    return list(times.dt.tz_convert(timezone).dt.strftime("%Y-%m-%dT%H:%M:%S"))

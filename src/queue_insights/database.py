@@ -4,10 +4,10 @@ import contextlib
 import copy
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import psycopg
 import psycopg.conninfo
@@ -24,22 +24,69 @@ LIBPQ = ("PGSERVICE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER")
 
 _URL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://(?:[^@/?#\s]*@)?[^@\s]*")
 
-# A server, role or PGOPTIONS that allows less keeps its say. To compile one of our plans takes
-# longer than to run it.
-_BEGIN = sa.text("""
-    SELECT set_config('statement_timeout', CASE
-             WHEN current_setting('statement_timeout')::interval
-                  BETWEEN interval '1 millisecond' AND make_interval(secs => :seconds)
-             THEN current_setting('statement_timeout')
-             ELSE (:seconds * 1000)::bigint::text END, true),
-           set_config('idle_in_transaction_session_timeout', '15min', true),
-           set_config('jit', 'off', true),
-           now() AS as_of,
+# What every transaction sets for itself, so that no answer depends on the settings of a server, a
+# database, a role or the environment, and a pooler keeps nothing of it.
+SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "row_security": "off",  # a policy that would hide rows becomes an error, not a wrong number
+    "jit": "off",  # to compile one of our plans takes longer than to run it
+}
+_SETTLE = sa.text("""
+    SELECT set_config(name, CASE WHEN name = 'statement_timeout' AND :reads THEN
+             CASE WHEN current_setting(name)::interval BETWEEN '1 ms' AND value::interval
+                  THEN current_setting(name) ELSE value END
+             ELSE value END, true)
+    FROM unnest(CAST(:names AS text[]), CAST(:values AS text[])) AS setting (name, value)
+""")
+_MOMENT = sa.text("""
+    SELECT now() AS as_of,
            CASE WHEN NOT pg_is_in_recovery() THEN NULL
                 WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
                 ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
            END::float8 AS replay_lag_seconds
 """)
+
+Result = TypeVar("Result")
+
+
+def settle(connection: sa.Connection, **limits: str) -> None:
+    """Set SETTINGS for the transaction at hand, and its *limits*: what it may wait for or hold.
+
+    Where the server, the role or PGOPTIONS allow a read less time, that is kept.
+    """
+    chosen = SETTINGS | limits
+    reads = "lock_timeout" not in limits
+    values = {"names": list(chosen), "values": list(chosen.values()), "reads": reads}
+    connection.execute(_SETTLE, values)
+
+
+def script(sql: str, timeout: timedelta) -> str:
+    """A transaction for psql that reads as ours do: read only, SETTINGS, then the query *sql*."""
+    chosen = {"statement_timeout": f"{timeout.total_seconds():g}s"} | SETTINGS
+    settings = [f"SET LOCAL {name} = '{value}';" for name, value in chosen.items()]
+    lines = "\n".join(" ".join(settings[i : i + 3]) for i in range(0, len(settings), 3))
+    return f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n{lines}\n\n{sql};\n\nCOMMIT;"
+
+
+def retried(
+    work: Callable[[], Result],
+    transient: Container[str],
+    tries: int,
+    between: Callable[[int], None],
+) -> Result:
+    """What *work* returns, tried again while it fails with one of the *transient* SQLSTATEs
+    (``lost`` stands for a connection that is gone), at most so many *tries*. *between* is told
+    the number of each try that failed, and waits."""
+    for attempt in range(tries - 1):
+        try:
+            return work()
+        except DatabaseError as error:
+            if error.sqlstate not in transient and not (error.lost and "lost" in transient):
+                raise
+        between(attempt)
+    return work()
 
 
 class _Timestamp(TimestamptzLoader):
@@ -109,10 +156,7 @@ class Database:
         self._engine = _engine(self._url)
         self._write_engine = _engine(self._write_url)
         self._kept_engine = _engine(self._write_url, sa.QueuePool, pool_size=1, max_overflow=-1)
-        try:
-            self._timeout = parse_duration(os.environ.get(TIMEOUT, "60s"))
-        except ValueError as error:
-            raise InputError(f"{TIMEOUT}: {error}") from None
+        self.timeout = parse_duration(os.environ.get(TIMEOUT, "60s"), TIMEOUT)
 
     @property
     def name(self) -> str:
@@ -137,18 +181,36 @@ class Database:
         """
         engine = self._write_engine if primary else self._engine
         url = self._write_url if primary else self._url
-        with translated(url, self._timeout), engine.connect() as connection:
+        with translated(url, self.timeout), engine.connect() as connection:
             connection = connection.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
-            begun = connection.execute(_BEGIN, {"seconds": self._timeout.total_seconds()}).one()
-            yield Moment(connection, begun.as_of, begun.replay_lag_seconds)
+            settle(
+                connection,
+                statement_timeout=f"{self.timeout.total_seconds() * 1000:.0f}ms",
+                idle_in_transaction_session_timeout="15min",
+            )
+            yield Moment(connection, *connection.execute(_MOMENT).one())
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """One READ COMMITTED transaction that may write: for actions, trigger and views only."""
-        with translated(self._write_url, self._timeout), self._write_engine.begin() as connection:
-            yield connection
+    def write(
+        self, lock: str = "500ms", statement: str = "30s", idle: str = "2s"
+    ) -> Iterator[sa.Connection]:
+        """One READ COMMITTED transaction that may write: for actions, trigger and views only.
+
+        *lock* and *statement* are how long it waits for a lock and runs a statement; *idle* is
+        how long the server lets a frozen process keep what it has locked.
+        """
+        with translated(self._write_url, self.timeout), self._write_engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                settle(
+                    connection,
+                    lock_timeout=lock,
+                    statement_timeout=statement,
+                    idle_in_transaction_session_timeout=idle,
+                )
+                yield connection
 
     @contextlib.contextmanager
     def kept_open(self) -> Iterator["Database"]:
@@ -169,6 +231,7 @@ def _engine(url: str, pool: type[sa.Pool] = sa.NullPool, **options: int) -> sa.E
             url,
             application_name="queue-insights",
             connect_timeout=timeout,
+            client_encoding="utf8",
             # Statements prepared on one server connection are unknown on a pooler's next one.
             prepare_threshold=None,
         )

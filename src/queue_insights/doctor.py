@@ -1,64 +1,61 @@
 """What is in the way of the reads and the actions, and the statement or setting that mends it.
 
-Looks at catalogs and plans only: it reads no row and writes nothing, and a role that may do no more
-than SELECT gets an answer to everything.
+It writes nothing, and of the rows it only counts those that no history can show. A role that may do
+no more than SELECT gets an answer to everything.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from markupsafe import Markup
 
-from queue_insights.actions import ledger
+from queue_insights.actions.privileges import lacking
 from queue_insights.database import READ_URL, WRITE_URL, Moment
+from queue_insights.ddl.trigger import sets, triggers
 from queue_insights.errors import QueueInsightsError
 from queue_insights.formats import duration
-from queue_insights.queries import compile_sql, explain
 from queue_insights.queue import Queue
-from queue_insights.schema import Schema, allowed_stages, quoted
-from queue_insights.states import OPEN
-from queue_insights.trigger_catalog import INSERTS, WRITES, Catalog
+from queue_insights.schema import KIND, Schema, Table, allowed_stages, literals
+from queue_insights.sql import Query, identifier, render, unescaped
 
 OLDEST_SUPPORTED = 13  # major version of Postgres
 CLOCK_SKEW = timedelta(seconds=2)  # beyond which retry times set by workers mislead
 REPLAY_LAG = timedelta(minutes=5)  # beyond which a standby's figures do
+LONG_HISTORY = 1_000_000  # task rows, from which on indexes for the reads of history are worth it
+IN_ORDER = 0.9  # correlation of completed_at with the order of rows, for a BRIN index to find some
 
 
-# An index that is being built, or whose building failed, is not valid: the planner leaves it out.
-_INDEXES = sa.text("""
-    SELECT i.indexrelid::regclass::text AS quoted, c.relname AS name, i.indisvalid AS valid,
-           i.indpred IS NOT NULL AS partial,
-           i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AS is_key,
-           array(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS k (number, place)
-                 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-                 WHERE k.place <= i.indnkeyatts ORDER BY k.place) AS columns
-    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-    WHERE i.indrelid = to_regclass(:table)
-    ORDER BY name
-""")
-_IS_TABLE = sa.text("SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass(:table)")
+Level = Literal["ok", "note", "fix"]
 
 
 @dataclass(frozen=True)
 class Finding:
     """One line of a diagnosis: ``ok``, ``note`` (nothing to mend) or ``fix`` (with what to do)."""
 
-    level: Literal["ok", "note", "fix"]
+    level: Level
     text: str
 
     def __str__(self) -> str:
         return f"{self.level:<4} {self.text}"
 
 
-def doctor(queue: Queue) -> list[Finding]:
-    """Examine connections, clock, tables, privileges, indexes, dashboards and triggers.
+Findings = Iterator[Finding]
+
+
+def _check(good: object, fine: str, otherwise: str, level: Level = "note") -> Finding:
+    return Finding("ok", fine) if good else Finding(level, otherwise)
+
+
+def examine(queue: Queue) -> list[Finding]:
+    """Examine connections, clock, tables, privileges, indexes, history, dashboards and triggers.
 
     What goes wrong while looking is a finding, too: nothing is raised for what the server refuses.
 
-    >>> print(*doctor(queue), sep="\\n")
+    >>> print(*examine(queue), sep="\\n")
     """
     findings: list[Finding] = []
     for check, others_need_it in _CHECKS.items():
@@ -71,7 +68,7 @@ def doctor(queue: Queue) -> list[Finding]:
     return findings
 
 
-def _reads(queue: Queue) -> Iterator[Finding]:
+def _reads(queue: Queue) -> Findings:
     with queue.database.read() as moment:
         number = int(_scalar(moment, "SHOW server_version_num"))
         version = str(_scalar(moment, "SHOW server_version")).split()[0]
@@ -91,20 +88,18 @@ def _reads(queue: Queue) -> Iterator[Finding]:
         yield Finding("note", f"{where}, a standby: figures are {lag:.1f} s old")
 
 
-def _clock(queue: Queue) -> Iterator[Finding]:
+def _clock(queue: Queue) -> Findings:
     with queue.database.read() as moment:
         before = now()
         server = _scalar(moment, "SELECT clock_timestamp()")
         after = now()
     ahead = server - before - (after - before) / 2
-    if abs(ahead) - (after - before) / 2 <= CLOCK_SKEW:
-        seconds = CLOCK_SKEW.total_seconds()
-        yield Finding("ok", f"clock: this machine's and the server's agree within {seconds:g} s")
-    else:
-        side = "ahead of" if ahead > timedelta() else "behind"
-        differ = f"the server is {abs(ahead).total_seconds():.1f} s {side} this machine"
-        why = "ages go by the server's clock, retry times by the workers'"
-        yield Finding("fix", f"clock: {differ}: set both by NTP ({why})")
+    agree = abs(ahead) - (after - before) / 2 <= CLOCK_SKEW
+    seconds, side = CLOCK_SKEW.total_seconds(), "ahead of" if ahead > timedelta() else "behind"
+    fine = f"clock: this machine's and the server's agree within {seconds:g} s"
+    differ = f"clock: the server is {abs(ahead).total_seconds():.1f} s {side} this machine"
+    why = "ages go by the server's clock, retry times by the workers'"
+    yield _check(agree, fine, f"{differ}: set both by NTP ({why})", "fix")
 
 
 def now() -> datetime:
@@ -112,155 +107,146 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _tables(queue: Queue) -> Iterator[Finding]:
-    schema, steps = queue.schema, queue.pipeline.steps
+def _tables(queue: Queue) -> Findings:
+    schema = queue.schema
     kind = {"a": "A (by track)", "b": "B (by subject)"}[schema.variant]
-    both = f"{schema.tracks.fullname} and {schema.tasks.fullname}"
+    both = f"{schema.tracks} and {schema.tasks}"
     yield Finding("ok", f"tables: {both}, variant {kind}, pipeline {queue.pipeline.name}")
-    with queue.database.read() as moment:
-        allowed = allowed_stages(moment.connection, schema.tracks)
+    allowed = allowed_stages(schema.tracks)
     if allowed is None:
-        yield Finding(
-            "note",
-            f"stages: no CHECK on {schema.tracks.fullname}.{schema.tracks.c.stage.name}, "
-            "so a misspelled one in the pipeline file goes unseen",
-        )
+        column = f"{schema.tracks}.{schema.tracks.roles['stage']}"
+        unseen = "so a misspelled one in the pipeline file goes unseen"
+        yield Finding("note", f"stages: no CHECK on {column}, {unseen}")
         return
-    yield Finding("ok", f"stages: the table allows those of all {len(steps)} steps")
+    yield Finding("ok", f"stages: the table allows those of all {len(queue.pipeline.steps)} steps")
     if others := [stage for stage in allowed if stage not in queue.pipeline.stages]:
         yield Finding("note", f"stages that the pipeline file does not name: {', '.join(others)}")
 
 
-def _privileges(queue: Queue) -> Iterator[Finding]:
+def _privileges(queue: Queue) -> Findings:
     with queue.database.read() as moment:
         role = str(_scalar(moment, "SELECT current_user"))
-        lacking = ledger.lacking(moment.connection, queue.schema, "read")
-    if lacking:
-        yield Finding("fix", f"privileges: {_grants(role, lacking)}")
-    else:
-        yield Finding("ok", f"privileges: {role} may SELECT from both tables")
+        missing = lacking(moment.connection, queue.schema, "read")
+    fine = f"privileges: {role} may SELECT from both tables"
+    yield _check(not missing, fine, f"privileges: {_grants(role, missing)}", "fix")
 
 
-def _indexes(queue: Queue) -> Iterator[Finding]:
+def _indexes(queue: Queue) -> Findings:
+    tracks, tasks = queue.schema.tracks, queue.schema.tasks
+    stages = tuple(dict.fromkeys(step.stage for step in queue.pipeline.steps))
     with queue.database.read() as moment:
-        if ledger.lacking(moment.connection, queue.schema, "read"):
-            yield Finding("note", "indexes: not examined, for the planner asks for SELECT first")
+        yield _index(moment, "for the tracks at a step", tracks, ("stage",), stages)
+        yield _index(moment, "for the track of a row", tracks, ("id",))
+        yield _index(moment, "for the row of a track", tasks, queue.schema.unique_key)
+        by_task = (tasks, ("task_type", "status"), ("pending", "failed"))
+        yield _index(moment, "for pending and failed rows", *by_task)
+        yield from _history_indexes(moment, queue.schema)
+
+
+def _index(
+    moment: Moment, purpose: str, table: Table, roles: Sequence[str], values: Sequence[str] = ()
+) -> Finding:
+    """Whether there is an index to find the rows by in which the last of the columns has one of
+    the *values* (without any, a unique one), or else the statement that makes it."""
+    name, columns = unescaped(table.table), [getattr(table, role) for role in roles]
+    what = f"{name} ({unescaped(Markup(', ').join(columns))}) {purpose}"
+    if table.kind != "r":
+        return Finding("note", f"indexes: {what}: not examined, for {name} is no plain table")
+    found = _ask(moment, "indexes.sql", table=name)
+    serving = [(index, _served(index, table, roles, values)) for index in found]
+    valid = {index.name: served for index, served in serving if served and index.valid}
+    broken = [index.name for index, served in serving if served and not index.valid]
+    if set().union(*valid.values()) >= set(values or ["key"]):
+        return Finding("ok", f"indexes: {what}: {', '.join(sorted(valid))}")
+    if broken:
+        how = f"REINDEX INDEX CONCURRENTLY {broken[0]};"
+        return Finding("fix", f"indexes: {what}: {broken[0]} is not valid: {how}")
+    given = {"table": table.table, "columns": columns, "values": values}
+    return Finding("fix", f"indexes: none on {what}: {unescaped(render(KIND, 'index.sql', given))}")
+
+
+def _served(index: Any, table: Table, roles: Sequence[str], values: Sequence[str]) -> set[str]:
+    """Those of the *values* whose rows are found by the *index*; of a unique one, whether it is."""
+    columns = [table.roles[role] for role in roles]
+    if not values:
+        return {"key"} if index.is_key and set(index.columns) == set(columns) else set()
+    if index.columns[:1] != columns[:1] or index.method not in ("btree", "hash"):
+        return set()
+    if index.predicate is None:
+        return set(values)
+    # A list of values or of others; whatever else a predicate may be is not understood.
+    listed, rest = literals(index.predicate), re.sub("'([^']|'')*'", "", index.predicate)
+    column = unescaped(getattr(table, roles[-1]))
+    if column not in rest or re.search(r"\b(AND|OR|NOT|IS)\b|\w\(", rest):
+        return set()
+    return {value for value in values if (value in listed) != ("<>" in rest)}
+
+
+def _history_indexes(moment: Moment, schema: Schema) -> Findings:
+    """The two indexes that make throughput, durations and eta faster where history is long."""
+    tasks, table = schema.tasks, unescaped(schema.tasks.table)
+    completed, task_type = unescaped(tasks.completed_at), unescaped(tasks.task_type)
+    (size,) = _ask(moment, "size.sql", table=table, column=tasks.roles["completed_at"])
+    if size.rows < LONG_HISTORY or tasks.kind != "r":
+        return
+    valid = [index for index in _ask(moment, "indexes.sql", table=table) if index.valid]
+    why = f"indexes: history is long ({size.rows:,} rows), and its reads would be faster by"
+    create = f"CREATE INDEX CONCURRENTLY ON {table}"
+    by_time = any(index.columns[:1] == [tasks.roles["completed_at"]] for index in valid)
+    if not by_time and (size.ordered or 0) >= IN_ORDER:
+        brin = f"USING brin ({completed}) WITH (pages_per_range = 32)"
+        yield Finding("note", f"{why} {create} {brin} WHERE {completed} IS NOT NULL;")
+    if not any(index.predicate == f"({completed} IS NULL)" for index in valid):
+        yield Finding("note", f"{why} {create} ({task_type}) WHERE {completed} IS NULL;")
+
+
+def _history(queue: Queue) -> Findings:
+    with queue.database.read() as moment:
+        if lacking(moment.connection, queue.schema, "read"):
             return
-        yield from _index_findings(moment.connection, queue.schema)
+        unseen = Query(queue.schema.render("unseen.sql")).rows(moment.connection).one()
+    yield _check(
+        not any(unseen),
+        "history: every row of a track that has moved on says when",
+        f"history: throughput, durations and flow leave out {unseen.undated:,} completed rows "
+        f"without completed_at and {unseen.moved_on:,} running or skipped ones whose track has "
+        "moved on",
+    )
 
 
-def _index_findings(connection: sa.Connection, schema: Schema) -> Iterator[Finding]:
-    """For each index that the reads would like: ``ok``, or ``fix`` and the statement that makes it.
-
-    The planner is asked, with sequential scans off, so partial indexes count where they apply; an
-    index counts if it leads with the wanted column, and not while it is invalid.
-    """
-    connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
-    for purpose, index, probes in _wanted(schema):
-        assert index.table is not None
-        table, columns = quoted(index.table), [column.name for column in index.columns]
-        what = f"{table} ({', '.join(columns)}) {purpose}"
-        if not connection.scalar(_IS_TABLE, {"table": table}):
-            yield Finding("note", f"indexes: {what}: not examined, for {table} is no plain table")
-            continue
-        found = connection.execute(_INDEXES, {"table": table}).all()
-        leading = [i for i in found if i.columns[:1] == columns[:1]]
-        if index.unique:
-            leading = [i for i in found if i.is_key and set(i.columns) == set(columns)]
-        usable = {i.name: i.partial for i in leading if i.valid}
-        used = [_used(connection, probe, usable) for probe in probes] or [set(usable)]
-        broken = [i.quoted for i in leading if not i.valid]
-        if all(used):
-            yield Finding("ok", f"indexes: {what}: {', '.join(sorted(set().union(*used)))}")
-        elif broken:
-            how = f"REINDEX INDEX CONCURRENTLY {broken[0]};"
-            yield Finding("fix", f"indexes: {what}: {broken[0]} is not valid: {how}")
-        else:
-            ddl = compile_sql(sa.schema.CreateIndex(index))
-            yield Finding("fix", f"indexes: none on {what}: {ddl};")
-
-
-def _wanted(schema: Schema) -> Iterator[tuple[str, sa.Index, list[sa.Select[Any]]]]:
-    """What for, an index, and queries for which the planner should use it or a better one (none for
-    a unique key: that serves whatever names all of its columns)."""
-    # Copies: an Index joins the Table that it is made for, and the schema's are not ours.
-    tracks, tasks = (t.to_metadata(sa.MetaData()) for t in (schema.tracks, schema.tasks))
-    steps, terminal = schema.pipeline.steps, schema.pipeline.terminal
-    index = partial(sa.Index, postgresql_concurrently=True)
-    goes_on = tracks.c.stage.not_in(terminal) if terminal else None
-    at_step = [sa.select(tracks.c.title).where(tracks.c.stage == step.stage) for step in steps]
-    by_stage = index("tracks_stage_open_idx", tracks.c.stage, postgresql_where=goes_on)
-    yield "for the tracks at a step", by_stage, at_step
-    yield "for the track of a row", index("tracks_id_key", tracks.c.id, unique=True), []
-    key = (tasks.c[role] for role in schema.unique_key)
-    yield "for the row of a track", index("audio_tasks_key", *key, unique=True), []
-    is_open = tasks.c.status.in_(OPEN)
-    of_task = [sa.select(tasks.c.id).where(tasks.c.task_type == s.task, is_open) for s in steps]
-    columns = (tasks.c.task_type, tasks.c.status)
-    by_task = index("audio_tasks_open_idx", *columns, postgresql_where=is_open)
-    yield "for pending and failed rows", by_task, of_task
-
-
-def _used(connection: sa.Connection, probe: sa.Select[Any], usable: dict[str, bool]) -> set[str]:
-    """Those of the *usable* indexes ({name: is partial}) that the planner searches for *probe*."""
-    nodes, used = [explain(connection, probe)], set()
-    while nodes:
-        node = nodes.pop()
-        nodes += node.get("Plans", [])
-        name = node.get("Index Name")
-        # Without a condition it is read from end to end: fine if it holds only what is wanted.
-        if name in usable and ("Index Cond" in node or usable[name]):
-            used.add(name)
-    return used
-
-
-def _dashboards(queue: Queue) -> Iterator[Finding]:
+def _dashboards(queue: Queue) -> Findings:
     for role, name in dict(queue.pipeline.dashboards).items():
-        if role in queue.schema.dashboards:
-            yield Finding("ok", f"dashboards: view {name}")
-        else:
-            yield Finding("note", f"dashboards: no view {name}: `audit --sources` says null for it")
+        absent = f"dashboards: no view {name}: `audit --sources` says null for it"
+        yield _check(role in queue.schema.dashboards, f"dashboards: view {name}", absent)
 
 
-def _triggers(queue: Queue) -> Iterator[Finding]:
+def _triggers(queue: Queue) -> Findings:
     schema = queue.schema
-    tracks, tasks = quoted(schema.tracks), quoted(schema.tasks)
+    tasks = unescaped(schema.tasks.table)
     with queue.database.read() as moment:
-        catalog = Catalog(moment.connection, schema)
-        writing, inserting = catalog.writers(WRITES), catalog.writers(INSERTS)
-        writers = [t for t in catalog.triggers if t.function in writing and (t.here or t.on_tasks)]
-        updated_at = (schema.tracks.c.updated_at, schema.tasks.c.updated_at)
-        kept = {
-            f"{column.table.fullname}.{column.name}": catalog.sets(column) for column in updated_at
-        }
-    for trigger in writers:
-        name, on = quoted(trigger.name), tracks if trigger.here else tasks
-        says = f"trigger {name} on {on} writes to {tasks} (function {trigger.signature})"
-        if trigger.enabled in "OA":
-            yield Finding("ok", says)
-        else:
-            how = f"ALTER TABLE {on} ENABLE TRIGGER {name};"
-            yield Finding("note", f"{says}, but it is disabled; to enable it: {how}")
-    inserters = [t for t in writers if t.here and t.enabled in "OA" and t.function in inserting]
+        found = triggers(moment.connection, schema)
+    writers = [t for t in found if t.does and (t.on_tracks or t.on_tasks)]
+    for t in writers:
+        says = f"trigger {t.name} on {t.table_name} writes to {tasks} (function {t.function})"
+        disabled = f"{says}, but it is disabled; to enable it: {t.enable}"
+        yield _check(t.enabled in "OA", says, disabled)
+    inserters = [t for t in writers if t.on_tracks and t.enabled in "OA" and "insert" in t.does]
     if len({t.function for t in inserters}) > 1:  # one may serve INSERT and UPDATE by two
-        names = ", ".join(quoted(t.name) for t in inserters)
-        drop = f"DROP TRIGGER {quoted(inserters[-1].name)} ON {tracks};"
-        yield Finding(
-            "fix", f"triggers {names} all insert into {tasks}: keep one, such as by {drop}"
-        )
+        names = ", ".join(t.name for t in inserters)
+        how = f"keep one, such as by {inserters[-1].drop}"
+        yield Finding("fix", f"triggers {names} all insert into {tasks}: {how}")
     if not writers:
         yield Finding("ok", f"triggers: none writes to {tasks}, so only the application makes rows")
-    for column, is_kept in kept.items():
-        if is_kept:
-            yield Finding("ok", f"triggers: one keeps {column}")
-        else:
-            yield Finding("note", f"triggers: none keeps {column}")
+    for table in (schema.tracks, schema.tasks):
+        column = f"{table}.{table.roles['updated_at']}"
+        is_kept = sets(found, table, "updated_at")
+        yield _check(is_kept, f"triggers: one keeps {column}", f"triggers: none keeps {column}")
 
 
-def _actions(queue: Queue) -> Iterator[Finding]:
+def _actions(queue: Queue) -> Findings:
     """The connection that actions use and what it may do. A reader lacks it on purpose, so it is
     only noted, unless QUEUE_INSIGHTS_WRITE_URL says that there is to be writing."""
-    level: Literal["note", "fix"] = "fix" if queue.database.separate_writes else "note"
+    level: Level = "fix" if queue.database.separate_writes else "note"
     where = f"actions: {queue.database.write_name}"
     with queue.database.read(primary=True) as moment:
         if _scalar(moment, "SELECT pg_is_in_recovery()"):
@@ -268,18 +254,17 @@ def _actions(queue: Queue) -> Iterator[Finding]:
             return
         role = str(_scalar(moment, "SELECT current_user"))
         if _scalar(moment, "SELECT current_setting('default_transaction_read_only')") == "on":
-            how = f"ALTER ROLE {quoted(role)} SET default_transaction_read_only = off;"
+            to = unescaped(identifier(role))
+            how = f"ALTER ROLE {to} SET default_transaction_read_only = off;"
             yield Finding(level, f"{where} is read-only for {role}: {how}")
-        lacking = ledger.lacking(moment.connection, queue.schema, "insert")
-    if lacking:
-        yield Finding(level, f"{where}: {_grants(role, lacking)}")
-    else:
-        yield Finding("ok", f"{where}: {role} has the privileges that actions need")
+        missing = lacking(moment.connection, queue.schema, "insert")
+    fine = f"{where}: {role} has the privileges that actions need"
+    yield _check(not missing, fine, f"{where}: {_grants(role, missing)}", level)
 
 
-def _grants(role: str, lacking: Mapping[str, Iterable[str]]) -> str:
-    to = quoted(role)
-    statements = (f"GRANT {', '.join(p)} ON {on} TO {to};" for on, p in lacking.items())
+def _grants(role: str, missing: Mapping[str, Iterable[str]]) -> str:
+    to = unescaped(identifier(role))
+    statements = (f"GRANT {', '.join(p)} ON {on} TO {to};" for on, p in missing.items())
     return f"{role} lacks some, to be had by {' '.join(statements)}"
 
 
@@ -287,13 +272,18 @@ def _scalar(moment: Moment, statement: str) -> Any:
     return moment.connection.scalar(sa.text(statement))
 
 
+def _ask(moment: Moment, file: str, **values: Any) -> Sequence[Any]:
+    return Query(render(KIND, file, {}), values).rows(moment.connection).all()
+
+
 # Each check, and whether the ones after it have nothing to say once it failed.
-_CHECKS: dict[Callable[[Queue], Iterator[Finding]], bool] = {
+_CHECKS: dict[Callable[[Queue], Findings], bool] = {
     _reads: True,
     _clock: False,
     _tables: True,
     _privileges: False,
     _indexes: False,
+    _history: False,
     _dashboards: False,
     _triggers: False,
     _actions: False,

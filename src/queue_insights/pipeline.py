@@ -1,11 +1,12 @@
 """The pipeline file: which tables hold the queue, and at which stage which task is due."""
 
+import contextlib
 import difflib
 import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,6 @@ from pydantic import (
     model_validator,
 )
 
-from queue_insights import resources
 from queue_insights.errors import InputError
 
 DEFAULT = "karaoke"
@@ -33,27 +33,27 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # Postgres has no text with one
 _TABLE = re.compile(r'(?:(?P<schema>"(?:[^"]|"")+"|[^".]+)\.)?(?P<name>"(?:[^"]|"")+"|[^".]+)')
 
 
-def parse_duration(value: object) -> timedelta:
+def parse_duration(value: object, name: str = "") -> timedelta:
     """A positive duration from text: ``30m``, ``1h30m``, ``7D``, ``90s``, ``2w``.
 
-    Raises ValueError for anything else, bare numbers included: their unit would be a guess.
+    Raises InputError, naming the parameter *name*, for anything else, bare numbers included: their
+    unit would be a guess. Without a *name* it is a ValueError.
     """
     if isinstance(value, timedelta):
         return value
     text = value if isinstance(value, str) else ""
     parts = _DURATION.findall(text)
-    if not parts or _DURATION.sub("", text).strip():
-        raise ValueError("expected a duration such as 90s, 30m, 1h30m or 7d")
-    try:
-        total = sum(
-            (timedelta(**{_UNITS[unit[0].lower()]: float(number)}) for number, unit in parts),
-            timedelta(),
-        )
-    except OverflowError:
-        total = timedelta()
-    if not timedelta() < total <= timedelta(days=36_500):
-        raise ValueError("expected a duration above zero and below a hundred years")
-    return total
+    problem = "expected a duration such as 90s, 30m, 1h30m or 7d"
+    if parts and not _DURATION.sub("", text).strip():
+        problem = "expected a duration above zero and below a hundred years"
+        with contextlib.suppress(OverflowError):
+            units = ({_UNITS[unit[0].lower()]: float(number)} for number, unit in parts)
+            total = sum((timedelta(**unit) for unit in units), timedelta())
+            if timedelta() < total <= timedelta(days=36_500):
+                return total
+    if name:
+        raise InputError(f"{name}: found {value!r}, {problem}")
+    raise ValueError(problem)
 
 
 def nearest(value: object, names: Iterable[str]) -> str:
@@ -75,6 +75,13 @@ def split_table(name: str) -> tuple[str | None, str]:
     return (plain(schema) if schema else None), plain(match["name"])
 
 
+def shipped(name: str) -> Path:
+    """The folder ``notebooks`` or ``params``: in the package of a wheel, atop a checkout."""
+    package = Path(__file__).parent
+    packaged = package / name
+    return packaged if packaged.is_dir() else package.parents[1] / name
+
+
 def _table(value: str) -> str:
     split_table(value)
     return value
@@ -88,7 +95,7 @@ def _name(value: str) -> str:
 
 Name = Annotated[str, Field(strict=True), AfterValidator(_name)]
 TableName = Annotated[Name, AfterValidator(_table)]
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Duration = Annotated[timedelta, BeforeValidator(lambda value: parse_duration(value))]
 Attempts = Annotated[int, Field(strict=True, ge=1, le=1000)]
 
 
@@ -279,11 +286,11 @@ def load(pipeline: str | Path = DEFAULT) -> Pipeline:
     >>> load("karaoke").tasks_due[:2]
     ('download', 'align')
     """
-    shipped = resources.folder("params") / "pipelines"
+    files = shipped("params") / "pipelines"
     path = Path(pipeline)
     if not path.suffix and path.name == str(pipeline):
-        path = shipped / f"{pipeline}.yaml"
-        names = sorted(file.stem for file in shipped.glob("*.yaml"))
+        path = files / f"{pipeline}.yaml"
+        names = sorted(file.stem for file in files.glob("*.yaml"))
         if pipeline not in names:
             raise InputError(
                 f"unknown pipeline {str(pipeline)!r}: shipped are {', '.join(names)}; "
@@ -297,28 +304,22 @@ def load(pipeline: str | Path = DEFAULT) -> Pipeline:
 
 
 def _problems(error: ValidationError) -> Iterable[str]:
+    """pydantic's findings, a line each, with the nearest of the keys that there are."""
     for problem in error.errors():
         where = ""
         for part in problem["loc"]:
             name = part if str(part).isprintable() else repr(part)
             where += f"[{part}]" if isinstance(part, int) else f".{name}" if where else str(name)
-        model = _model_at(problem["loc"][:-1])
-        context = problem.get("ctx", {}).get("error")
-        value = _shorten(problem["input"])
+        said = problem["msg"].removeprefix("Value error, ").splitlines()
         if problem["type"] == "extra_forbidden":
-            names = ", ".join(model.model_fields)
-            hint = nearest(problem["loc"][-1], model.model_fields)
-            yield f"{where}: found an unknown key, expected one of {names}{hint}"
-        elif problem["type"] == "missing":
-            yield f"{where}: found nothing, expected a value"
-        elif context is not None and not where:
-            yield from str(context).splitlines()
-        elif context is not None:
-            found = "" if str(context).startswith("found") else f"found {value}, "
-            yield f"{where}: {found}{context}"
-        else:
-            expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-            yield f"{where}: found {value}, expected {expected}"
+            keys = _MODELS.get(problem["loc"][0], Pipeline).model_fields
+            if problem["loc"] == problem["loc"][:1]:
+                keys = Pipeline.model_fields
+            said = [f"unknown key, expected one of {', '.join(keys)}"]
+            said[0] += nearest(problem["loc"][-1], keys)
+        elif problem["type"] != "missing" and where and not said[0].startswith("found"):
+            said = [f"found {_shorten(problem['input'])}, {said[0]}"]
+        yield from (f"{where}: {line}" if where else line for line in said)
 
 
 def _shorten(value: object) -> str:
@@ -328,11 +329,9 @@ def _shorten(value: object) -> str:
     return shortener.repr(value)
 
 
-def _model_at(location: Sequence[int | str]) -> type[BaseModel]:
-    models: dict[object, type[BaseModel]] = {
-        "tracks": TrackColumns,
-        "tasks": TaskColumns,
-        "dashboards": Dashboards,
-        "steps": Step,
-    }
-    return models.get(location[0], Pipeline) if location else Pipeline
+_MODELS: dict[object, type[BaseModel]] = {
+    "tracks": TrackColumns,
+    "tasks": TaskColumns,
+    "dashboards": Dashboards,
+    "steps": Step,
+}

@@ -1,19 +1,23 @@
 """The facade that notebooks use: ``queue = queue_insights.connect()``, then ask."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from functools import cached_property
-from html import escape
 from typing import Any
 
 import pandas as pd
 
-from queue_insights import eta, flow, queries
-from queue_insights.database import Database, Moment
-from queue_insights.formats import duration
-from queue_insights.pipeline import Pipeline
+from queue_insights.actions import ledger
+from queue_insights.actions.definitions import ACTIONS, Tasks, parameters
+from queue_insights.actions.plan import Plan
+from queue_insights.actions.runs import Run
+from queue_insights.database import Database, Moment, script
+from queue_insights.forecast import steps
+from queue_insights.pipeline import Pipeline, parse_duration
 from queue_insights.schema import Schema, reflect
+from queue_insights.sql import Query
+from queue_insights.sql.frames import enough, fetch, query
 
 
 class Queue:
@@ -25,6 +29,17 @@ class Queue:
 
     All reads raise DatabaseError when the server refuses or times out, and InputError for a task
     that the pipeline does not have or a table that does not fit the pipeline.
+
+    Plans narrow an action down by *tasks* (one, several; default all), *older_than* (a duration
+    such as ``2h`` since the last attempt, else since arrival), *error* (text that the row's error
+    message contains, case ignored) and *limit* (the first so many in order of arrival). They raise
+    InputError for what does not fit the action or the pipeline. Nothing is written until a plan is
+    applied.
+
+    >>> plan = queue.plan_backfill(tasks=["align"])
+    >>> plan.preview()
+    >>> run = plan.apply(confirm=plan.token)
+    >>> run.undo()
     """
 
     def __init__(self, database: Database, pipeline: Pipeline):
@@ -34,18 +49,6 @@ class Queue:
 
     def __repr__(self) -> str:
         return f"<Queue {self.pipeline.name}: {self.database.name}>"
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the database, and the steps of the pipeline. Asks nobody."""
-        title = f"Queue {self.pipeline.name} in {self.database.name}"
-        head = "<tr><th>stage</th><th>task due</th><th>stuck after</th><th>max attempts</th></tr>"
-        rows = "".join(
-            f"<tr><td>{escape(step.stage)}</td><td>{escape(step.task)}</td>"
-            f"<td>{duration(step.stuck_after.total_seconds())}</td><td>{step.max_attempts}</td></tr>"
-            for step in self.pipeline.steps
-        )
-        table = f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
-        return f"<p><strong>{escape(title)}</strong></p>{table}"
 
     @cached_property
     def schema(self) -> Schema:
@@ -82,32 +85,35 @@ class Queue:
         with self.reading() as moment:
             return moment.as_of
 
-    def _fetch(self, query: queries.Query) -> pd.DataFrame:
-        with self.reading() as moment:
-            return queries.fetch(moment.connection, query)
+    def sql(self, name: str, end_to_end: bool = False, **given: Any) -> str:
+        """The read *name* as text for psql: its transaction, and the query for the parameters
+        *given* (default as in READS). For ``eta`` it gives the counts that a forecast is made of
+        (*end_to_end*: the tracks).
 
-    def _fetch_now(self, read: Callable[..., queries.Query], *arguments: Any) -> pd.DataFrame:
-        """Fetch a read that must be told which moment is now."""
+        >>> print(queue.sql("upcoming", task="align"))
+        """
+        found = self._tracks_through()[0] if end_to_end else self._query(name, **given)
+        return script(found.sql, self.database.timeout)
+
+    def _query(self, name: str, **given: Any) -> Query:
         with self.snapshot() as moment:
-            return self._fetch(read(self.schema, moment.as_of, *arguments))
+            if name == "eta" and "history" not in given:
+                given["history"] = enough(moment.connection, self.schema, moment.as_of)
+            return query(self.schema, moment.as_of, name, **given)
 
-    def sql(self, room: str, read: str, **arguments: Any) -> str:
-        """The statement of a read as text for psql; *room* is the module that has it."""
-        if room == "queries":
-            return queries.compile_sql(getattr(queries, read)(self.schema, **arguments))
-        found = getattr({"flow": flow, "eta": eta}[room], read)
-        return queries.compile_sql(found(self.schema, self.as_of, **arguments))
+    def _read(self, name: str, **given: Any) -> pd.DataFrame:
+        with self.snapshot() as moment:
+            return fetch(moment.connection, self._query(name, **given))
 
     def backlog(self) -> pd.DataFrame:
         """How much work waits at each step, by state: one row per step, in pipeline order.
 
-        Columns: stage, task_type, tracks, the ten states (missing, pending, retryable,
-        backing_off, running, stuck, exhausted, drifted, skipped, other; their sum is tracks),
-        eligible (missing + pending + retryable: what a worker would select now), waiting
-        (eligible + backing_off), visible (rows with status pending, as getPendingTasks counts
-        them), oldest_waiting_seconds (age of the longest waiting; NaN where none waits).
+        Columns: stage, task_type, total (the tracks at the stage), the eleven states (as in STATES;
+        their sum is total), eligible (what a worker would select now: missing, pending, retryable),
+        waiting (eligible and backing_off), visible (rows with status pending, as getPendingTasks
+        counts them), oldest_waiting_seconds (age of the longest waiting; NaN where none waits).
         """
-        return self._fetch(queries.backlog(self.schema))
+        return self._read("backlog")
 
     def audit(self, sources: bool = False) -> pd.DataFrame:
         """What dashboards can see of the backlog: one row per step, in pipeline order.
@@ -121,7 +127,7 @@ class Queue:
         audio_progress, the sum of ``pending`` over the tracks at the stage. Those read what the
         dashboards read: all history.
         """
-        return self._fetch(queries.audit(self.schema, sources))
+        return self._read("audit", sources=sources)
 
     def missing(self, task: str | None = None, limit: int | None = None) -> pd.DataFrame:
         """Tracks that stand at a step and have no task row, the longest waiting first.
@@ -130,14 +136,14 @@ class Queue:
 
         >>> queue.missing("align", limit=10)
         """
-        return self._fetch(queries.missing(self.schema, task, limit))
+        return self._read("missing", task=task, limit=limit)
 
     def upcoming(self, task: str | None = None, limit: int | None = 50) -> pd.DataFrame:
         """The tracks that workers would select next, first come first.
 
         Columns: as ``missing``, and state, and the task row's columns (null without a row).
         """
-        return self._fetch(queries.upcoming(self.schema, task, limit))
+        return self._read("upcoming", task=task, limit=limit)
 
     def tasks(
         self, state: str | None = None, task: str | None = None, limit: int | None = None
@@ -148,7 +154,7 @@ class Queue:
 
         >>> queue.tasks(state="stuck")
         """
-        return self._fetch(queries.tasks(self.schema, state, task, limit))
+        return self._read("tasks", state=state, task=task, limit=limit)
 
     def orphans(self, task: str | None = None, limit: int | None = None) -> pd.DataFrame:
         """Pending and failed rows whose track is not at their task's stage.
@@ -156,7 +162,7 @@ class Queue:
         Columns: as ``upcoming`` without state; stage is where the track stands now (null if it
         has none).
         """
-        return self._fetch(queries.orphans(self.schema, task, limit))
+        return self._read("orphans", task=task, limit=limit)
 
     def track(self, id: str) -> pd.DataFrame:
         """One track's whole task history: its task rows, and the step it stands at without one.
@@ -167,7 +173,7 @@ class Queue:
 
         >>> queue.track("4uLU6hMCjMI75M1A2tKUQC")
         """
-        return self._fetch(queries.track(self.schema, id))
+        return self._read("track", id=id)
 
     def throughput(
         self,
@@ -180,20 +186,17 @@ class Queue:
         and step, zeros included, in order of time, then of the pipeline.
 
         Columns: bucket (its start, UTC), stage, task_type, arrivals, completions, failures (int64).
-        Arrivals are counted by the definition of the lists' arrived_at: at the completion of the
-        previous task, else at the row's creation, else at the track's last update. Completions are
-        counted at completed_at. Failures are the rows that have failed, at their last attempt: an
-        attempt that failed before another, or before a success, leaves no time behind.
+        Arrivals as the lists have arrived_at, completions at completed_at, failures the rows that
+        have failed, at their last attempt: earlier attempts leave no time behind.
 
         *bucket*: ``1D`` and ``1W`` are calendar days and weeks (from Monday) of the time zone
-        *zone*; ``15min`` or ``6h`` are as long as they say, counted from its midnight. The first
-        bucket begins at or before *since* ago; the last is the one that now is in, so it may still
-        grow. In *zone*: ``throughput(...)["bucket"].dt.tz_convert(zone)``. Raises InputError for an
-        unknown zone, a malformed duration, and more than 20,000 buckets.
+        *zone*; ``15min`` or ``6h`` are counted from its midnight. The first bucket begins at or
+        before *since* ago; the last is the one that now is in, so it may still grow. Raises
+        InputError for an unknown zone, a malformed duration, and more than 20,000 buckets.
 
         >>> queue.throughput(since="4W", bucket="1D", zone="Europe/Berlin")
         """
-        return self._fetch_now(flow.throughput, since, bucket, zone, task)
+        return self._read("throughput", since=since, bucket=bucket, zone=zone, task=task)
 
     def durations(self, since: str = "7D", task: str | None = None) -> pd.DataFrame:
         """How long tasks ran and tracks waited, of those done *since*: one row per step.
@@ -203,10 +206,10 @@ class Queue:
         waiting_p50_seconds, waiting_p90_seconds, waiting_p99_seconds (from arrival to the start of
         the last attempt, so with backoff and earlier attempts); waiting (how many wait now) and
         oldest_waiting_seconds, as ``backlog`` has them. Percentiles are interpolated, NaN where
-        nothing is known. They tell of who got through: of a step that stands still only
-        oldest_waiting_seconds does.
+        nothing is known. Percentiles cover finished tasks only: of a step at
+        which nothing moves, look at oldest_waiting_seconds.
         """
-        return self._fetch_now(flow.durations, since, task)
+        return self._read("durations", since=since, task=task)
 
     def flow(
         self,
@@ -215,42 +218,24 @@ class Queue:
         zone: str = "UTC",
         task: str | None = None,
     ) -> pd.DataFrame:
-        """How many tracks were at each step, weeks back, whether they had rows then or not: one row
-        for every bucket and step (buckets as in ``throughput``).
+        """How many tracks were at each step, weeks back, with rows or without: one row for every
+        bucket and step (buckets as in ``throughput``).
 
-        Columns: bucket (its start, UTC), stage, task_type, then int64: arrivals and departures
-        within the bucket, left (those of the departures that did not complete the task); depth,
-        the tracks at the step as the bucket began, and waiting, those of them that nobody worked
-        on; undated and reprocessed, those of the departures whose time had to be guessed.
+        Columns: bucket (its start, UTC), stage, task_type, then int64: arrivals, departures, left
+        (departures that did not complete the task); depth, the tracks at the step as the bucket
+        began, and waiting, those of them that nobody worked on; reprocessed, departures whose task
+        was completed before the previous one: it was done again, so their arrival is not known.
 
-        A track is at a step from its arrival until its task completes. Depth is reckoned back from
-        how many are there now: ``depth + arrivals - departures`` is the next bucket's depth, and
-        after the last bucket what is there now (``backlog``'s tracks without drifted and skipped).
-        Waiting counts the exhausted, since when is not recorded, and takes a track as worked on in
-        its last attempt only.
-
-        History keeps one visit of a track to a step, and not all of it: *undated* rows (completed,
-        without completed_at) count as done when the last attempt ended, by processing_duration_ms,
-        else at updated_at; *reprocessed* ones (completed before the previous task was, which must
-        have been done anew) as there for no time. Who left without completing counts as gone
-        when its row was skipped, else when it got a row at a later step, else at the track's
-        updated_at. Not counted: who stands before a step that it was at before, and untouched rows
-        of tracks that no completion led to the step.
+        Depth is reckoned back from how many are there now: ``depth + arrivals - departures`` is the
+        next bucket's depth, and after the last bucket ``backlog``'s total without drifted and
+        skipped. Waiting counts the exhausted, and takes a track as worked on in its last attempt
+        only. A track that left without completing is gone when it got a row at a later step, else
+        at its updated_at. What left no trace is not counted: completed rows without completed_at,
+        deleted rows, tracks that were moved back.
 
         >>> queue.flow(since="30D", task="align").set_index("bucket")["depth"].max()
         """
-        return self._fetch_now(flow.flow, since, bucket, zone, task)
-
-    def flow_averages(self, since: str = "60D", task: str | None = None) -> pd.DataFrame:
-        """The averages of ``flow`` over all of *since*, by Little's law: one row per step.
-
-        Columns: stage, task_type; arrivals, departures, left, undated, reprocessed (int64, as in
-        ``flow``); mean_depth (L: the tracks there, averaged over time), arrivals_per_hour (lambda);
-        mean_stay_seconds (W = L / lambda: Little, 1961), and beside it measured_stay_seconds, the
-        mean of the stays that ended, where their times are known. Where the two differ the queue
-        was not steady: a W above what was measured means that those who wait have waited for long.
-        """
-        return self._fetch_now(flow.flow_averages, since, task)
+        return self._read("flow", since=since, bucket=bucket, zone=zone, task=task)
 
     def eta(self, task: str | None = None) -> pd.DataFrame:
         """When the work that waits at each step will be done: one row per step.
@@ -271,7 +256,7 @@ class Queue:
         exhausted, is left out. See ``queue_insights.forecast`` for the method.
         """
         with self.snapshot() as moment:
-            return eta.step_forecasts(self._events(task), moment.as_of)
+            return steps.step_forecasts(self._read("eta", task=task), moment.as_of)
 
     def eta_end_to_end(self) -> pd.DataFrame:
         """When all tracks that are now at a step will be through the last one: one row.
@@ -283,7 +268,19 @@ class Queue:
         where more than 20,000 tracks went through in 45 days, with a sample of them.
         """
         with self.snapshot() as moment:
-            return eta.end_to_end(moment.connection, self.schema, moment.as_of)
+            found, inside, one_in = self._tracks_through()
+            frame = fetch(moment.connection, found)
+            return steps.end_to_end(frame, len(self.pipeline.steps), moment.as_of, inside, one_in)
+
+    def _tracks_through(self) -> tuple[Query, int, int]:
+        """The query for the tracks that went or go through the pipeline, how many are inside, and
+        of how many tracks it takes one."""
+        with self.snapshot() as moment:
+            since = {"start": moment.as_of - steps.HISTORY}
+            size = Query(self.schema.render("eta_size.sql"), since).rows(moment.connection).one()
+            one_in = max(1, -(-size.through // steps.TRACKS))
+            text = self.schema.render("eta_end_to_end.sql")
+            return Query(text, since | {"one_in": one_in}), size.inside, one_in
 
     def backtest(
         self, task: str | None = None, levels: Sequence[float] = (0.8,), min_waiting: int = 20
@@ -304,9 +301,64 @@ class Queue:
         >>> queue.backtest("align", levels=(0.5, 0.8, 0.95)).groupby("level")["held"].mean()
         """
         with self.snapshot() as moment:
-            return eta.past_ranges(self._events(task), moment.as_of, levels, min_waiting)
+            found = self._read("eta", task=task)
+            return steps.past_ranges(found, moment.as_of, levels, min_waiting)
 
-    def _events(self, task: str | None) -> pd.DataFrame:
-        with self.snapshot() as moment:
-            history = eta.enough(moment.connection, self.schema, moment.as_of)
-            return self._fetch_now(eta.eta, task, history)
+    def plan_backfill(self, tasks: Tasks = None, **narrow: Any) -> Plan:
+        """Insert a pending row for each track that waits without one, max_attempts from the
+        pipeline. With a *limit*, for those that workers would take first (the hybrid option)."""
+        return self.plan("backfill", tasks=tasks, **narrow)
+
+    def plan_reset(self, tasks: Tasks = None, attempts: str = "refund", **narrow: Any) -> Plan:
+        """Make stuck rows pending. *attempts*: ``refund`` the one that was counted when the lost
+        worker started, ``keep`` it, or ``zero`` all."""
+        return self.plan("reset", tasks=tasks, attempts=attempts, **narrow)
+
+    def plan_retry(self, tasks: Tasks = None, **narrow: Any) -> Plan:
+        """Make exhausted and failed rows pending, with fresh attempts."""
+        return self.plan("retry", tasks=tasks, **narrow)
+
+    def plan_requeue(self, tasks: Tasks = None, **narrow: Any) -> Plan:
+        """Make completed rows pending whose track still stands at their stage (drifted)."""
+        return self.plan("requeue", tasks=tasks, **narrow)
+
+    def plan_prune(self, tasks: Tasks = None, status: str = "pending", **narrow: Any) -> Plan:
+        """Remove orphans: rows of *status* (pending, or failed: evidence) whose track has moved
+        on."""
+        return self.plan("prune", tasks=tasks, status=status, **narrow)
+
+    def plan(self, action: str, counted: bool = True, **given: Any) -> Plan:
+        """The plan of an *action*, by its name. One that is not *counted* yet is counted when
+        somebody looks at it; to apply it, nobody needs to."""
+        checked = parameters(ACTIONS[action], **given)
+        plan = Plan(self.database, self._planned_on(), ACTIONS[action], checked)
+        _ = plan.counts if counted else plan.steps
+        return plan
+
+    def _planned_on(self) -> Schema:
+        """The tables as they are where actions write."""
+        if not self.database.separate_writes:
+            return self.schema
+        with self.database.read(primary=True) as moment:
+            return reflect(moment.connection, self.pipeline)
+
+    def runs(self) -> pd.DataFrame:
+        """All runs in the ledger, newest first.
+
+        Columns: run, action, pipeline, state, undoing, rows_planned, rows_done, rows_dropped,
+        came_after, rows_undone, rows_kept (Int64), started_at, last_batch_at, ended_at, role, host,
+        pid, parameters, planned, error.
+        """
+        with self.database.read(primary=True) as moment:
+            return ledger.runs(moment.connection)
+
+    def prune_runs(self, age: str | timedelta) -> int:
+        """Drop the ledger's entries of runs that ended longer than *age* ago; returns how many.
+        They can no longer be undone. Raises InputError for a bad duration."""
+        return ledger.drop(self.database, parse_duration(age, "runs: age"))
+
+    def run(self, run: int) -> Run:
+        """The run with that number. Raises RunError if there is none."""
+        found = Run(self.database, self._planned_on(), run)
+        _ = found.row
+        return found

@@ -1,96 +1,146 @@
-"""The pipeline's tables as they are in the database at hand: columns, variant, dashboards."""
+"""The pipeline's tables as they are in the database: columns, unique key, variant, dashboards."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+from markupsafe import Markup
 
 from queue_insights.errors import InputError
-from queue_insights.pipeline import Pipeline, nearest, split_table
+from queue_insights.pipeline import Pipeline, Step, nearest, split_table
+from queue_insights.reads import STATES
+from queue_insights.sql import Query, identifier, render, text
 
+KIND = "stages"  # of queue: the folder of sql/ that holds its relations
 Variant = Literal["a", "b"]
 
 _SUBJECT_ROLES = ("subject_type", "subject_id")
 _TIMES = ("last_attempt_at", "next_retry_at", "created_at", "updated_at", "completed_at")
-# CHECK (stage IN (...)) of one column, as Postgres prints it: the only stages a track can have.
-_STAGE_CHECKS = sa.text("""
-    SELECT pg_get_constraintdef(c.oid)
-    FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
-    WHERE c.conrelid = to_regclass(:table) AND c.contype = 'c' AND c.convalidated
-      AND cardinality(c.conkey) = 1 AND a.attname = :column
-      AND pg_get_constraintdef(c.oid) ~ '^CHECK \\(\\(.* = ANY \\(ARRAY\\[.*\\]\\)\\)\\)$'
-""")
+# What the relations call their own columns; a task table's column of such a name gets another.
+_LEADING = ("title", "stage", "task_type", "state", "arrived_at")
+_INTERNAL = (*_LEADING, "position", "track_id", "previous_completed_at", "due_at", "stuck_after")
+# CHECK (stage IN (...)), as Postgres prints it: the only stages that a track can have.
+_LIST = re.compile(r"CHECK \(\(.* = ANY \(ARRAY\[.*\]\)\)\)", re.DOTALL)
 _LITERAL = re.compile(r"(E?)'((?:[^']|'')*)'")
 
 
-# Of the connection's own dialect, quoted names have each % twice: fit for its statements only.
-_NAMES = postgresql.dialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]
-
-
-def quoted(name: sa.Table | str) -> str:
-    """A table or another name as SQL writes it, in quotes where it needs them."""
-    text = _NAMES.quote(name) if isinstance(name, str) else _NAMES.format_table(name)
-    return str(text)
-
-
-def literals(sql: str) -> list[str]:
+def literals(expression: str) -> list[str]:
     """The texts that stand in an expression, as Postgres prints it."""
     return [
         (text.replace("\\\\", "\\") if escaped else text).replace("''", "'")
-        for escaped, text in _LITERAL.findall(sql)
+        for escaped, text in _LITERAL.findall(expression)
     ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, repr=False)
+class Table:
+    """A table in the database. ``roles`` says which column plays which role of the pipeline file;
+    ``tasks.status`` in a template is that column's name, quoted. ``keys`` are the unique ones,
+    each a sorted list of columns; ``checks`` are pairs of a column and its CHECK; ``generated`` and
+    ``enums`` are the columns that are so."""
+
+    schema: str
+    name: str
+    kind: str
+    columns: Mapping[str, str]
+    keys: Sequence[Sequence[str]]
+    checks: Sequence[tuple[str, str]]
+    generated: frozenset[str]
+    enums: frozenset[str]
+    roles: dict[str, str]
+
+    def __getattr__(self, role: str) -> Markup:
+        if role.startswith("__") or role not in self.roles:
+            raise AttributeError(role)
+        return identifier(self.roles[role])
+
+    @property
+    def table(self) -> Markup:
+        """The name behind its schema's, as SQL writes it."""
+        return Markup(f"{identifier(self.schema)}.{identifier(self.name)}")
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, repr=False)
 class Schema:
-    """The pipeline's tables in one database. A column's ``key`` is its role in the pipeline file
-    (``tasks.c.track_id``), its ``name`` what the database calls it."""
+    """The pipeline's tables in one database, and what templates must know of them."""
 
     pipeline: Pipeline
-    tracks: sa.Table
-    tasks: sa.Table
+    tracks: Table
+    tasks: Table
     variant: Variant
-    dashboards: dict[str, sa.Table]
-
-    def ours(self, tasks: sa.FromClause) -> sa.ColumnElement[bool]:
-        """True for the rows of *tasks* (the table or an alias of it) that are about tracks."""
-        if self.variant == "a":
-            return sa.true()
-        return tasks.c.subject_type == self.pipeline.tasks.subject
-
-    def of_steps(self, tasks: sa.FromClause) -> sa.ColumnElement[bool]:
-        """True for those of ``ours`` that are of one of the pipeline's steps."""
-        return sa.and_(self.ours(tasks), tasks.c.task_type.in_(self.pipeline.tasks_due))
-
-    def owner(self, tasks: sa.FromClause) -> sa.ColumnElement[str]:
-        """The id of the track that a row of *tasks* is about, as the unique key has it."""
-        column: sa.ColumnElement[str] = tasks.c[self.unique_key[-2]]
-        return column
-
-    def of_track(self, tasks: sa.FromClause, tracks: sa.FromClause) -> sa.ColumnElement[bool]:
-        """True where a row of *tasks* belongs to the track: written so the unique key serves it."""
-        return sa.and_(self.ours(tasks), self.owner(tasks) == tracks.c.id)
+    dashboards: Mapping[str, Table]
 
     @property
     def unique_key(self) -> tuple[str, ...]:
-        """Keys of the columns that no two rows of the task table share."""
-        owner = ("track_id",) if self.variant == "a" else _SUBJECT_ROLES
-        return (*owner, "task_type")
+        """The roles of the columns that no two rows of the task table share."""
+        return (*(("track_id",) if self.variant == "a" else _SUBJECT_ROLES), "task_type")
 
-    def naming(self, track: sa.ColumnElement[str], task: str) -> dict[str, Any]:
-        """The values of a new row, by key, that say which track and task it is about."""
-        values = {"track_id": track, "task_type": sa.literal(task)}
-        if self.variant == "b":
-            values |= {"subject_type": sa.literal(self.pipeline.tasks.subject), "subject_id": track}
-        return values
+    def row_columns(self) -> Iterator[tuple[Markup, Markup, Markup | None]]:
+        """The task table's columns, but for those that only repeat track and task. Of each: its
+        name, what templates call it (its role, if it has one), and what a frame calls it (None
+        where another role of the same column is shown)."""
+        roles = dict(self.pipeline.tasks)
+        repeated = {roles[role] for role in ("track_id", "task_type", *_SUBJECT_ROLES)}
+        shown = {self.tracks.roles["id"], *_LEADING}
+        for column in self.tasks.columns:
+            aliases = [role for role, name in self.tasks.roles.items() if name == column]
+            if column in repeated:
+                continue
+            free = column not in self.tasks.roles and column not in _INTERNAL
+            label = identifier(f"task_{column}" if column in shown else column)
+            for number, alias in enumerate(aliases or [column if free else f"column {column}"]):
+                yield identifier(column), identifier(alias), None if number else label
 
-    @property
-    def row_keys(self) -> list[str]:
-        """Keys of the task table's columns, but for those that only repeat track and task."""
-        repeated = {"track_id", "task_type", *_SUBJECT_ROLES}
-        return [key for key in self.tasks.c.keys() if key not in repeated]  # noqa: SIM118
+    def context(self, steps: Iterable[Step] | None = None) -> dict[str, Any]:
+        """What every template may use: the tables, their roles, and the *steps* (default all)."""
+        every, stages = self.pipeline.steps, self.pipeline.stages
+        wanted = list(every if steps is None else steps)
+        leading = [self.pipeline.previous(step) for step in every]
+        most = max(1, *map(len, leading))
+        columns = list(self.row_columns())
+
+        def earlier(stage: str) -> int:
+            return sum(stages.index(step.stage) < stages.index(stage) for step in every)
+
+        numbered = [
+            {
+                **{"position": position, "stage": step.stage, "task": step.task},
+                "leading": [*tasks, *[None] * (most - len(tasks))],
+                **{"stuck_after": step.stuck_after, "max_attempts": step.max_attempts},
+            }
+            for position, (step, tasks) in enumerate(zip(every, leading, strict=True), 1)
+            if step in wanted
+        ]
+        return {
+            **{"tracks": self.tracks, "tasks": self.tasks, "variant": self.variant},
+            **{"subject": self.pipeline.tasks.subject, "states": STATES, "steps": numbered},
+            "stages": list(dict.fromkeys(step.stage for step in wanted)),
+            "previous": ["previous", *(f"previous_{i}" for i in range(2, most + 1))],
+            "branching": len({step.stage for step in every}) < len(every),
+            # How many steps a track at a stage has behind it.
+            "behind": [
+                Markup(f"WHEN {text(stage)} THEN {earlier(stage)}")
+                for stage in stages
+                if stage not in self.pipeline.terminal
+            ],
+            "behind_all": len(every),
+            "id_column": self.tracks.id,
+            "row_columns": [_named(f"k.{name}", alias, name) for name, alias, _ in columns],
+            "shown_columns": [_named(a, shown, a) for _, a, shown in columns if shown],
+        }
+
+    def render(self, name: str, steps: Iterable[Step] | None = None, **given: Any) -> str:
+        """The template *name* for these tables, with what else it is *given*."""
+        return render(KIND, name, self.context(steps) | given)
+
+
+def _named(expression: str, alias: Markup, name: str) -> Markup:
+    return Markup(expression if alias == name else f"{expression} AS {alias}")
 
 
 def reflect(connection: sa.Connection, pipeline: Pipeline) -> Schema:
@@ -98,101 +148,103 @@ def reflect(connection: sa.Connection, pipeline: Pipeline) -> Schema:
 
     Raises InputError naming the pipeline's key, what was found, and the nearest name that exists.
     """
-    inspector = sa.inspect(connection)
-    tracks = _table(inspector, pipeline, "tracks")
-    tasks = _table(inspector, pipeline, "tasks")
+    named = {"tracks": pipeline.tracks.table, "tasks": pipeline.tasks.table}
+    named |= dict(pipeline.dashboards)
+    found = _catalogue(connection, named)
+    tracks = _table(connection, pipeline, "tracks", found)
+    tasks = _table(connection, pipeline, "tasks", found)
     for role in _TIMES:
-        column = tasks.c[role]
-        if not getattr(column.type, "timezone", False):
+        column = tasks.roles[role]
+        if (kind := tasks.columns[column]) != "timestamp with time zone":
             raise InputError(
-                f"pipeline {pipeline.name!r}: tasks.{role}: column {column.name!r} of "
-                f"{tasks.fullname} is {column.type}, expected timestamp with time zone"
+                f"pipeline {pipeline.name!r}: tasks.{role}: column {column!r} of {tasks} is "
+                f"{kind}, expected timestamp with time zone"
             )
-    allowed = allowed_stages(connection, tracks)
+    allowed = allowed_stages(tracks)
     for step in pipeline.steps:
         if allowed is not None and step.stage not in allowed:
             raise InputError(
-                f"pipeline {pipeline.name!r}: steps: the table {tracks.fullname} allows no "
-                f"stage {step.stage!r}, expected one of {', '.join(allowed)}"
+                f"pipeline {pipeline.name!r}: steps: the table {tracks} allows no stage "
+                f"{step.stage!r}, expected one of {', '.join(allowed)}"
                 f"{nearest(step.stage, allowed)}"
             )
-    variant = _variant(inspector, pipeline, tasks)
-    return Schema(pipeline, tracks, tasks, variant, _dashboards(inspector, pipeline))
+    variant = _variant(pipeline, tasks)
+    owner = tasks.roles["track_id" if variant == "a" else "subject_id"]
+    tasks = replace(tasks, roles=tasks.roles | {"owner": owner})
+    return Schema(pipeline, tracks, tasks, variant, _dashboards(pipeline, found))
+
+
+def _catalogue(connection: sa.Connection, named: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What ``tables.sql`` says of each table that there is, by its key in *named*."""
+    schemas, names = zip(*map(split_table, named.values()), strict=True)
+    query = Query(render(KIND, "tables.sql", {}), {"schemas": list(schemas), "names": list(names)})
+    keys = list(named)
+    return {keys[row["number"] - 1]: dict(row) for row in query.rows(connection).mappings()}
 
 
 def _table(
-    inspector: sa.Inspector, pipeline: Pipeline, where: Literal["tracks", "tasks"]
-) -> sa.Table:
+    connection: sa.Connection,
+    pipeline: Pipeline,
+    where: Literal["tracks", "tasks"],
+    found: Mapping[str, dict[str, Any]],
+) -> Table:
     roles: dict[str, str] = dict(getattr(pipeline, where))
     schema, name = split_table(roles.pop("table"))
     roles.pop("subject", None)
-    try:
-        found = {column["name"]: column for column in inspector.get_columns(name, schema)}
-    except sa.exc.NoSuchTableError:
+    if where not in found:
+        inspector = sa.inspect(connection)
         tables = inspector.get_table_names(schema) + inspector.get_view_names(schema)
         raise InputError(
             f"pipeline {pipeline.name!r}: {where}.table: no table {name!r} in schema "
             f"{schema or inspector.default_schema_name!r} that this user can see"
             f"{nearest(name, tables)}; check the file, the database name and search_path"
-        ) from None
+        )
+    columns = found[where]["columns"]
     for role, column in roles.items():
-        if column not in found and role not in _SUBJECT_ROLES:
+        if column not in columns and role not in _SUBJECT_ROLES:
             raise InputError(
                 f"pipeline {pipeline.name!r}: {where}.{role}: table {name!r} has no column "
-                f"{column!r}{nearest(column, found)}; it has {', '.join(found)}"
+                f"{column!r}{nearest(column, columns)}; it has {', '.join(columns)}"
             )
-    role_of = {column: role for role, column in roles.items()}
-    return sa.Table(
-        name,
-        sa.MetaData(),
-        *(
-            # A plain column that has a role's name must not shadow that role.
-            sa.Column(c, info["type"], key=role_of.get(c, f"column {c}" if c in roles else c))
-            for c, info in found.items()
-        ),
-        schema=schema,
-    )
+    return _as_table(found[where], {r: c for r, c in roles.items() if c in columns})
 
 
-def allowed_stages(connection: sa.Connection, tracks: sa.Table) -> list[str] | None:
+def _as_table(row: Mapping[str, Any], roles: dict[str, str]) -> Table:
+    checks = [(column, check) for column, check in row["checks"] or []]
+    traits = [frozenset(row[name] or ()) for name in ("generated", "enums")]
+    facts = (row["schema"], row["name"], row["kind"], row["columns"], row["keys"] or [])
+    return Table(*facts, checks, traits[0], traits[1], roles)
+
+
+def allowed_stages(tracks: Table) -> list[str] | None:
     """The stages that the table's CHECKs leave to a track; None where there is no such CHECK."""
-    parameters = {"table": quoted(tracks), "column": tracks.c.stage.name}
-    lists = [literals(check) for check in connection.scalars(_STAGE_CHECKS, parameters)]
-    return [stage for stage in lists[0] if all(stage in each for each in lists)] if lists else None
+    stage = tracks.roles["stage"]
+    checks = [check for column, check in tracks.checks if column == stage]
+    lists = [literals(check) for check in checks if _LIST.fullmatch(check)]
+    return [name for name in lists[0] if all(name in each for each in lists)] if lists else None
 
 
-def _variant(inspector: sa.Inspector, pipeline: Pipeline, tasks: sa.Table) -> Variant:
-    schema, name = split_table(pipeline.tasks.table)
-    keys = {
-        frozenset(index["column_names"])
-        for index in inspector.get_indexes(name, schema)
-        if index["unique"] and not index.get("dialect_options", {}).get("postgresql_where")
-    }
-    keys.add(frozenset(inspector.get_pk_constraint(name, schema)["constrained_columns"]))
+def _variant(pipeline: Pipeline, tasks: Table) -> Variant:
     roles = pipeline.tasks
-    if frozenset((roles.subject_type, roles.subject_id, roles.task_type)) in keys:
+    if sorted((roles.subject_type, roles.subject_id, roles.task_type)) in tasks.keys:
         return "b"
-    if frozenset((roles.track_id, roles.task_type)) in keys:
+    if sorted((roles.track_id, roles.task_type)) in tasks.keys:
         return "a"
     raise InputError(
-        f"pipeline {pipeline.name!r}: tasks.table: {tasks.fullname} has no unique key on "
+        f"pipeline {pipeline.name!r}: tasks.table: {tasks} has no unique key on "
         f"({roles.track_id}, {roles.task_type}) or "
         f"({roles.subject_type}, {roles.subject_id}, {roles.task_type}), expected one of them"
     )
 
 
-def _dashboards(inspector: sa.Inspector, pipeline: Pipeline) -> dict[str, sa.Table]:
+def _dashboards(pipeline: Pipeline, found: Mapping[str, dict[str, Any]]) -> dict[str, Table]:
+    """The views of the application that are there and have the columns that an audit reads."""
     needed = {
         "task_summary": {"task_type", "status", "count"},
         "audio_progress": {pipeline.tracks.id, "pending"},
     }
-    views = {}
-    for role, name in dict(pipeline.dashboards).items():
-        schema, view = split_table(name)
-        try:
-            found = [c["name"] for c in inspector.get_columns(view, schema)]
-        except sa.exc.NoSuchTableError:
-            continue
-        if needed[role] <= set(found):
-            views[role] = sa.Table(view, sa.MetaData(), *map(sa.Column, found), schema=schema)
-    return views
+    return {
+        role: _as_table(found[role], {})
+        for role, columns in needed.items()
+        if role in found and columns <= set(found[role]["columns"])
+    }

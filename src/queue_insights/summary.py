@@ -1,4 +1,7 @@
-"""What a report says first: one sentence, and the key figures behind it. Pure: frames in."""
+"""What a report says first: one sentence, and the key figures behind it. No database, only frames.
+
+The frames are those of ``Queue.backlog()``, ``Queue.audit()`` and ``Queue.eta_end_to_end()``.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,21 +15,20 @@ Figure = int | float | str | None
 def key_figures(
     backlog: pd.DataFrame, audit: pd.DataFrame, end: pd.DataFrame | None = None
 ) -> dict[str, Figure]:
-    """The figures of a whole queue, from ``Queue.backlog()``, ``audit()``, ``eta_end_to_end()``.
+    """The figures of the queue as one.
 
     Counts are sums over the steps: waiting, eligible, hidden, visible, orphans, running, stuck,
     exhausted, drifted. ``oldest_waiting_seconds`` is the largest of any step, None if none waits.
     With *end*: ``eta_p50_seconds``, ``eta_p80_seconds``, ``eta_p95_seconds`` until all tracks that
     are at a step are through the last one, None where there is too little history to say.
     """
-    oldest = backlog["oldest_waiting_seconds"].max()
-    figures: dict[str, Figure] = {name: _sum(backlog, name) for name in ("waiting", "eligible")}
-    figures |= {name: _sum(audit, name) for name in ("hidden", "visible", "orphans")}
-    figures |= {name: _sum(backlog, name) for name in ("running", "stuck", "exhausted", "drifted")}
-    figures["oldest_waiting_seconds"] = None if math.isnan(oldest) else float(oldest)
-    for level in ("p50", "p80", "p95") if end is not None else ():
-        seconds = float(end[f"{level}_seconds"].iloc[0])  # type: ignore[index]
-        figures[f"eta_{level}_seconds"] = seconds if math.isfinite(seconds) else None
+    seen = ("hidden", "visible", "orphans")
+    names = ("waiting", "eligible", *seen, "running", "stuck", "exhausted", "drifted")
+    figures: dict[str, Figure] = {n: _sum(audit if n in seen else backlog, n) for n in names}
+    figures["oldest_waiting_seconds"] = _finite(backlog["oldest_waiting_seconds"].max())
+    if end is not None:
+        for name in ("p50_seconds", "p80_seconds", "p95_seconds"):
+            figures[f"eta_{name}"] = _finite(end[name].iloc[0])
     return figures
 
 
@@ -36,9 +38,8 @@ def sentence(
     end: pd.DataFrame | None = None,
     timezone: str = "UTC",
 ) -> str:
-    """The verdict: how many tracks wait, what dashboards make of it, and when it will be done.
-
-    *end* is what ``Queue.eta_end_to_end()`` returns; its clock time is given in *timezone*.
+    """The verdict: how many tracks wait, what dashboards make of it, and when it will be done, by
+    the clock of *timezone*.
 
     >>> sentence(queue.backlog(), queue.audit(), queue.eta_end_to_end())
     '419 tracks wait, all of them hidden; all done by Tuesday 14:00 UTC, 80% sure.'
@@ -46,19 +47,19 @@ def sentence(
     waiting, hidden = _sum(backlog, "waiting"), _sum(audit, "hidden")
     orphans, stuck = _sum(audit, "orphans"), _sum(backlog, "stuck")
     few = {0: "No track waits", 1: "1 track waits"}
-    first = few.get(waiting, f"{waiting:,} tracks wait")
+    count = few.get(waiting, f"{waiting:,} tracks wait")
     if hidden == waiting > 0:
-        second = ", hidden from every dashboard" if waiting == 1 else ", all of them hidden"
+        seen = ", hidden from every dashboard" if waiting == 1 else ", all of them hidden"
     elif hidden:
-        second = f", {hidden:,} of them hidden from every dashboard"
+        seen = f", {hidden:,} of them hidden from every dashboard"
     elif orphans:
         rows = f"{orphans:,} open rows are" if orphans != 1 else "1 open row is"
-        second = f", but dashboards overstate it: {rows} for tracks that stand elsewhere"
+        seen = f", but dashboards overstate it: {rows} for tracks that stand elsewhere"
     else:
-        second = ", and dashboards see all of them" if waiting else ""
-    third = f"; {stuck:,} more {'is' if stuck == 1 else 'are'} stuck" if stuck else ""
+        seen = ", and dashboards see all of them" if waiting else ""
     done = _done_by(end, timezone) if waiting and end is not None else ""
-    return f"{first}{second}{done}{third}."
+    more = f"; {stuck:,} more {'is' if stuck == 1 else 'are'} stuck" if stuck else ""
+    return f"{count}{seen}{done}{more}."
 
 
 def before_and_after(
@@ -73,8 +74,8 @@ def before_and_after(
 
 
 def track_record(forecasts: pd.DataFrame, level: float = 0.8) -> str:
-    """How the ranges said earlier have held: *forecasts* is what ``Queue.eta()`` or
-    ``eta_end_to_end()`` returns, its held and given summed over the rows.
+    """How earlier ranges have held: *forecasts* is what ``Queue.eta()`` or ``eta_end_to_end()``
+    returns; its columns held and given are summed over the rows.
 
     >>> track_record(queue.eta(task="align"))
     'Of the last 120 such ranges, 97 held: 81%, where 80% should.'
@@ -98,3 +99,7 @@ def _done_by(end: pd.DataFrame, timezone: str) -> str:
 
 def _sum(frame: pd.DataFrame, column: str) -> int:
     return int(frame[column].sum())
+
+
+def _finite(seconds: float) -> float | None:
+    return float(seconds) if math.isfinite(seconds) else None

@@ -5,17 +5,20 @@ import json
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
-from queue_insights import queries
-from queue_insights.actions import apply
-from queue_insights.actions.definitions import Action, Parameters, selection
+from queue_insights.actions.definitions import Action, Parameters
+from queue_insights.actions.runs import Run, start
+from queue_insights.actions.statements import batch, selection
+from queue_insights.database import Database
 from queue_insights.errors import InputError, PlanError
-from queue_insights.queue import Queue
+from queue_insights.pipeline import Step
+from queue_insights.schema import Schema, reflect
+from queue_insights.sql import unescaped
+from queue_insights.sql.frames import fetch
 
 _FIXED = ("database", "pipeline file or table variant", "action or its parameters")
 
@@ -29,19 +32,29 @@ _IDENTITY = sa.text("""
 
 @dataclass
 class Plan:
-    """What *action* would do now. Nothing is written until ``apply``.
+    """What *action* would do now. Nothing is written until ``apply``."""
 
-    ``counts``: one row per step of the action, in pipeline order: stage, task_type, rows,
-    ends_pending and ends_exhausted (what the rows end as; of no meaning, and 0, for prune).
-    ``token``: confirms this plan: the database, the pipeline, the action, its parameters and the
-    counts, but not the very rows, which change all the time on a live queue.
-    """
-
-    queue: Queue
+    database: Database
+    schema: Schema
     action: Action
     parameters: Parameters
-    counts: pd.DataFrame
-    fixed: tuple[str, ...]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps that the action is about. Raises InputError for an unknown task."""
+        return self.schema.pipeline.select(self.parameters.tasks)
+
+    @cached_property
+    def counts(self) -> pd.DataFrame:
+        """How many rows it would touch, counted once: one row per step, in pipeline order.
+
+        Columns: stage, task_type, rows, ends_pending and ends_exhausted (int64: what the rows end
+        as; 0 for prune, which leaves none).
+        """
+        query = selection(self.schema, self.action, self.parameters, "plan_counts.sql")
+        with self.database.read(primary=True) as moment:
+            self._fixed = _frame(moment.connection, self)
+            return fetch(moment.connection, query)
 
     @property
     def rows(self) -> int:
@@ -51,31 +64,25 @@ class Plan:
     def __repr__(self) -> str:
         return f"<Plan {self.action.name}: {self.rows:,} rows, token {self.token!r}>"
 
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the counts per step, and the token that confirms them."""
-        counts = self.counts.to_html(index=False, border=0)
-        title = f"{self.action.name}: {self.rows:,} rows in {self.queue.database.write_name}"
-        call = f"plan.apply(confirm={self.token!r})"
-        return (
-            f"<p><strong>{escape(title)}</strong></p>{counts}"
-            f"<p>Nothing is done until <code>{escape(call)}</code></p>"
-        )
-
-    @property
-    def planned(self) -> dict[str, int]:
-        """The rows per task."""
-        return {t: int(n) for t, n in zip(self.counts.task_type, self.counts["rows"], strict=True)}
-
     @cached_property
     def token(self) -> str:
-        return _token(self.fixed, list(self.planned.values()))
+        """Confirms this plan: the database, the pipeline, the action, its parameters and the
+        counts, but not the very rows, which change all the time on a live queue."""
+        counts = [int(rows) for rows in self.counts["rows"]]
+        return _token(self._fixed, counts)
 
     def preview(self, limit: int = 10) -> pd.DataFrame:
         """The first rows it would touch, in order of arrival: id column, title, stage, task_type,
         arrived_at, and status, attempts, max_attempts as they are and (``*_after``) would be."""
-        query = _sample(self.queue, self.action, self.parameters, limit)
-        with self.queue.database.read(primary=True) as moment:
-            return queries.fetch(moment.connection, query)
+        given = (self.schema, self.action, self.parameters, "plan_rows.sql")
+        with self.database.read(primary=True) as moment:
+            return fetch(moment.connection, selection(*given, rows=limit))
+
+    def sql(self) -> str:
+        """The statement that does a batch, for each task, as psql takes it: it expects the
+        variables run, fence, first and beyond, and the ledger's rows of a run."""
+        texts = (batch(self.schema, self.action, self.parameters, step.task) for step in self.steps)
+        return "\n\n".join(f"{unescaped(text)};" for text in texts)
 
     def command(self, pipeline: str | None = None) -> str:
         """The complete command that applies this plan, read through the *pipeline* file."""
@@ -93,11 +100,8 @@ class Plan:
         return f"queue-insights {self.action.name} {shlex.join(given)}"
 
     def apply(
-        self,
-        confirm: str | None = None,
-        max_rows: int | None = None,
-        pause: float | None = None,
-    ) -> "apply.Run":
+        self, confirm: str | None = None, max_rows: int | None = None, pause: float | None = None
+    ) -> Run:
         """Do it, in batches, recorded in the ledger; *confirm* is the token of a plan, or
         *max_rows* bounds an unattended run. *pause* is seconds between batches (default: paced
         so that workers beside it hardly notice).
@@ -109,101 +113,45 @@ class Plan:
         name = self.action.name
         if (confirm is None) == (max_rows is None):
             raise InputError(f"{name}: give either the plan's token or max_rows")
-        queue = Queue(self.queue.database, self.queue.pipeline)  # reads the tables again
-        planned = None
-        if max_rows is not None:
-            if isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 0:
-                raise InputError(f"{name}: max_rows: found {max_rows!r}, expected a number of rows")
-        else:
-            planned = self._confirmed(queue, str(confirm))
+        if max_rows is not None and (type(max_rows) is not int or max_rows < 0):
+            raise InputError(f"{name}: max_rows: found {max_rows!r}, expected a number of rows")
+        now = Plan(self.database, self.schema, self.action, self.parameters)
+        try:
+            with self.database.read(primary=True) as moment:
+                now.schema = reflect(moment.connection, self.schema.pipeline)  # as it is by now
+                found = _frame(moment.connection, now)
+            planned = None if confirm is None else self._confirmed(confirm, found)
+            given = (now.schema, self.action, self.parameters, planned, max_rows, pause)
+            return start(self.database, *given)
+        except PlanError as error:
+            error.plan = now
+            raise
 
-        def accept(now: dict[str, int]) -> None:
-            if max_rows is not None and sum(now.values()) > max_rows:
-                raise self._refusal(
-                    queue, f"{sum(now.values())} rows, more than max_rows {max_rows}"
-                )
-            for task, then in (planned or {}).items():
-                if now[task] > then * 1.1 and now[task] > then + 10:
-                    raise self._refusal(queue, f"{task} has grown from {then} rows to {now[task]}")
-
-        return apply.start(queue, self.action, self.parameters, planned, accept, pause)
-
-    def _confirmed(self, queue: Queue, token: str) -> dict[str, int]:
+    def _confirmed(self, token: str, found: tuple[str, ...]) -> dict[str, int]:
         """The counts that *token* allows, if everything else in it is as it is now."""
         fixed, counts = _parse(token, self.action.name)
-        with queue.database.read(primary=True) as moment:
-            found = _frame(moment.connection, queue, self.action, self.parameters)
-        for what, planned, now in zip(_FIXED, fixed, found, strict=True):
-            if planned != now:
-                raise self._refusal(queue, f"the {what} is not what was planned")
-        if len(counts) != len(self.counts):
-            raise self._refusal(queue, "the steps are not what was planned")
-        return dict(zip(self.counts.task_type, counts, strict=True))
-
-    def _refusal(self, queue: Queue, why: str) -> PlanError:
-        error = PlanError(f"{self.action.name}: nothing was done: {why}; confirm the new plan")
-        error.plan = make(queue, self.action, self.parameters)
-        return error
-
-
-def make(queue: Queue, action: Action, parameters: Parameters) -> Plan:
-    """Count what *action* would do, read where it would write.
-
-    Raises InputError for an unknown task; DatabaseError as every read.
-    """
-    with queue.database.read(primary=True) as moment:
-        counts = queries.fetch(moment.connection, _counts(queue, action, parameters))
-        fixed = _frame(moment.connection, queue, action, parameters)
-    return Plan(queue, action, parameters, counts, fixed)
+        changed = [
+            f"the {what} is not"
+            for what, planned, now in zip(_FIXED, fixed, found, strict=True)
+            if planned != now
+        ]
+        if len(counts) != len(self.steps):
+            changed.append("the steps are not")
+        if changed:
+            raise PlanError(
+                f"{self.action.name}: nothing was done: {changed[0]} what was planned; confirm the "
+                "new plan"
+            )
+        return {step.task: count for step, count in zip(self.steps, counts, strict=True)}
 
 
-def _frame(
-    connection: sa.Connection, queue: Queue, action: Action, parameters: Parameters
-) -> tuple[str, ...]:
+def _frame(connection: sa.Connection, plan: Plan) -> tuple[str, ...]:
     """What a token fixes, in the order of _FIXED."""
-    name = connection.dialect.identifier_preparer.format_table(queue.schema.tasks)
-    identity = connection.execute(_IDENTITY, {"tasks": name}).one()
+    identity = connection.execute(_IDENTITY, {"tasks": unescaped(plan.schema.tasks.table)}).one()
     return (
         _digest([str(part) for part in identity]),
-        _digest([queue.pipeline.fingerprint, queue.schema.variant]),
-        _digest([action.name, parameters.as_json()]),
-    )
-
-
-def _sample(queue: Queue, action: Action, parameters: Parameters, limit: int) -> queries.Query:
-    """The first rows that an action takes, in order of arrival."""
-    rows = selection(queue.schema, action, parameters)
-    columns = [c for c in rows.c if c.name not in ("position", "id", "track_id")]
-    identity = rows.c.track_id.label(queue.schema.tracks.c.id.name)
-    order = (rows.c.arrived_at, rows.c.track_id, rows.c.position)
-    return sa.select(identity, *columns).order_by(*order).limit(limit)
-
-
-def _counts(queue: Queue, action: Action, parameters: Parameters) -> queries.Query:
-    """One row per step, also where the action takes none of its rows."""
-    taken = selection(queue.schema, action, parameters)
-    steps = queue.pipeline.select(parameters.tasks)
-    listed = sa.values(
-        sa.column("position", sa.Integer),
-        sa.column("stage", sa.Text),
-        sa.column("task_type", sa.Text),
-        name="step",
-    ).data([(i, step.stage, step.task) for i, step in enumerate(steps)])
-    usable = taken.c.attempts_after < taken.c.max_attempts_after
-    count = sa.func.count(taken.c.position)
-    pending = count.filter(usable) if action.kind != "delete" else sa.literal(0)
-    exhausted = count.filter(usable.is_not(True)) if action.kind != "delete" else sa.literal(0)
-    return (
-        sa.select(
-            listed.c.stage,
-            listed.c.task_type,
-            queries.count(count).label("rows"),
-            queries.count(pending).label("ends_pending"),
-            queries.count(exhausted).label("ends_exhausted"),
-        )
-        .select_from(listed.outerjoin(taken, taken.c.position == listed.c.position))
-        .group_by(listed.c.position, listed.c.stage, listed.c.task_type)
-        .order_by(listed.c.position)
+        _digest([plan.schema.pipeline.fingerprint, plan.schema.variant]),
+        _digest([plan.action.name, plan.parameters.as_json()]),
     )
 
 

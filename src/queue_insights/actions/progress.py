@@ -22,13 +22,12 @@ def watched() -> bool:
 class Progress:
     """Rows per second and time left of one run."""
 
-    def __init__(self, run: Mapping[str, Any], total: int):
-        verb = "undo" if run["undoing"] else run["action"]
-        self.title = f"{verb} (run {run['run']})"
-        self.total = total
-        self.done = run["rows_undone"] + run["rows_kept"] if run["undoing"] else 0
-        if not run["undoing"]:
-            self.done = run["rows_done"] + run["rows_dropped"]
+    def __init__(self, run: Mapping[str, Any]):
+        undoing = run["undoing"]
+        self.title = f"{'undo' if undoing else run['action']} (run {run['run']})"
+        self.total = run["rows_done"] if undoing else run["rows_planned"]
+        settled = ("rows_undone", "rows_kept") if undoing else ("rows_done", "rows_dropped")
+        self.done = sum(run[name] for name in settled)
         self._first, self._started = self.done, time.monotonic()
         self._said = self._started
         self._bar: Any = None

@@ -1,88 +1,83 @@
-"""The process that stays with one embedded Postgres: starts it, waits, stops it.
+"""The process that stays with one embedded Postgres, from its start to its end.
 
-Run by `server.py` as a plain script (``python -I -S keeper.py CONFIG``), so it imports the standard
-library only. CONFIG is JSON: ``command`` (postgres and its arguments), ``identity`` (user and group
-for Popen), ``clients`` (lock file that every client holds shared), ``outside`` (socket folder to
-remove at the end if it is not in ours, else null), and two inherited descriptors with locks on
-them: ``keeper``, held until this process ends, and ``running``, handed on to Postgres and its
-children, so that it is free exactly when the last of them has gone, however they went.
+server.py runs this file as a script, ``python -I -S keeper.py ARGUMENTS``, so it imports nothing
+but the standard library. The arguments are those of ``main``, as JSON.
 """
 
-import contextlib
 import ctypes
 import fcntl
 import json
 import os
+import pwd
+import shutil
 import signal
 import subprocess
 import sys
-from types import FrameType
-from typing import Any
+import threading
+import time
 
+DATA = "postgres/data-18"  # in the server's folder
+INITDB = "--username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync"
+INITDB += " --locale-provider=builtin --builtin-locale=C.UTF-8"
 PR_SET_PDEATHSIG = 1
-FAST, IMMEDIATE = signal.SIGINT, signal.SIGQUIT  # Postgres' names for the ways to shut down
 
 
-class _Wake(Exception):
-    """Postgres died by itself, or somebody asked this process to end."""
+def main(folder: str, sockets: str, programs: str, switches: list[str], lock: int) -> None:
+    """Run Postgres until it ends, by itself or because its last client has gone.
 
-
-def _wake(signum: int, frame: FrameType | None) -> None:
-    raise _Wake
-
-
-def main(config: dict[str, Any]) -> None:
-    """Keep Postgres running until the last client has let go of the lock file."""
+    ``lock`` is an inherited descriptor of a locked file. Postgres inherits it from here, so that
+    the lock is free when this process and all of Postgres have gone, however they went.
+    """
     if os.fork():
-        os._exit(0)  # the client reaps this one at once; the keeper itself belongs to init
-    postgres = _start(config["command"], config["identity"], config["running"])
-    os.close(config["running"])
-    os.ftruncate(config["keeper"], 0)
-    os.pwrite(config["keeper"], f"{os.getpid()} {postgres.pid}".encode(), 0)
-    try:
-        signal.signal(signal.SIGCHLD, _wake)
-        signal.signal(signal.SIGTERM, _wake)
-        if postgres.poll() is None:
-            # The kernel drops a client's lock whatever way it ends. Held until this process has
-            # gone, so that a client arriving now waits and then starts afresh.
-            fcntl.flock(os.open(config["clients"], os.O_RDWR), fcntl.LOCK_EX)
-    except _Wake:
-        pass
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _stop(postgres)
-    if config["outside"]:
-        with contextlib.suppress(OSError):
-            os.rmdir(config["outside"])
+        os._exit(0)  # the client collects this process at once; the other one belongs to init
+    keeper, data = os.getpid(), os.path.join(folder, DATA)
+    os.ftruncate(lock, 0)
+    os.write(lock, str(keeper).encode())
+    clients = os.open(f"{folder}/clients.lock", os.O_RDWR)
+    os.makedirs(os.path.dirname(data), 0o700, exist_ok=True)
+    if os.geteuid() == 0:
+        _become_nobody(os.path.dirname(data))
+    if not os.path.exists(data):
+        making = f"{data}-making"
+        shutil.rmtree(making, ignore_errors=True)
+        initdb = [f"{programs}/initdb", "-D", making, *INITDB.split()]
+        subprocess.run(initdb, check=True, pass_fds=[lock])
+        os.rename(making, data)  # whole
+    elif os.path.exists(f"{data}/postmaster.pid"):
+        os.remove(f"{data}/postmaster.pid")  # left by a kill; the number may be anybody's by now
+    shutil.rmtree(sockets, ignore_errors=True)
+    os.mkdir(sockets, 0o700)
+    command = [f"{programs}/postgres", "-D", data, *switches]
+    postgres = subprocess.Popen(command, pass_fds=[lock], preexec_fn=lambda: _end_with(keeper))
+    threading.Thread(target=_stop_unused, args=(postgres, clients), daemon=True).start()
+    postgres.wait()
+    shutil.rmtree(sockets, ignore_errors=True)
 
 
-def _start(command: list[str], identity: dict[str, Any], running: int) -> "subprocess.Popen[bytes]":
-    keeper = os.getpid()
-    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-    def die_with_keeper() -> None:  # after the change of user, which would clear the setting
-        if prctl is not None:
-            prctl(PR_SET_PDEATHSIG, int(FAST))
-            if os.getppid() != keeper:
-                os._exit(1)
-
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        cwd="/",
-        pass_fds=[running],
-        preexec_fn=die_with_keeper,
-        **identity,
-    )
+def _become_nobody(home: str) -> None:
+    """Postgres refuses to run as root. What it writes is in a folder that it gets for its own."""
+    nobody = pwd.getpwnam("nobody")
+    os.chown(home, nobody.pw_uid, nobody.pw_gid)
+    os.setgroups([])
+    os.setgid(nobody.pw_gid)
+    os.setuid(nobody.pw_uid)
 
 
-def _stop(postgres: "subprocess.Popen[bytes]") -> None:
-    for signum, seconds in ((FAST, 60), (IMMEDIATE, 10), (signal.SIGKILL, None)):
-        postgres.send_signal(signum)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            postgres.wait(seconds)
-            return
+def _end_with(keeper: int) -> None:
+    """Have the kernel stop this process, which will be Postgres, when the keeper is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+        if os.getppid() != keeper:
+            os._exit(1)
+
+
+def _stop_unused(postgres: "subprocess.Popen[bytes]", clients: int) -> None:
+    """Stop Postgres once no client has the file locked: the kernel unlocks it for the killed."""
+    fcntl.flock(clients, fcntl.LOCK_EX)  # until this process ends: who comes now waits for that
+    postgres.send_signal(signal.SIGINT)
+    time.sleep(60)
+    postgres.kill()
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(*json.loads(sys.argv[1]))

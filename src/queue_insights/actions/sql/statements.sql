@@ -1,0 +1,80 @@
+-- The ledger's statements, by name.
+
+-- name: exists
+SELECT EXISTS (  -- from the catalogue: to_regclass would fail for a role that may not look into the schema
+    SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'queue_insights' AND c.relname = 'runs')
+
+-- name: all_runs
+SELECT run, action, pipeline, state, undoing, rows_planned, rows_done, rows_dropped, came_after,
+       rows_undone, rows_kept, started_at, last_batch_at, ended_at, role, host, pid, parameters,
+       planned, error
+FROM queue_insights.runs ORDER BY run DESC
+
+-- name: no_runs
+SELECT run::bigint, action, pipeline, state, undoing::boolean, rows_planned::bigint, rows_done::bigint,
+       rows_dropped::bigint, came_after::bigint, rows_undone::bigint, rows_kept::bigint,
+       started_at::timestamptz, last_batch_at::timestamptz, ended_at::timestamptz, role, host,
+       pid::integer, parameters::jsonb, planned::jsonb, error
+FROM (VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+              NULL, NULL, NULL, NULL, NULL, NULL))
+    AS none (run, action, pipeline, state, undoing, rows_planned, rows_done, rows_dropped, came_after,
+             rows_undone, rows_kept, started_at, last_batch_at, ended_at, role, host, pid, parameters,
+             planned, error) WHERE false
+
+-- name: get
+SELECT * FROM queue_insights.runs WHERE run = :run
+
+-- name: unfinished
+SELECT * FROM queue_insights.runs
+WHERE pipeline = :pipeline AND action = :action AND state = 'running'
+
+-- name: begin
+INSERT INTO queue_insights.runs
+    (pipeline, fingerprint, variant, action, parameters, host, pid, planned, rows_planned)
+VALUES (:pipeline, :fingerprint, :variant, :action, CAST(:parameters AS jsonb), :host, :pid, '{}', 0)
+RETURNING run
+
+-- name: accept
+UPDATE queue_insights.runs
+SET planned = CAST(:planned AS jsonb), rows_planned = :rows_planned, came_after = :came_after
+WHERE run = :run
+
+-- name: hold
+SELECT * FROM queue_insights.runs WHERE run = :run FOR NO KEY UPDATE
+
+-- name: next_chunk
+SELECT task_type, chunk FROM queue_insights.targets WHERE run = :run ORDER BY chunk LIMIT 1
+
+-- name: last_batch
+SELECT task_type, batch FROM queue_insights.batches
+WHERE run = :run AND undone_at IS NULL ORDER BY batch DESC LIMIT 1
+
+-- name: take_over
+UPDATE queue_insights.runs
+SET state = 'running', undoing = :undoing, fence = fence + 1, error = NULL, ended_at = NULL,
+    role = session_user, host = :host, pid = :pid
+WHERE run = :run RETURNING fence
+
+-- name: end
+UPDATE queue_insights.runs SET state = :state, error = :error, ended_at = clock_timestamp()
+WHERE run = :run AND fence = :fence RETURNING run
+
+-- name: stop
+UPDATE queue_insights.runs
+SET state = 'stopped', fence = fence + 1, ended_at = clock_timestamp()
+WHERE run = :run AND state = 'running' RETURNING run
+
+-- name: drop
+DELETE FROM queue_insights.runs
+WHERE state <> 'running' AND ended_at < now() - CAST(:age AS interval) RETURNING run
+
+-- name: dropped
+SELECT entry ->> 'id' AS id, task_type, entry ->> 'reason' AS reason
+FROM queue_insights.batches CROSS JOIN jsonb_array_elements(dropped) AS entry
+WHERE run = :run ORDER BY batch
+
+-- name: kept
+SELECT entry ->> 'id' AS id, task_type, entry ->> 'reason' AS reason
+FROM queue_insights.batches CROSS JOIN jsonb_array_elements(kept) AS entry
+WHERE run = :run ORDER BY batch

@@ -1,0 +1,122 @@
+"""The command line: thin commands over the library, which is imported only when one runs."""
+
+import sys
+
+import click
+
+from queue_insights.cli import actions, ddl, reads
+from queue_insights.cli.common import Group, connect, note, pipeline_option, program, show
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="queue-insights")
+def main() -> None:
+    """See, explain and repair a Postgres-backed work queue.
+
+    The database is QUEUE_INSIGHTS_URL (reads) and QUEUE_INSIGHTS_WRITE_URL (actions), or libpq's
+    PG* variables; with none of these, an embedded demo database. No command ever prompts.
+
+    Exit codes: 0 fine, 1 failed, 2 wrong use or bad input, 3 a threshold is breached.
+    """
+
+
+for _command in reads.commands():
+    main.add_command(_command)
+
+
+@main.command()
+@pipeline_option
+def doctor(pipeline: str) -> None:
+    """Say what is in the way of reads and actions, and what mends it; exit 1 if anything is."""
+    from queue_insights.doctor import examine
+
+    findings = examine(connect(pipeline))
+    for finding in findings:
+        click.echo(finding)
+    if any(finding.level == "fix" for finding in findings):
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("name")
+@click.option("-f", "--file", metavar="FILE", help="Parameters as YAML; -p goes over them.")
+@click.option("-p", "--parameter", "given", metavar="KEY VALUE", nargs=2, multiple=True)
+@click.option("--output", metavar="DIR", default="reports", show_default=True)
+@click.option("--pipeline", metavar="FILE", help="Pipeline file, or the name of a shipped one.")
+@click.option("--keep", metavar="AGE|N", help="Then remove older runs: by age, or all but N.")
+@click.option("--metrics", metavar="FILE", help="Also write the figures for Prometheus.")
+def report(
+    name: str,
+    file: str | None,
+    given: tuple[tuple[str, str], ...],
+    output: str,
+    pipeline: str | None,
+    keep: str | None,
+    metrics: str | None,
+) -> None:
+    """Run the notebook NAME into a folder below --output: page, summary, tables.
+
+    NAME is a shipped notebook (backlog_report) or the path of one. The last line of the output is
+    the path of the page. Exits with 3 if a threshold is breached.
+    """
+    from queue_insights.report.maker import make
+    from queue_insights.report.thresholds import describe
+
+    given_to = (name, file, given, output, pipeline, keep, metrics)
+    made = make(*given_to, progress=sys.stderr.isatty())
+    for breach in made.summary["breached"]:
+        note(f"breached: {describe(breach)}")
+    if made.summary["verdict"]:
+        click.echo(made.summary["verdict"])
+    click.echo(made.page)
+    if made.summary["breached"]:
+        raise SystemExit(3)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def lab(arguments: tuple[str, ...]) -> None:
+    """Open JupyterLab on the notebooks; ARGUMENTS after -- go to it.
+
+    An installed package copies its notebooks to ./queue-insights-notebooks, unless that exists.
+    """
+    from queue_insights.report.lab import start
+
+    start(arguments)
+
+
+@main.command()
+@click.option("--variant", type=click.Choice(["a", "b"]), default="a", show_default=True)
+@click.option("--tracks", type=int, default=6000, show_default=True, help="Size of the history.")
+@click.option("--output", metavar="DIR", default="reports", show_default=True)
+def demo(variant: str, tracks: int, output: str) -> None:
+    """Seed the embedded demo database with the incident, and report on it.
+
+    Leaves databases named in the environment alone. The server stops with the command; its data
+    stays for the commands that follow.
+    """
+    from queue_insights.database import forget_environment
+    from queue_insights.demo import EmbeddedServer, default_url, seed
+    from queue_insights.report.maker import make
+
+    forget_environment()
+    click.echo(f"seeding {tracks:,} tracks (variant {variant.upper()}) ...")
+    seed(default_url(), variant, tracks)
+    click.echo(f"embedded Postgres in {EmbeddedServer().folder} (it stops by itself)\n")
+    queue = connect("karaoke")
+    audit = queue.audit(sources=True)
+    backlog = queue.backlog()
+    at_stage = dict(zip(backlog.stage, backlog.total, strict=True))["audio_ready"]
+    pending = dict(zip(audit.task_type, audit.visible, strict=True))["align"]
+    click.echo(f"before: {at_stage} tracks at audio_ready, {pending} pending align rows")
+    show(audit, "table")
+    click.echo("\nrunning the backlog report ...")
+    made = make("backlog_report", None, (), output, None, progress=sys.stderr.isatty())
+    click.echo(made.summary["verdict"])
+    click.echo(f"report: {made.page}\n\ntry next:")
+    for line in ("missing --task align --limit 5", "backfill --task align", "doctor", "lab"):
+        click.echo(f"  {program()} {line}")
+
+
+for _command in (*actions.COMMANDS, *ddl.COMMANDS):
+    main.add_command(_command)

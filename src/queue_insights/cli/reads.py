@@ -1,0 +1,67 @@
+"""The commands that only read, made from the table of reads."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from queue_insights.cli.common import (
+    Option,
+    command,
+    connect,
+    format_option,
+    note,
+    pipeline_option,
+    show,
+    sql_option,
+)
+from queue_insights.reads import READS, Read
+
+
+def commands() -> Iterator[click.Command]:
+    """A command for each read."""
+    for read in READS.values():
+        options = (*_options(read), format_option, pipeline_option, sql_option)
+        yield command(read.name, read.help, _runner(read), *options)
+
+
+def _options(read: Read) -> Iterator[Option]:
+    for option in read.options:
+        if option.default is ...:
+            yield click.argument(option.name, metavar=option.metavar)
+            continue
+        flag = f"--{option.name.replace('_', '-')}"
+        kind: dict[str, Any] = {"metavar": option.metavar, "show_default": True}
+        if option.default is False:
+            kind = {"is_flag": True}
+        elif option.metavar == "N":
+            kind |= {"type": click.IntRange(min=0)}
+        yield click.option(flag, option.name, default=option.default, help=option.help, **kind)
+
+
+def _runner(read: Read) -> Any:
+    def run(format: str, pipeline: str, sql: bool, **given: Any) -> None:
+        end_to_end = given.pop("end_to_end", False)
+        queue = connect(pipeline)
+        if end_to_end:
+            _refuse_others(given)
+        if sql:
+            click.echo(queue.sql(read.name, **({"end_to_end": True} if end_to_end else given)))
+            return
+        with queue.snapshot() as moment:
+            frame = queue.eta_end_to_end() if end_to_end else getattr(queue, read.name)(**given)
+        if moment.replay_lag_seconds is not None:
+            note(f"read from a standby, {moment.replay_lag_seconds:.1f} s behind")
+        if format == "table":
+            frame = frame[list(read.brief)] if read.brief and not end_to_end else frame
+            frame = frame.round(dict.fromkeys(frame.select_dtypes("float"), 2))
+        show(frame, format)
+
+    return run
+
+
+def _refuse_others(given: dict[str, Any]) -> None:
+    for name in given:
+        if click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} does not go with --end-to-end")

@@ -1,0 +1,181 @@
+"""DDL with a way back, applied without holding a live queue up."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from markupsafe import Markup
+
+from queue_insights.database import WRITE_URL, retried
+from queue_insights.errors import DatabaseError, InputError, QueueInsightsError
+from queue_insights.formats import visible
+from queue_insights.pipeline import split_table
+from queue_insights.queue import Queue
+from queue_insights.schema import KIND, Schema
+from queue_insights.sql import Query, identifier, render, text, unescaped
+
+LOCK_TIMEOUT = 0.5  # seconds; whoever writes to the table queues up behind a lock that waits
+PATIENCE = 20.0  # seconds of tries, before the blocker is named and nothing has been done
+
+Result = TypeVar("Result")
+
+# Literals mean what they say only where a backslash is nothing special.
+_ALONE = sa.text("""
+    SELECT set_config('standard_conforming_strings', 'on', true),
+           pg_advisory_xact_lock(hashtext('queue_insights.migration'))
+""")
+
+
+class MigrationError(QueueInsightsError):
+    """DDL that was not applied, or not undone: nothing of it was left behind."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """Statements, and those that undo them; ``about`` is what a DBA should know first, as SQL
+    comments."""
+
+    about: str
+    up: str
+    down: str
+
+    def text(self) -> str:
+        """The whole as a file for psql or any migration tool. Running it goes up; its last lines,
+        which are comments, are the way down."""
+        begin = (
+            f"BEGIN;\nSET LOCAL lock_timeout = '{LOCK_TIMEOUT * 1000:.0f}ms';\n"
+            "SET LOCAL standard_conforming_strings = on;\n"
+        )
+        # Wherever a comment would end: a name may have a line break in it.
+        down = re.sub(r"^|(?<=[\n\r])", "--down ", f"{begin}{self.down}\nCOMMIT;")
+        return (
+            f"{self.about}\n\n{begin}\n{self.up}\n\nCOMMIT;\n\n"
+            f"-- The way down: sed -n 's/^--down //p' THIS_FILE | psql\n{down}\n"
+        )
+
+
+def written(schema: Schema, file: str, **given: Any) -> str:
+    """The template *file* for *schema* as text to run as it stands."""
+    return unescaped(schema.render(file, made_for=shown(made_for(schema)), **given))
+
+
+def shown(text: str) -> Markup:
+    """*text* as it may stand in an SQL comment: on one line."""
+    return Markup(visible(unescaped(text), 200).replace(":", "\\:"))
+
+
+def made_for(schema: Schema) -> str:
+    """What something is made for, on one line: ``pipeline karaoke (7e79f00d650e), variant A``."""
+    name = visible(schema.pipeline.name, 120)
+    return f"pipeline {name} ({schema.pipeline.fingerprint}), variant {schema.variant.upper()}"
+
+
+def label(sql: str) -> str:
+    """How the comment of an object ends that *sql* made, as it stands."""
+    return f'"sql": "{hashlib.sha256(sql.encode()).hexdigest()[:12]}"}}'
+
+
+def comment(schema: Schema, on: str, sql: str) -> str:
+    """The statement that says *on* an object what it was made for, and by which *sql*."""
+    pipeline = schema.pipeline
+    facts = {"pipeline": pipeline.name, "fingerprint": pipeline.fingerprint}
+    about = json.dumps(facts | {"variant": schema.variant}).removesuffix("}")
+    return f"COMMENT ON {on} IS {unescaped(text(f'queue-insights {about}, {label(sql)}'))};"
+
+
+def run(connection: sa.Connection, statements: str) -> None:
+    """Execute SQL text as it stands: no bind parameters, any number of statements."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    driver.execute(statements.encode())
+
+
+def apply(
+    queue: Queue,
+    what: str,
+    work: Callable[[sa.Connection], Result],
+    changed: Sequence[str] | None = None,
+    readers: bool = False,
+) -> Result:
+    """Run *work* in one transaction that waits only briefly for a lock; try again for a while.
+
+    *changed* are the relations that it changes (default the tracks); *readers* says whether whoever
+    reads them is in its way, too. Raises MigrationError naming who is in the way, or the missing
+    privilege; nothing is left half done.
+    """
+    tables = [_plain(queue.pipeline.tracks.table), _plain(queue.pipeline.tasks.table)]
+    changed = changed or tables[:1]
+    names = {"changed": list(changed), "readers": readers, "used": tables}
+    deadline, lock = time.monotonic() + PATIENCE, LOCK_TIMEOUT
+    seen = f"{' or '.join(changed)} is in use by sessions that come and go"
+
+    def once() -> Result:
+        limits = {"lock": f"{lock * 1000:.0f}ms", "statement": "60s", "idle": "5s"}
+        with queue.database.write(**limits) as connection:
+            connection.execute(_ALONE)
+            return work(connection)
+
+    def between(_: int) -> None:
+        nonlocal lock, seen
+        with queue.database.read(primary=True) as moment:
+            found = Query(render(KIND, "blockers.sql", {}), names).rows(moment.connection).one()
+        lock = LOCK_TIMEOUT + (found.deadlock_timeout if found.only_vacuum else 0)
+        seen = visible(found.said, 300) if found.said else seen
+        if time.monotonic() > deadline:
+            raise MigrationError(
+                f"{what}: gave up after {PATIENCE:.0f} s, nothing was changed: {seen}; "
+                "try again when that has ended"
+            )
+        time.sleep(random.uniform(0.2, 1.0))
+
+    try:  # again after a lock timeout or a deadlock, until *between* has had enough
+        return retried(once, ("55P03", "40P01"), sys.maxsize, between)
+    except DatabaseError as error:
+        if error.sqlstate != "42501":
+            raise
+        raise _denied(what, error) from error
+
+
+def _plain(table: str) -> str:
+    """A table of the pipeline file as SQL writes it, whether it is there or not."""
+    return ".".join(unescaped(identifier(part)) for part in split_table(table) if part)
+
+
+def _denied(what: str, error: DatabaseError) -> MigrationError:
+    cause = error.__cause__
+    said = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
+    return MigrationError(
+        f"{what}: nothing was changed: {said or error}; name the tables' owner in {WRITE_URL}, or "
+        f"give a DBA what `queue-insights {what.split()[0]} sql` prints"
+    )
+
+
+def write(path: Path, text: str) -> None:
+    """Write a migration file, whole or not at all, with the folders it needs.
+
+    Raises InputError if it is there with other content: a migration that has run is not edited.
+    """
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.{os.getpid()}")
+            try:
+                partial.write_bytes(text.encode())
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+        elif path.read_bytes() != text.encode():
+            instead = "give the new migration a new name"
+            raise InputError(f"{path}: holds something else already; {instead}")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,1 @@
+UPDATE {{ tracks.table }} SET {{ tracks.stage }} = :stage

@@ -1,0 +1,112 @@
+"""The table of reads: what can be asked of a queue, for ``Queue``, the commands and the docs.
+
+Nothing heavy is imported here, so that the command line starts at once.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+STATES = (
+    *("missing", "pending", "retryable", "backing_off", "running", "stuck", "exhausted"),
+    *("drifted", "skipped", "blocked", "other"),
+)
+LARGEST = 2**31 - 1  # rows of a list or an action
+
+
+@dataclass(frozen=True)
+class Option:
+    """One parameter of a read, as a command takes it: a flag if its default is False, a number if
+    ``metavar`` is N, else text."""
+
+    name: str
+    default: Any = None
+    metavar: str = ""
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Read:
+    """One question that can be asked of a queue: a method of ``Queue``, a command, and a file in
+    sql/, all three of this name.
+
+    ``counts`` are the columns that number rows; ``brief`` are the columns that a table in a
+    terminal shows, where there are too many.
+    """
+
+    name: str
+    help: str
+    options: tuple[Option, ...] = ()
+    counts: tuple[str, ...] = ()
+    brief: tuple[str, ...] = ()
+
+
+TASK = Option("task", None, "TASK", "Only this task.")
+LIMIT = Option("limit", None, "N", "At most so many rows.")
+WEEK, MONTHS = (Option("since", age, "AGE", "How far back.") for age in ("7D", "60D"))
+BUCKETS = (
+    Option("bucket", "1h", "LENGTH", "15min, 1h, 1D, 1W."),
+    Option("zone", "UTC", "NAME", "Of whole days."),
+)
+
+READS = {
+    read.name: read
+    for read in (
+        Read(
+            "backlog",
+            "How much work waits at each step, by state.",
+            counts=("total", *STATES, "eligible", "waiting", "visible"),
+        ),
+        Read(
+            "audit",
+            "What dashboards can see of the backlog: visible, hidden or overstated.",
+            (Option("sources", False, "", "Also ask each dashboard source (slow)."),),
+            counts=("eligible", "visible", "hidden", "orphans"),
+        ),
+        Read(
+            "missing",
+            "Tracks that wait and have no task row, the longest waiting first.",
+            (TASK, LIMIT),
+        ),
+        Read(
+            "upcoming",
+            "Tracks that workers would select next.",
+            (TASK, Option("limit", 50, "N", "At most so many rows.")),
+        ),
+        Read(
+            "tasks",
+            "Tracks at a step with their task rows, in one state or any.",
+            (Option("state", None, "STATE", "Only those in this state."), TASK, LIMIT),
+        ),
+        Read("orphans", "Pending and failed rows whose track has moved on.", (TASK, LIMIT)),
+        Read("track", "All that one track has of each step.", (Option("id", ..., "ID"),)),
+        Read(
+            "throughput",
+            "What came, was done and failed at each step, per bucket of time.",
+            (WEEK, *BUCKETS, TASK),
+            counts=("arrivals", "completions", "failures"),
+        ),
+        Read(
+            "durations",
+            "How long tasks ran and tracks waited, and the oldest that waits.",
+            (WEEK, TASK),
+            counts=("completions", "waiting"),
+        ),
+        Read(
+            "flow",
+            "How many tracks were at each step, weeks back, with rows or without.",
+            (MONTHS, *BUCKETS, TASK),
+            counts=("arrivals", "departures", "left", "depth", "waiting", "reprocessed"),
+        ),
+        Read(
+            "eta",
+            "When the work that waits will be done, as a range, and how such ranges have held.",
+            (TASK, Option("end_to_end", False, "", "When all are through the last step.")),
+            counts=("waiting", "moving"),
+            brief=(
+                *("stage", "task_type", "waiting", "status", "rate_per_hour", "growth_per_hour"),
+                *("clear_p50_seconds", "clear_p80_seconds", "clear_p95_seconds", "clear_p80_at"),
+                *("empty_p80_seconds", "held", "given"),
+            ),
+        ),
+    )
+}

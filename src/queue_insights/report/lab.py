@@ -1,0 +1,58 @@
+"""JupyterLab on the notebooks, with the database of the environment or the demo's."""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from queue_insights import database, pipeline
+from queue_insights.errors import InputError
+
+WORKPLACE = "queue-insights-notebooks"
+_NEWS = "@jupyterlab/apputils-extension:announcements"
+_PAGE = {"page_config_data": {"disabledExtensions": {_NEWS: True}}}
+
+
+def start(arguments: Sequence[str] = ()) -> None:
+    """Run JupyterLab until it is stopped; *arguments* are its own and go over ours."""
+    folder = workplace()
+    if database.environment() is None:
+        from queue_insights import demo
+
+        demo.default_url()  # by this process: its server lasts as long, kernels come and go
+        no_database = "no database named (QUEUE_INSIGHTS_URL or PG*)"
+        print(f"queue-insights: {no_database}: using the embedded DEMO database", file=sys.stderr)
+    from jupyterlab.labapp import LabApp
+
+    # The kernel is this interpreter's, whatever the user has installed elsewhere.
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    ours = {
+        "--ServerApp.root_dir": folder,
+        "--LabApp.default_url": "/lab/tree/explore.ipynb",
+        # Without news and updates: neither asked about, nor fetched.
+        "--ServerApp.tornado_settings": _PAGE,
+        "--LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+    }
+    given = {argument.split("=")[0] for argument in arguments}
+    options = [f"{name}={value}" for name, value in ours.items() if name not in given]
+    root = ["--allow-root"] if os.geteuid() == 0 else []
+    LabApp.launch_instance(argv=[*options, *root, *arguments])
+
+
+def workplace() -> Path:
+    """A checkout's notebooks, or a copy of the package's: site-packages is no place to work in.
+
+    Raises InputError if the copy cannot be made.
+    """
+    source = pipeline.shipped("notebooks")
+    if source.parent != Path(__file__).parents[1]:
+        return source
+    folder = Path.cwd() / WORKPLACE
+    if not folder.exists():
+        try:
+            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".*"))
+        except OSError as error:
+            raise InputError(f"cannot copy the notebooks to {folder}: {error.strerror}") from None
+        print(f"queue-insights: copied the notebooks to {folder}", file=sys.stderr)
+    return folder

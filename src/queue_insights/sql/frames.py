@@ -1,0 +1,111 @@
+"""A read made into a query, and a query's rows made into a frame."""
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+from psycopg import adapters
+
+from queue_insights.buckets import edges
+from queue_insights.errors import InputError
+from queue_insights.forecast.steps import HISTORY
+from queue_insights.pipeline import nearest, parse_duration
+from queue_insights.reads import LARGEST, READS, STATES
+from queue_insights.schema import Schema
+from queue_insights.sql import Query
+
+SHORTEST = timedelta(days=14)  # a forecast's history, even where much has happened
+ROWS = 1_000_000  # completions in HISTORY above which a forecast looks back less
+
+
+def query(schema: Schema, now: datetime, name: str, **given: Any) -> Query:
+    """The query that answers the read *name* at the moment *now*, for the parameters *given*
+    (others as in READS).
+
+    Raises InputError for a parameter that will not do.
+    """
+    given = {option.name: option.default for option in READS[name].options} | given
+    steps = schema.pipeline.select(given.get("task"))
+    context, values = {"task": given.get("task") is not None}, dict(given)
+    if "since" in given:
+        context["regular"], times = _times(now, given)
+        values |= times
+    elif name == "eta":
+        values |= {"zero": now - HISTORY, "start": now - given["history"]}
+    if "start" in values:
+        steps = schema.pipeline.steps  # whichever is shown, history reckons with all of them
+    if "sources" in given:
+        context |= _sources(schema, given["sources"])
+    for option in ("limit", "state"):
+        context[option] = _checked(option, given.get(option)) is not None
+    text = schema.render(f"{name}.sql", steps, counts=READS[name].counts, **context)
+    return Query(text, values, frozenset(READS[name].counts))
+
+
+def _times(now: datetime, given: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+    """Whether all buckets are of one length, and the times at which the first begins and the last
+    ends; without buckets, only since when."""
+    if "bucket" not in given:
+        return True, {"start": now - parse_duration(given["since"], "since")}
+    found = edges(now, given["since"], given["bucket"], given["zone"])
+    length = parse_duration(given["bucket"], "bucket")
+    regular = all(later - earlier == length for earlier, later in pairwise(found))
+    times = {"start": found[0], "stop": found[-1]}
+    return regular, times | ({"bucket": length} if regular else {"edges": found})
+
+
+def _checked(option: str, value: Any) -> Any:
+    if option == "state" and value not in (None, *STATES):
+        expected = f"expected one of {', '.join(STATES)}{nearest(value, STATES)}"
+        raise InputError(f"unknown state {value!r}: {expected}")
+    if (
+        option == "limit"
+        and value is not None
+        and not (type(value) is int and 0 <= value <= LARGEST)
+    ):
+        raise InputError(f"limit: found {value!r}, expected a number from zero to {LARGEST:,}")
+    return value
+
+
+def _sources(schema: Schema, asked: bool) -> dict[str, Any]:
+    """The views that an audit reads as well: the name of each, or None."""
+    names = {name: schema.dashboards.get(name) for name in ("task_summary", "audio_progress")}
+    return {"sources": asked} | {name: view and view.table for name, view in names.items()}
+
+
+def enough(connection: sa.Connection, schema: Schema, now: datetime) -> timedelta:
+    """How far a forecast looks back: a busy queue says as much in two weeks, at a third of the
+    cost. By the planner's guess of how many rows were completed in HISTORY."""
+    recent = Query(f"EXPLAIN (FORMAT JSON) {schema.render('recent.sql')}", {"start": now - HISTORY})
+    plan = recent.rows(connection).scalar_one()[0]["Plan"]
+    return max(SHORTEST, min(HISTORY, HISTORY * (ROWS / max(float(plan["Plan Rows"]), 1.0))))
+
+
+_DTYPES = {
+    **dict.fromkeys(("int2", "int4", "int8"), "Int64"),
+    **dict.fromkeys(("float4", "float8"), "float64"),
+    **dict.fromkeys(("timestamptz", "timestamp"), "datetime64[us, UTC]"),
+    **dict.fromkeys(("text", "varchar", "bpchar", "name"), "str"),
+    "bool": "boolean",
+}
+
+
+def fetch(connection: sa.Connection, query: Query) -> pd.DataFrame:
+    """The query's rows as a frame whose dtypes depend on the query only, not on its rows: counts
+    ``int64``, other integers ``Int64`` (they may be null), text and what Postgres knows no type of
+    Python for ``str``, times ``datetime64[us, UTC]``."""
+    result = query.rows(connection)
+    assert result.cursor is not None
+    described: list[Any] = list(result.cursor.description)  # gone once all rows are fetched
+    frame = pd.DataFrame.from_records(result.all(), columns=list(result.keys()))
+    for name, code, *_ in described:
+        info = adapters.types.get(code)  # of an array it is that of its elements
+        of_type = _DTYPES.get(info.name) if info and info.oid == code else None
+        dtype: Any = "int64" if name in query.counts else of_type if info else "str"
+        if dtype == "datetime64[us, UTC]":
+            frame[name] = pd.to_datetime(frame[name], utc=True)
+        if dtype is not None:
+            frame[name] = frame[name].astype(dtype)
+    return frame

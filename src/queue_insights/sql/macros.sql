@@ -1,0 +1,55 @@
+{#- The words that every query shares. The CASE below is the one definition of the states. -#}
+{% macro state(k, s) -%}
+CASE
+               WHEN {{ k | id }}.{{ tasks.id }} IS NULL THEN 'missing'
+               WHEN {{ k | id }}.{{ tasks.status }} IN ('pending', 'failed') THEN CASE
+                   WHEN ({{ k | id }}.{{ tasks.attempts }} < {{ k | id }}.{{ tasks.max_attempts }}) IS NOT TRUE THEN 'exhausted'
+                   WHEN {{ k | id }}.{{ tasks.next_retry_at }} > now() THEN 'backing_off'
+                   WHEN {{ k | id }}.{{ tasks.status }} = 'pending' THEN 'pending'
+                   ELSE 'retryable' END
+               WHEN {{ k | id }}.{{ tasks.status }} = 'running' THEN CASE
+                   WHEN {{ k | id }}.{{ tasks.last_attempt_at }} BETWEEN now() - {{ s | id }}.stuck_after AND now() + {{ s | id }}.stuck_after THEN 'running'
+                   ELSE 'stuck' END
+               WHEN {{ k | id }}.{{ tasks.status }} = 'completed' THEN 'drifted'
+               WHEN {{ k | id }}.{{ tasks.status }} = 'skipped' THEN 'skipped'
+               ELSE 'other' END
+{%- endmacro %}
+
+{#- The rows k that are about tracks: in variant B others have rows, too. -#}
+{% macro ours(k) -%}
+{{ k | id }}.{{ tasks.subject_type }} = {{ subject | text }}
+{%- endmacro %}
+
+{% macro and_ours(k) %}{% if variant == "b" %} AND {{ ours(k) }}{% endif %}{% endmacro %}
+
+{#- The rows k of the track t, written so that the unique key serves. -#}
+{% macro of_track(k, t) -%}
+{% if variant == "b" %}{{ ours(k) }} AND {% endif %}{{ k | id }}.{{ tasks.owner }} = {{ t | id }}.{{ tracks.id }}
+{%- endmacro %}
+
+{#- Two rows of the same track. -#}
+{% macro same_track(k, l) -%}
+{% if variant == "b" %}{{ ours(k) }} AND {% endif %}{{ k | id }}.{{ tasks.owner }} = {{ l | id }}.{{ tasks.owner }}
+{%- endmacro %}
+
+{#- The tasks that lead to the step s: as many columns as the pipeline needs. -#}
+{% macro leading_to(s) -%}
+{% for name in previous %}{{ s | id }}.{{ name | id }}{% if not loop.last %}, {% endif %}{% endfor %}
+{%- endmacro %}
+
+{#- The completion that led row k to its step s, the latest where several tasks lead there. -#}
+{% macro join_previous(k, s) -%}
+{% if previous | length > 1 -%}
+LEFT JOIN LATERAL (
+        SELECT max(p.{{ tasks.completed_at }}) AS {{ tasks.completed_at }} FROM {{ tasks.table }} AS p
+        WHERE {{ same_track("p", k) }} AND p.{{ tasks.task_type }} IN ({{ leading_to(s) }})) AS p ON true
+{%- else -%}
+LEFT JOIN {{ tasks.table }} AS p ON {{ same_track("p", k) }}
+        AND p.{{ tasks.task_type }} = {{ s | id }}.previous
+{%- endif %}
+{%- endmacro %}
+
+{#- How many steps a track at this stage has behind it; all of them where the stage is not on the way. -#}
+{% macro steps_behind(stage) -%}
+CASE {{ stage }} {{ behind | wrapped(12, 45, " ") }} ELSE {{ behind_all }} END
+{%- endmacro %}

@@ -1,0 +1,6 @@
+{% include "standing.sql" %}
+
+SELECT track_id AS {{ id_column }}, title, stage, task_type, arrived_at
+FROM standing WHERE state = 'missing'
+ORDER BY arrived_at, track_id, task_type
+{%- if limit %} LIMIT :limit{% endif %}

@@ -1,0 +1,7 @@
+{% include "orphaned.sql" %}
+
+SELECT track_id AS {{ id_column }}, title, stage, task_type, arrived_at,
+       {{ shown_columns | wrapped(7) }}
+FROM orphaned
+ORDER BY arrived_at, track_id, task_type
+{%- if limit %} LIMIT :limit{% endif %}

@@ -1,0 +1,1 @@
+SELECT FROM {{ tasks.table }} WHERE {{ tasks.completed_at }} >= :start

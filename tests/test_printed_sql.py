@@ -1,0 +1,102 @@
+"""What ``--sql`` prints fits on a screen, and gives in psql the rows that the command gives."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from conftest import database
+from queue_insights import demo
+from queue_insights.cli import main
+from queue_insights.database import READ_URL
+from queue_insights.demo import binaries
+from queue_insights.demo.incident import FEWEST
+
+LINES, LONG, WIDTH = 80, 130, 120
+READS = {
+    **dict.fromkeys(("backlog", "audit", "audit --sources", "missing", "upcoming"), LINES),
+    **dict.fromkeys(("missing --task align --limit 7", "tasks --state stuck", "tasks"), LINES),
+    **dict.fromkeys(("orphans --limit 9", "upcoming --task clip"), LINES),
+    **dict.fromkeys(("throughput --since 2D", "throughput --bucket 1D", "durations"), LONG),
+    **dict.fromkeys(("flow", "flow --bucket 1W --zone America/New_York --task align"), LONG),
+}
+# What psql reads may not change an answer.
+SETTINGS = {"PGTZ": "Asia/Tokyo", "PGDATESTYLE": "German", "PSQLRC": os.devnull}
+
+
+@pytest.fixture(scope="module", params=["a", "b"])
+def url(
+    request: pytest.FixtureRequest, server: Callable[[str], str], templates: dict[str, str]
+) -> Iterator[str]:
+    with database(server, templates[request.param]) as url:
+        demo.seed(url, request.param, FEWEST)
+        yield url
+
+
+def command(url: str, line: str) -> str:
+    done = CliRunner(env={READ_URL: url}).invoke(main, line.split(), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def in_psql(url: str, sql: str) -> list[dict[str, str]]:
+    program = Path(binaries.installed()) / "psql"
+    done = subprocess.run(
+        [program, "-X", "-q", "--csv", "-v", "ON_ERROR_STOP=1", url],
+        input=sql,
+        env=os.environ | SETTINGS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return list(csv.DictReader(io.StringIO(done.stdout)))
+
+
+def same(name: str, shown: str, value: Any) -> bool:
+    """Whether psql's text is the value of a record."""
+    if value is None:
+        return shown == ""
+    if name.startswith("oldest"):  # two moments, a little apart
+        return abs(float(shown) - value) < 60
+    if name.endswith("_at") or name == "bucket":
+        return pd.Timestamp(shown) == pd.Timestamp(value)
+    if isinstance(value, float):
+        return float(shown) == pytest.approx(value)
+    return json.loads(shown) == value if isinstance(value, dict | list | int) else shown == value
+
+
+@pytest.mark.parametrize("line", READS)
+def test_it_fits_on_a_screen_and_gives_in_psql_what_the_command_gives(url: str, line: str) -> None:
+    sql = command(url, f"{line} --sql")
+    assert len(sql.splitlines()) <= READS[line]
+    assert max(map(len, sql.splitlines())) <= WIDTH
+    records = json.loads(command(url, f"{line} --format json"))
+    rows = in_psql(url, sql)
+    assert len(rows) == len(records) > 0
+    for row, record in zip(rows, records, strict=True):
+        assert list(row) == list(record)
+        wrong = {n: (row[n], value) for n, value in record.items() if not same(n, row[n], value)}
+        assert wrong == {}
+
+
+def test_the_track_and_the_counts_of_a_forecast_likewise(url: str) -> None:
+    id = json.loads(command(url, "upcoming --limit 1 --format json"))[0]["spotify_track_id"]
+    assert in_psql(url, command(url, f"track {id} --sql"))[0]["spotify_track_id"] == id
+    for line in ("eta --sql", "eta --task align --sql", "eta --end-to-end --sql"):
+        sql = command(url, line)
+        assert len(sql.splitlines()) <= LONG
+        assert max(map(len, sql.splitlines())) <= WIDTH
+        assert len(in_psql(url, sql)) > 0
+    backlog = {r["task_type"]: r for r in json.loads(command(url, "backlog --format json"))}
+    for row in in_psql(url, command(url, "eta --sql")):
+        assert int(row["waiting"]) == backlog[row["task_type"]]["waiting"]
+        assert len(row["arrivals_n"].split(",")) == len(row["arrivals_interval"].split(","))
