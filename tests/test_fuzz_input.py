@@ -198,7 +198,7 @@ TAKES: dict[str, st.SearchStrategy[str]] = {
     "--max-rows": NUMBERS,
     "--output": st.sampled_from(["out.sql", "deep/out.sql", "", ".", "x" * 300, "\udc80"]),
 }
-FLAGS = ("--sql", "--sources", "--averages", "--end-to-end", "--apply", "--ddl", "--probe")
+FLAGS = ("--sql", "--sources", "--end-to-end", "--apply", "--ddl", "--probe")
 READS = (
     *("backlog", "audit", "missing", "upcoming", "tasks", "orphans", "throughput", "durations"),
     *("flow", "eta"),

@@ -209,5 +209,5 @@ def test_a_run_outlives_its_server_restarting_under_it(
     assert content(bench) == done
     ledger_agrees(bench, 1)
     assert queue.run(1).row["rows_done"] == 300
-    assert expected.queue.pipeline == queue.pipeline
+    assert expected.schema.pipeline == queue.pipeline
     bench.connection.close()

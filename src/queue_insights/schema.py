@@ -80,7 +80,7 @@ class Schema:
         """The roles of the columns that no two rows of the task table share."""
         return (*(("track_id",) if self.variant == "a" else _SUBJECT_ROLES), "task_type")
 
-    def row_columns(self) -> Iterator[tuple[Markup, Markup, Markup | None]]:
+    def task_columns(self) -> Iterator[tuple[Markup, Markup, Markup | None]]:
         """The task table's columns, but for those that only repeat track and task. Of each: its
         name, what templates call it (its role, if it has one), and what a frame calls it (None
         where another role of the same column is shown)."""
@@ -102,7 +102,7 @@ class Schema:
         wanted = list(every if steps is None else steps)
         leading = [self.pipeline.previous(step) for step in every]
         most = max(1, *map(len, leading))
-        columns = list(self.row_columns())
+        columns = list(self.task_columns())
 
         def earlier(stage: str) -> int:
             return sum(stages.index(step.stage) < stages.index(stage) for step in every)

@@ -1,6 +1,6 @@
 """The five actions: which rows each one takes, what it makes of them, and what narrows it down.
 
-The conditions and the changes themselves are SQL, in sql/actions.sql.
+The conditions and the changes themselves are SQL, in actions/sql/actions.sql.
 """
 
 from collections.abc import Iterable, Mapping

@@ -129,9 +129,9 @@ def _only_sql(found: Any) -> Any:
 @cache
 def environment(kind: str) -> Environment:
     """The templates for one kind of queue, whose relations are in the folder of that name."""
-    folders = [_PACKAGE / "sql" / kind, *(_PACKAGE / room / "sql" for room in ("actions", "ddl"))]
+    folders = ("sql", f"sql/{kind}", "sql/catalogue", "actions/sql", "ddl/sql")
     made = Environment(
-        loader=FileSystemLoader([_PACKAGE / "sql", *folders]),
+        loader=FileSystemLoader([_PACKAGE / folder for folder in folders]),
         undefined=StrictUndefined,
         autoescape=True,
         finalize=_only_sql,

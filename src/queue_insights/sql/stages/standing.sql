@@ -1,4 +1,5 @@
 {% from "macros.sql" import state, of_track, leading_to with context %}
+{#- A column of the track that lists are to show is added here; reads, views and actions select from it. -#}
 {% include "step.sql" %},
 standing AS (  -- the tracks that stand at a step now, one row for each task that is due there
     SELECT s.position, s.stage, s.task_type, t.{{ tracks.id }} AS track_id, t.{{ tracks.title }} AS title,
