@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 EVERY = 30.0  # seconds between lines where there is no terminal
@@ -23,47 +22,41 @@ class Progress:
     """Rows per second and time left of one run."""
 
     def __init__(self, run: Mapping[str, Any]):
-        undoing = run["undoing"]
-        self.title = f"{'undo' if undoing else run['action']} (run {run['run']})"
-        self.total = run["rows_done"] if undoing else run["rows_planned"]
-        settled = ("rows_undone", "rows_kept") if undoing else ("rows_done", "rows_dropped")
-        self.done = sum(run[name] for name in settled)
-        self._first, self._started = self.done, time.monotonic()
-        self._said = self._started
-        self._bar: Any = None
+        # Not tqdm.auto: it warns, into the notebook, where ipywidgets is not installed.
+        from tqdm import tqdm
 
-    def __enter__(self) -> "Progress":
-        if watched():
-            # Not tqdm.auto: it warns, into the notebook, where ipywidgets is not installed.
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=self.total, initial=self.done, desc=self.title, unit="row", unit_scale=True
-            )
-        return self
+        settled = ("rows_undone", "rows_kept") if run["undoing"] else ("rows_done", "rows_dropped")
+        self.total = run["rows_done" if run["undoing"] else "rows_planned"]
+        self.done = self.first = sum(run[name] for name in settled)
+        self.title = f"{'undo' if run['undoing'] else run['action']} (run {run['run']})"
+        self.started = self.said = time.monotonic()
+        shown: dict[str, Any] = {
+            "desc": self.title,
+            "unit": "row",
+            "unit_scale": True,
+            "disable": not watched(),
+        }
+        self.bar = tqdm(total=self.total, initial=self.done, **shown)
 
     def advance(self, rows: int) -> None:
         """Count *rows* more as settled."""
         self.done += rows
-        if self._bar is not None:
-            self._bar.update(rows)
-        elif time.monotonic() - self._said > EVERY:
-            self._said = time.monotonic()
-            log.info("%s", self.line())
+        self.bar.update(rows)
+        if time.monotonic() - self.said > EVERY:
+            self.say()
 
-    def line(self) -> str:
+    def say(self) -> None:
         """``backfill (run 3): 50,000 of 1,000,000 rows, 9,000 rows/s, 105 s left``."""
-        rate = (self.done - self._first) / max(time.monotonic() - self._started, 1e-3)
+        self.said = time.monotonic()
+        rate = (self.done - self.first) / max(self.said - self.started, 1e-3)
         left = f"{(self.total - self.done) / rate:,.0f} s left" if rate else "waiting"
-        return f"{self.title}: {self.done:,} of {self.total:,} rows, {rate:,.0f} rows/s, {left}"
+        if self.bar.disable:
+            counts = f"{self.done:,} of {self.total:,} rows, {rate:,.0f} rows/s"
+            log.info("%s", f"{self.title}: {counts}, {left}")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        else:
-            log.info("%s", self.line())
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+        self.say()
