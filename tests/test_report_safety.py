@@ -116,15 +116,6 @@ def test_a_file_that_may_not_grow_is_one_line_and_leaves_nothing_half(tmp_path: 
     assert not [*tmp_path.glob("r/mine-*"), *tmp_path.glob("r/.unfinished-*")]
 
 
-def test_without_a_kernel_it_says_what_to_install(tmp_path: Path) -> None:
-    hide = (
-        "import importlib.util as u; real = u.find_spec;"
-        "u.find_spec = lambda name, *rest: None if name == 'ipykernel' else real(name, *rest)"
-    )
-    done = altered(hide, write(tmp_path, "1"), tmp_path / "r")
-    refused(done, 2, "no notebook kernel: pip install ipykernel")
-
-
 def test_a_kernel_that_dies_is_one_line(tmp_path: Path) -> None:
     path = write(tmp_path, "import os; os._exit(1)")
     done = queue_insights("report", path, "--output", tmp_path / "reports")

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -53,10 +52,10 @@ def test_a_table_is_data_in_full_and_html_for_people(shown: list[dict[str, Any]]
     assert [text for text in texts if text not in html] == []
     assert "x" * 200 not in html
     assert "nothing" not in html
-    # What to sort numbers and times by.
-    for value in (datetime(2026, 7, 1, 10, tzinfo=UTC).timestamp(), 7500.0, 12345):
+    # What to sort numbers by.
+    for value in (7500.0, 12345):
         assert f'data-v="{value}"' in html
-    assert html.count('data-v=""') == 3
+    assert html.count('data-v=""') == 2
     show.table("missing", FRAME.iloc[:0])
     assert shown[1][show.MIME]["rows"] == []
     assert "arrived at" in shown[1]["text/html"]
@@ -115,10 +114,7 @@ def test_the_heading_names_the_queue_the_moment_and_both_zones(
         (0, 0, 0, 2, "No track waits; 2 more are stuck."),
         (1, 1, 0, 0, "1 track waits, hidden from every dashboard."),
         (50, 50, 9, 0, "50 tracks wait, all of them hidden."),
-        (
-            *(1419, 50, 0, 1),
-            "1,419 tracks wait, 50 of them hidden from every dashboard; 1 more is stuck.",
-        ),
+        (1419, 50, 0, 1, "1,419 tracks wait, 50 of them hidden; 1 more is stuck."),
         (7, 0, 0, 0, "7 tracks wait, and dashboards see all of them."),
         (
             *(7, 0, 3, 0),
@@ -183,7 +179,6 @@ def test_key_figures_are_sums_over_the_steps(bench: Bench) -> None:
     [
         ([(97, 120)], "Of the last 120 such ranges, 97 held: 81%, where 80% should."),
         ([(1, 2), (3, 4)], "Of the last 6 such ranges, 4 held: 67%, where 80% should."),
-        ([(1, 1)], "Of the one such range so far, 1 held: 100%, where 80% should."),
         ([(0, 0)], "No such range could be checked against what happened yet."),
     ],
 )
