@@ -5,15 +5,14 @@ import json
 import math
 import unicodedata
 from datetime import UTC, datetime, tzinfo
-from html import escape
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader
 
-_TERMINAL, _PAGE, _NARROW = 48, 200, 30  # characters: cut on a terminal, on a page; wraps there
+_TERMINAL, _PAGE = 48, 200  # characters: longer text is cut on a terminal, on a page
 _CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of what a terminal obeys instead of showing
-# JupyterLab aligns every cell to the right.
-_STYLE = "<style>.records :is(th, td) {text-align: left} .records .n {text-align: right}</style>"
+_TEMPLATES = Environment(loader=PackageLoader("queue_insights"), autoescape=True)
 
 
 def plain(value: Any) -> Any:
@@ -146,25 +145,12 @@ def to_html(frame: pd.DataFrame, caption: str = "", zone: tzinfo = UTC) -> str:
     """An HTML table, its text escaped; times in *zone*, columns without any value left out."""
     titles, columns = [], []
     for name, values in _with_values(frame).items():
-        is_number = pd.api.types.is_numeric_dtype(values)
-        title = label(str(name))
-        title += f" ({zone})" if isinstance(values.dtype, pd.DatetimeTZDtype) else ""
-        titles.append(f'<th scope="col"{" class=n" * is_number}>{escape(title)}</th>')
-        values = values.astype(object)
-        columns.append([_html_cell(str(name), value, zone, is_number) for value in values])
-    rows = "".join(f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True))
-    parts = f"<thead><tr>{''.join(titles)}</tr></thead><tbody>{rows}</tbody>"
-    caption = f"<caption>{escape(caption)}</caption>" if caption else ""
-    none = "" if len(frame) else "<p>None.</p>"
-    return f'{_STYLE}<table class="records">{caption}{parts}</table>{none}'
-
-
-def _html_cell(name: str, value: Any, zone: tzinfo, is_number: bool) -> str:
-    """A number carries itself in ``data-v``, to sort by: its text is for people."""
-    text, value = escape(cell(name, value, zone)), plain(value)
-    if is_number:
-        return f'<td class=n data-v="{"" if value is None else value}">{text}</td>'
-    return f'<td dir="auto"{" class=long" * (len(text) > _NARROW)}>{text}</td>'
+        where = f" ({zone})" if isinstance(values.dtype, pd.DatetimeTZDtype) else ""
+        titles.append((label(str(name)) + where, pd.api.types.is_numeric_dtype(values)))
+        columns.append([(cell(str(name), v, zone), plain(v)) for v in values.astype(object)])
+    rows = [*zip(*columns, strict=True)]
+    template = _TEMPLATES.get_template("table.html.j2")
+    return template.render(caption=caption, titles=titles, rows=rows)
 
 
 FORMATS = {"table": to_table, "json": to_json, "csv": to_csv}

@@ -10,19 +10,15 @@ import re
 from collections.abc import Mapping
 from datetime import UTC
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from queue_insights import formats, summary
 from queue_insights.buckets import time_zone
+from queue_insights.database import Moment
 from queue_insights.errors import InputError
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-    from queue_insights.database import Moment
-    from queue_insights.queue import Queue
+from queue_insights.queue import Queue
 
 MIME = "application/vnd.queue-insights+json"
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -30,7 +26,7 @@ PLOTLY = "application/vnd.plotly.v1+json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
 
 
-def heading(queue: "Queue", moment: "Moment", timezone: str = "UTC") -> None:
+def heading(queue: Queue, moment: Moment, timezone: str = "UTC") -> None:
     """Which database and pipeline this is about, and as of when, in UTC and in *timezone*; the
     *moment* is that of ``with queue.snapshot() as moment``. A standby's lag is a warning."""
     as_of = moment.as_of.astimezone(UTC)
@@ -87,7 +83,7 @@ def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UT
     _display("table", data, formats.to_table(frame), formats.to_html(frame, caption, zone))
 
 
-def chart(figure: "go.Figure", description: str) -> None:
+def chart(figure: Any, description: str) -> None:
     """A plotly figure; *description* says in words what it shows, for people who cannot see it."""
     # If plotly displayed it, its renderer might embed 5 MB of JavaScript each time.
     drawing = json.loads(figure.to_json()) | {"config": {"displaylogo": False, "responsive": True}}

@@ -43,6 +43,7 @@ def execute(
 
     # What papermill logs it also raises, and stderr is for one line.
     logging.getLogger("papermill").addHandler(logging.NullHandler())
+    working.write_text(json.dumps(notebook), "utf-8")  # papermill saves none if the kernel dies
     failure: QueueInsightsError | None = None
     before = signal.signal(signal.SIGTERM, _stop)
     try:

@@ -86,8 +86,8 @@ def parse_keep(text: str) -> int | timedelta:
     try:
         return int(text) if text.isdecimal() and int(text) else parse_duration(text)
     except ValueError:
-        expected = "expected a number of runs, or an age such as 30d"
-        raise InputError(f"--keep: found {text!r}, {expected}") from None
+        problem = f"found {text!r}, expected a number of runs, or an age such as 30d"
+        raise InputError(f"--keep: {problem}") from None
 
 
 def prune(output: Path, report: str, keep: int | timedelta) -> None:

@@ -74,10 +74,9 @@ def breaches(
             raise InputError(f"thresholds: {text!r}: {problem}") from None
         if sign in _ORDERING:
             over.sort(key=operator.itemgetter(0), reverse=sign.startswith(">"))
-        found += [
-            {"threshold": text, "figure": figure, "value": value, "where": where}
-            for value, where in over[:1]
-        ]
+        if over:
+            value, where = over[0]
+            found.append({"threshold": text, "figure": figure, "value": value, "where": where})
     return found
 
 
