@@ -8,13 +8,12 @@ from markupsafe import Markup
 
 from queue_insights.actions.ledger import TABLES
 from queue_insights.actions.privileges import present, sequences
-from queue_insights.ddl.migration import shown, written
+from queue_insights.ddl import migration
 from queue_insights.ddl.views import VIEWS
 from queue_insights.errors import InputError
 from queue_insights.formats import visible
 from queue_insights.queue import Queue
 from queue_insights.schema import reflect
-from queue_insights.sql import identifier
 
 Kind = Literal["reader", "operator"]
 LONGEST_NAME = 63  # bytes; Postgres cuts off the rest, and would grant to another role
@@ -38,21 +37,17 @@ def generate(queue: Queue, kind: Kind, role: str) -> str:
             f"at most {LONGEST_NAME} bytes long"
         )
     with queue.database.read(primary=True) as moment:
-        connection = moment.connection
-        schema = reflect(connection, queue.pipeline)
-        there = present(connection, [*TABLES, *VIEWS])
-        database = connection.scalar(sa.text("SELECT current_database()"))
-        numbers = sequences(connection, schema)
-    relations = [schema.tracks, schema.tasks, *schema.dashboards.values()]
+        schema = reflect(moment.connection, queue.pipeline)
+        there = set(present(moment.connection, [*TABLES, *VIEWS]))
+        database = moment.connection.scalar(sa.text("SELECT current_database()"))
+        numbers = sequences(moment.connection, schema)
     given = {
-        "operator": kind == "operator",
-        **{"role": role, "database": database, "sequences": list(map(Markup, numbers))},
-        "homes": list(dict.fromkeys(identifier(table.schema) for table in relations)),
-        "relations": [table.table for table in relations],
+        **{"operator": kind == "operator", "role": role, "database": database},
+        "sequences": [Markup(sequence) for sequence in numbers],
+        "relations": [schema.tracks, schema.tasks, *schema.dashboards.values()],
         # What is still to do, in the targets, is for those who do it.
-        "ours": [Markup(f"queue_insights.{n}") for n in sorted(there) if n != "targets"],
-        "complete": set(there) >= {*TABLES, *VIEWS},
-        "ledger": set(there) >= set(TABLES),
-        "shown_tasks": shown(schema.tasks.table),
+        "ours": [Markup(f"queue_insights.{name}") for name in sorted(there - {"targets"})],
+        "complete": there >= {*TABLES, *VIEWS},
+        "ledger": there >= {*TABLES},
     }
-    return written(schema, "grants.sql", **given) + "\n"
+    return migration.written(schema, "grants.sql", **given) + "\n"
