@@ -40,9 +40,8 @@ Findings = Iterator[Finding]
 
 
 def examine(queue: Queue) -> list[Finding]:
-    """Examine connections, clock, tables, privileges, indexes, history, dashboards and triggers.
-
-    What goes wrong while looking is a finding, too: nothing is raised for what the server refuses.
+    """Examine connections, clock, tables, dashboards, privileges, indexes, history and triggers;
+    what goes wrong while looking is a finding, too.
 
     >>> print(*examine(queue), sep="\\n")
     """
@@ -108,11 +107,11 @@ def _tables(queue: Queue, moment: Moment) -> Findings:
     yield _check(allowed is not None, fine, f"stages: no CHECK on {column}, {unseen}")
     if others := [stage for stage in allowed or () if stage not in queue.pipeline.stages]:
         yield Finding("note", f"stages that the pipeline file does not name: {', '.join(others)}")
-
-
-def _privileges(queue: Queue, moment: Moment) -> Findings:
+    for view, name in dict(queue.pipeline.dashboards).items():
+        absent = f"dashboards: no view {name}: `audit --sources` says null for it"
+        yield _check(view in schema.dashboards, f"dashboards: view {name}", absent)
     role = str(_scalar(moment, "SELECT current_user"))
-    missing = lacking(moment.connection, queue.schema, "read")
+    missing = lacking(moment.connection, schema, "read")
     fine = f"privileges: {role} may SELECT from both tables"
     yield _check(not missing, fine, f"privileges: {_grants(role, missing)}", "fix")
 
@@ -133,12 +132,6 @@ def _history(queue: Queue, moment: Moment) -> Findings:
         f"without completed_at and {unseen.moved_on:,} running or skipped ones of tracks gone on"
     )
     yield _check(not any(unseen), "history: every row of a track that has moved on says when", left)
-
-
-def _dashboards(queue: Queue, moment: Moment) -> Findings:
-    for role, name in dict(queue.pipeline.dashboards).items():
-        absent = f"dashboards: no view {name}: `audit --sources` says null for it"
-        yield _check(role in queue.schema.dashboards, f"dashboards: view {name}", absent)
 
 
 def _triggers(queue: Queue, moment: Moment) -> Findings:
@@ -188,7 +181,6 @@ def _scalar(moment: Moment, statement: str) -> Any:
 
 
 _CHECKS: dict[str, Callable[[Queue, Moment], Findings]] = {
-    **{"reads": _reads, "clock": _clock, "tables": _tables, "privileges": _privileges},
-    **{"indexes": _indexes, "history": _history, "dashboards": _dashboards},
-    **{"triggers": _triggers, "actions": _actions},
+    **{"reads": _reads, "clock": _clock, "tables": _tables},
+    **{"indexes": _indexes, "history": _history, "triggers": _triggers, "actions": _actions},
 }

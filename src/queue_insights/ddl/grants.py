@@ -20,13 +20,9 @@ LONGEST_NAME = 63  # bytes; Postgres cuts off the rest, and would grant to anoth
 
 
 def generate(queue: Queue, kind: Kind, role: str) -> str:
-    """The statements that make *role* a reader or an operator of *queue*, as text for psql.
-
-    They are for the tables, dashboards, views and ledger that are there now, and may be run again.
-    Nothing is executed. What the application's own triggers on these tables need, where they run
-    with the rights of whoever writes, comes on top.
-
-    Raises InputError for a name that no role can have, and as every read.
+    """The statements that make *role* a reader or an operator of *queue*, as text for psql, for
+    the tables, dashboards, views and ledger that are there now. What the application's own triggers
+    need, where they run with the rights of whoever writes, comes on top.
 
     >>> print(generate(queue, "reader", "analyst"))
     """

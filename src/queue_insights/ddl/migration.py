@@ -106,9 +106,8 @@ def apply(
 ) -> Result:
     """Run *work* in one transaction that waits only briefly for a lock; try again for a while.
 
-    *changed* are the relations that it changes (default the tracks); *readers* says whether whoever
-    reads them is in its way, too. Raises MigrationError naming who is in the way, or the missing
-    privilege; nothing is left half done.
+    *changed* are the relations that it changes (default the tracks); *readers*: reading them is in
+    its way, too. Raises MigrationError naming who is in the way, or the missing privilege.
     """
     used = [plain(queue.pipeline.tracks.table), plain(queue.pipeline.tasks.table)]
     given = {"changed": list(changed or used[:1]), "used": used, "readers": readers}

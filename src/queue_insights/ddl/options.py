@@ -18,14 +18,12 @@ from queue_insights.sql.frames import query
 def compare(queue: Queue, sample: int = 1000, ensure: int = 50) -> pd.DataFrame:
     """What each option costs: none, trigger, views, ensure (the hybrid, for the next *ensure*).
 
-    Columns: option; stage_change_us, microseconds that one change of a track's stage takes the
-    database; read_ms, milliseconds of a reading of how much waits at each step; rows_to_insert,
-    once for the trigger (the backfill) and with every run for ensure; insert_ms, how long that
-    takes; hidden_after, tracks that wait and still cannot be seen.
+    Columns: option; stage_change_us, microseconds that one change of a track's stage takes; read_ms
+    of how much waits at each step; rows_to_insert, once for the trigger (the backfill) and with
+    every run for ensure; insert_ms for those; hidden_after, tracks that still cannot be seen.
 
-    Changes are measured on copies of at most *sample* tracks, without foreign keys, made in a
-    transaction that is rolled back: nobody waits for its locks. Raises MigrationError for a
-    missing privilege.
+    Changes are measured on copies of at most *sample* tracks, without foreign keys, in a
+    transaction that is rolled back. Raises MigrationError for a missing privilege.
     """
     if sample < 1 or ensure < 0:
         raise InputError(f"sample {sample} and ensure {ensure}: expected at least 1 and 0")
@@ -41,16 +39,13 @@ def compare(queue: Queue, sample: int = 1000, ensure: int = 50) -> pd.DataFrame:
         return _changes(connection, queue, sample)
 
     plain, inserted = migration.apply(queue, "trigger options", work)
-    few = min(ensure, hidden)
-    columns = {
-        "option": ["none", "trigger", "views", "ensure"],
-        "stage_change_us": [each * 1e3 for each in (plain, plain + inserted, plain, plain)],
-        "read_ms": [rows, rows, truths, rows],
-        "rows_to_insert": [0, hidden, 0, few],
-        "insert_ms": [count * inserted for count in (0, hidden, 0, few)],
-        "hidden_after": [hidden, 0, 0, hidden - few],
-    }
-    return pd.DataFrame(columns).astype({"option": "str"})
+    frame = pd.DataFrame({"option": ["none", "trigger", "views", "ensure"]}, dtype="str")
+    frame["stage_change_us"] = [plain * 1e3, (plain + inserted) * 1e3, plain * 1e3, plain * 1e3]
+    frame["read_ms"] = [rows, rows, truths, rows]
+    frame["rows_to_insert"] = [0, hidden, 0, min(ensure, hidden)]
+    frame["insert_ms"] = frame["rows_to_insert"] * inserted
+    frame["hidden_after"] = [hidden, 0, 0, max(hidden - ensure, 0)]
+    return frame
 
 
 def _changes(connection: sa.Connection, queue: Queue, sample: int) -> tuple[float, float]:
@@ -78,7 +73,6 @@ def _changes(connection: sa.Connection, queue: Queue, sample: int) -> tuple[floa
 
 
 def _measured(connection: sa.Connection, query: Query, timing: str = "on") -> Any:
-    """What EXPLAIN ANALYZE says of a statement, times in milliseconds; with *timing*, also those
-    of its parts, which itself takes time."""
+    """What EXPLAIN ANALYZE says of a statement; *timing* its parts takes time by itself."""
     analyze = f"EXPLAIN (ANALYZE, TIMING {timing}, FORMAT JSON) {query.text}"
     return replace(query, text=analyze).rows(connection).scalar_one()[0]

@@ -1,5 +1,4 @@
-"""The trigger that keeps the backlog visible: made from the pipeline, installed, verified, removed,
-all on the database that actions write to."""
+"""The trigger that keeps the backlog visible, in the database that actions write to."""
 
 import hashlib
 import itertools
@@ -40,8 +39,7 @@ class Trigger:
     @property
     def names(self) -> dict[str, Markup]:
         """What it consists of, and where it is."""
-        tracks = self.schema.tracks
-        return _names(tracks.schema, tracks.name, self.schema.tasks.name)
+        return _names(self.schema.tracks.schema, self.schema.tracks.name, self.schema.tasks.name)
 
     @property
     def stages(self) -> list[str]:
@@ -49,24 +47,23 @@ class Trigger:
         return list(dict.fromkeys(step.stage for step in self.schema.pipeline.steps))
 
     @cached_property
-    def made(self) -> tuple[str, str]:
-        """The statements that make it, and the function's source, which is in them."""
+    def sql(self) -> str:
+        """The statements that make it."""
         given = self.names | {"any_update": self.any_update, "literal": _literal}
         for number in itertools.count():
             quote = Markup(f"$populate{number or ''}$")
             sql = migration.written(self.schema, "trigger_up.sql", **given, quote=quote)
             if sql.count(quote) == 2:  # else one of the names has it in it
                 break
-        return sql, sql.split(quote)[1]
+        return sql
 
     @property
     def migration(self) -> Migration:
         """All of it, with what a DBA should know, and the way back."""
-        given = self.names | {"any_update": self.any_update}
-        about = migration.written(self.schema, "trigger_about.sql", **given)
+        about = migration.written(self.schema, "trigger_about.sql", any_update=self.any_update)
         function = f"FUNCTION {unescaped(self.names['function'])}"
-        comment = migration.comment(self.schema, function, self.made[0])
-        return Migration(about, f"{self.made[0]}\n\n{comment}", _down(self.names))
+        comment = migration.comment(self.schema, function, self.sql)
+        return Migration(about, f"{self.sql}\n\n{comment}", _down(self.names))
 
 
 def _names(home: str, tracks: str, tasks: str) -> dict[str, Markup]:
@@ -125,15 +122,12 @@ def offer(queue: Queue, confirm: str) -> str:
 def install(queue: Queue, confirm: str | None = None) -> str:
     """Install the trigger, or bring it up to date; says in a line what was done.
 
-    One transaction, in which a track is taken through every stage (and back) to prove it. With
-    *confirm*, only if that is its ``token``: InputError if not. Raises MigrationError if the table
-    stays in use, a privilege is missing, or stage changes would fail: nothing is changed then.
+    In one transaction it is proved, too. *confirm*, if given, has to be its ``token``. Raises
+    MigrationError if the table stays in use, a privilege is missing, or stage changes would fail.
     """
     if confirm is not None and confirm != (right := token(queue)):
-        raise InputError(
-            f"trigger install: nothing was done: {confirm!r} does not confirm this trigger in this "
-            f"database, {right!r} does"
-        )
+        wrong = f"{confirm!r} does not confirm this trigger in this database, {right!r} does"
+        raise InputError(f"trigger install: nothing was done: {wrong}")
 
     def work(connection: sa.Connection) -> str:
         trigger = Trigger.needed(connection, queue)
@@ -141,10 +135,9 @@ def install(queue: Queue, confirm: str | None = None) -> str:
         migration.run(connection, trigger.migration.up)
         faults, error = _probe(connection, trigger)
         if faults or (error and not before):
-            raise MigrationError(
-                f"trigger install: nothing was changed: with it {(faults + error)[0]}; mend the "
-                "table or the pipeline file, then install again"
-            )
+            fault = f"nothing was changed: with it {(faults + error)[0]}"
+            mend = "mend the table or the pipeline file, then install again"
+            raise MigrationError(f"trigger install: {fault}; {mend}")
         proof = f"proved: a track got its rows at each of {len(trigger.stages)} stages, rolled back"
         on = f"{unescaped(trigger.names['table'])} ({migration.made_for(trigger.schema)})"
         return f"trigger installed on {on}; {f'not proved: {error[0]}' if error else proof}"
@@ -174,17 +167,15 @@ def uninstall(queue: Queue) -> str:
 def verify(queue: Queue, prove: bool = False) -> list[str]:
     """What is amiss with the trigger, a line each, and what to do about it; empty if nothing is.
 
-    Looked at: present, enabled, on the right table, as this pipeline and the table's variant need
-    it, not changed since, triggers that do the same work beside it, and roles whose changes pass it
-    by. With *prove*, a track is also taken through every stage, in a transaction that is rolled
-    back: that locks the track for a moment, and advances sequences.
+    With *prove*, a track is also taken through every stage, in a transaction that is rolled back:
+    that locks the track for a moment, and advances sequences.
     """
     with queue.database.read(primary=True) as moment:
         trigger = Trigger.needed(moment.connection, queue)
-        sql, source = trigger.made
         given = _catalogue(trigger.schema) | {
-            **{"label": migration.label(sql), "source": source, "stages": sorted(trigger.stages)},
+            **{"sql": trigger.sql, "label": migration.label(trigger.sql)},
             "columns": [] if trigger.any_update else [trigger.schema.tracks.roles["stage"]],
+            "stages": sorted(trigger.stages),
         }
         found = Query(trigger.schema.render("trigger_verify.sql"), given).rows(moment.connection)
         findings = [visible(line, 2000) for line in found.scalars()]
@@ -197,11 +188,8 @@ def verify(queue: Queue, prove: bool = False) -> list[str]:
 
 
 def _probe(connection: sa.Connection, trigger: Trigger) -> tuple[list[str], list[str]]:
-    """Move one track that nobody has locked through all stages at which a task is due, and see that
-    it gets its rows: what the trigger does wrong, and why else it could not be tried.
-
-    In a savepoint that is rolled back. Being locked out is for the caller to retry.
-    """
+    """Move one track that nobody has locked through all stages at which a task is due, and back:
+    what the trigger does wrong, and why else it could not be tried."""
 
     def ask(part: str, **values: Any) -> Sequence[Any]:
         query = Query(trigger.schema.render("probe.sql", part=part), values)

@@ -56,11 +56,9 @@ def generate(queue: Queue) -> Migration:
 
 
 def install(queue: Queue) -> str:
-    """Create the views, or bring them up to date, grants kept; says in a line what was done.
-
-    One transaction. Raises MigrationError if a view stays in use or a privilege is missing,
-    DatabaseError also where other views are built on one whose columns must change.
-    """
+    """Create the views, or bring them up to date, grants kept; says in a line what was done. Raises
+    MigrationError if a view stays in use or a privilege is missing, DatabaseError also where other
+    views are built on one whose columns must change."""
 
     def work(connection: sa.Connection) -> str:
         schema = reflect(connection, queue.pipeline)
@@ -92,11 +90,8 @@ def uninstall(queue: Queue) -> str:
 
 
 def verify(queue: Queue) -> list[str]:
-    """What is amiss with the views, a line each, and what to do about it; empty if nothing is.
-
-    Looked at: present, as this pipeline and the table's variant need them, and saying the same as
-    the library in the same moment (of pending_tasks, only how many per task and state).
-    """
+    """What is amiss with the views, a line each, and what to do about it; empty if they say the
+    same as the library in the same moment (of pending_tasks, only how many per task and state)."""
     findings = []
     with queue.database.read(primary=True) as moment:
         found = {view.name: view.comment or "" for view in _found(moment.connection)}
@@ -106,7 +101,7 @@ def verify(queue: Queue) -> list[str]:
                 findings.append(f"there is no view {name}")
             elif not found[view].endswith(migration.label(made.sql)):
                 findings.append(f"view {name} is not what `queue-insights views sql` prints now")
-            elif _differ(view, made).rows(moment.connection).scalar():
+            elif _differ(name, made, VIEWS[view][2]).rows(moment.connection).scalar():
                 findings.append(f"view {name} was changed after it was installed")
     return [f"{finding}: run `queue-insights views install`" for finding in findings]
 
@@ -116,8 +111,7 @@ def _found(connection: sa.Connection) -> Sequence[Any]:
     return Query(render(KIND, "views_found.sql", {})).rows(connection).all()
 
 
-def _differ(view: str, made: Query) -> Query:
+def _differ(view: str, made: Query, compared: str) -> Query:
     """The query that says whether a view says something else than it was made to say."""
-    given = {"view": f"queue_insights.{view}", "query": made.text, "compared": VIEWS[view][2]}
-    markup = {key: Markup(sql) for key, sql in given.items()}
-    return Query(render(KIND, "views_differ.sql", markup))
+    given = {"view": Markup(view), "query": Markup(made.text), "compared": Markup(compared)}
+    return Query(render(KIND, "views_differ.sql", given))

@@ -25,7 +25,8 @@ line (number, says, mends) AS (
                      ELSE 'is not what `queue-insights trigger sql` prints now' END), again
     FROM function WHERE NOT is_current OR EXISTS (  -- nobody else may use it
               SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0)
-          OR (prosrc, prosecdef, proconfig) IS DISTINCT FROM (:source, true, ARRAY['search_path=pg_catalog, pg_temp'])
+          OR (strpos(:sql, prosrc) > 0, prosecdef, proconfig) IS DISTINCT FROM
+             (true, true, ARRAY['search_path=pg_catalog, pg_temp'])
     UNION ALL
     SELECT 3, format('trigger %s is on %s, not on %s', found.name, table_name, tracks), drop
     FROM found CROSS JOIN given WHERE ours AND NOT on_tracks
