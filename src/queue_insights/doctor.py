@@ -71,10 +71,11 @@ def _reads(queue: Queue, moment: Moment) -> Findings:
         yield Finding("ok", where)
     elif lag is None:
         yield Finding("note", f"{where}, a standby that does not say how far it is behind")
+    elif lag > REPLAY_LAG:
+        behind = f"a standby {duration(lag)} behind"
+        yield Finding("fix", f"{where}, {behind}: name the primary or another in {READ_URL}")
     else:
-        behind = f"{where}, a standby {duration(lag)} behind"
-        late = f"{behind}: name the primary or another in {READ_URL}"
-        yield Finding("fix", late) if lag > REPLAY_LAG else Finding("note", behind)
+        yield Finding("note", f"{where}, a standby: figures are {lag:.1f} s old")
 
 
 def _clock(queue: Queue, moment: Moment) -> Findings:
