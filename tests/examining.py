@@ -27,3 +27,8 @@ def remedy(line: str) -> str:
     found = re.search(r"\b(CREATE|REINDEX|GRANT|DROP|ALTER) .*;$", line)
     assert found, line
     return found[0]
+
+
+def option(url: str, setting: str) -> str:
+    """*url* with a setting for its sessions."""
+    return f"{url}{'&' if '?' in url else '?'}options=-c{setting}"

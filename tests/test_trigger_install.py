@@ -59,7 +59,7 @@ def test_install_can_be_repeated_and_uninstall_leaves_what_was_there(bench: Benc
     assert trigger.verify(bench.queue)[0].startswith("there is no trigger")
 
 
-def test_uninstall_keeps_the_ledger_and_the_rows(bench: Bench) -> None:
+def test_uninstall_keeps_ledger_and_rows_and_works_without_a_task_table(bench: Bench) -> None:
     queue = Queue(Database(bench.url), pipeline.load())
     bench.track("waits", "audio_ready")
     trigger.install(queue)
@@ -68,12 +68,9 @@ def test_uninstall_keeps_the_ledger_and_the_rows(bench: Bench) -> None:
     trigger.uninstall(queue)
     assert list(queue.runs().rows_done) == [1]
     assert bench.sql("SELECT count(*) FROM audio_tasks") == [(2,)]
-
-
-def test_uninstall_works_whatever_has_become_of_the_task_table(bench: Bench) -> None:
-    trigger.install(bench.queue)
+    trigger.install(queue)
     bench.sql("DROP TABLE audio_tasks CASCADE")
-    assert "removed" in trigger.uninstall(bench.queue)
+    assert "removed" in trigger.uninstall(queue)
     assert bench.sql("SELECT 1 FROM pg_trigger WHERE tgname ~ '^queue_insights'") == []
 
 
@@ -85,20 +82,15 @@ def test_only_its_own_token_confirms_an_install(bench: Bench) -> None:
     assert trigger.verify(bench.queue) == []
 
 
-def test_a_trigger_that_would_fail_stage_changes_is_not_installed(bench: Bench) -> None:
+@pytest.mark.parametrize("case", ["a check", "an older trigger"])
+def test_a_trigger_that_would_fail_stage_changes_is_not_installed(bench: Bench, case: str) -> None:
     bench.track("done", "ready")
-    bench.sql("ALTER TABLE audio_tasks ADD CHECK (task_type <> 'segment')")
+    if case == "a check":
+        bench.sql("ALTER TABLE audio_tasks ADD CHECK (task_type <> 'segment')")
+    else:
+        field_trigger(bench, "zz_later_in_the_alphabet", conflict="")
     before = objects(bench)
-    with pytest.raises(MigrationError, match=r"a change of stage fails: .*violates check"):
-        trigger.install(bench.queue)
-    assert objects(bench) == before
-
-
-def test_nor_one_that_makes_an_older_trigger_fail(bench: Bench) -> None:
-    bench.track("done", "ready")
-    field_trigger(bench, "zz_later_in_the_alphabet", conflict="")
-    before = objects(bench)
-    with pytest.raises(MigrationError, match="duplicate key"):
+    with pytest.raises(MigrationError, match=r"a change of stage fails: .*(check|duplicate key)"):
         trigger.install(bench.queue)
     assert objects(bench) == before
 

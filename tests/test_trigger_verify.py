@@ -1,6 +1,5 @@
 """Verifying the trigger: what is amiss is found, and said with what mends it."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +31,7 @@ AMISS = {
     ),
     "invoker": (f"ALTER FUNCTION {FUNCTION}() SECURITY INVOKER", "was changed after"),
     "search_path": (f"ALTER FUNCTION {FUNCTION}() RESET search_path", "was changed after"),
-    "for everybody": (f"GRANT EXECUTE ON FUNCTION {FUNCTION}() TO PUBLIC", "anybody may use"),
+    "for everybody": (f"GRANT EXECUTE ON FUNCTION {FUNCTION}() TO PUBLIC", "was changed after"),
     "no comment": (f"COMMENT ON FUNCTION {FUNCTION}() IS NULL", STALE),
     "another condition": (
         f"CREATE OR REPLACE TRIGGER {FUNCTION}_update AFTER UPDATE OF stage ON tracks FOR EACH ROW "
@@ -89,16 +88,6 @@ def test_verify_says_what_is_amiss_and_installing_again_mends_it(
     if case not in ("another table", "replica mode"):  # these are not the trigger's own
         trigger.install(installed.queue)
         assert trigger.verify(installed.queue) == []
-
-
-def test_an_owner_who_lost_its_rights_is_found(installed: Bench) -> None:
-    role = f"owner_{os.getpid()}_{installed.variant}"
-    installed.sql(f"CREATE ROLE {role}; ALTER FUNCTION {FUNCTION}() OWNER TO {role}")
-    try:
-        (finding,) = trigger.verify(installed.queue)
-        assert finding.endswith(f"GRANT SELECT, INSERT ON public.audio_tasks TO {role};")
-    finally:
-        installed.sql(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
 
 
 def test_triggers_that_do_the_same_work_are_named_with_what_removes_them(installed: Bench) -> None:

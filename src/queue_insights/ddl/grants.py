@@ -8,26 +8,21 @@ from markupsafe import Markup
 
 from queue_insights.actions.ledger import TABLES
 from queue_insights.actions.privileges import present, sequences
-from queue_insights.ddl.migration import shown, written
+from queue_insights.ddl import migration
 from queue_insights.ddl.views import VIEWS
 from queue_insights.errors import InputError
 from queue_insights.formats import visible
 from queue_insights.queue import Queue
 from queue_insights.schema import reflect
-from queue_insights.sql import identifier
 
 Kind = Literal["reader", "operator"]
 LONGEST_NAME = 63  # bytes; Postgres cuts off the rest, and would grant to another role
 
 
 def generate(queue: Queue, kind: Kind, role: str) -> str:
-    """The statements that make *role* a reader or an operator of *queue*, as text for psql.
-
-    They are for the tables, dashboards, views and ledger that are there now, and may be run again.
-    Nothing is executed. What the application's own triggers on these tables need, where they run
-    with the rights of whoever writes, comes on top.
-
-    Raises InputError for a name that no role can have, and as every read.
+    """The statements that make *role* a reader or an operator of *queue*, as text for psql, for
+    the tables, dashboards, views and ledger that are there now. What the application's own triggers
+    need, where they run with the rights of whoever writes, comes on top.
 
     >>> print(generate(queue, "reader", "analyst"))
     """
@@ -38,21 +33,17 @@ def generate(queue: Queue, kind: Kind, role: str) -> str:
             f"at most {LONGEST_NAME} bytes long"
         )
     with queue.database.read(primary=True) as moment:
-        connection = moment.connection
-        schema = reflect(connection, queue.pipeline)
-        there = present(connection, [*TABLES, *VIEWS])
-        database = connection.scalar(sa.text("SELECT current_database()"))
-        numbers = sequences(connection, schema)
-    relations = [schema.tracks, schema.tasks, *schema.dashboards.values()]
+        schema = reflect(moment.connection, queue.pipeline)
+        there = set(present(moment.connection, [*TABLES, *VIEWS]))
+        database = moment.connection.scalar(sa.text("SELECT current_database()"))
+        numbers = sequences(moment.connection, schema)
     given = {
-        "operator": kind == "operator",
-        **{"role": role, "database": database, "sequences": list(map(Markup, numbers))},
-        "homes": list(dict.fromkeys(identifier(table.schema) for table in relations)),
-        "relations": [table.table for table in relations],
+        **{"operator": kind == "operator", "role": role, "database": database},
+        "sequences": [Markup(sequence) for sequence in numbers],
+        "relations": [schema.tracks, schema.tasks, *schema.dashboards.values()],
         # What is still to do, in the targets, is for those who do it.
-        "ours": [Markup(f"queue_insights.{n}") for n in sorted(there) if n != "targets"],
-        "complete": set(there) >= {*TABLES, *VIEWS},
-        "ledger": set(there) >= set(TABLES),
-        "shown_tasks": shown(schema.tasks.table),
+        "ours": [Markup(f"queue_insights.{name}") for name in sorted(there - {"targets"})],
+        "complete": there >= {*TABLES, *VIEWS},
+        "ledger": there >= {*TABLES},
     }
-    return written(schema, "grants.sql", **given) + "\n"
+    return migration.written(schema, "grants.sql", **given) + "\n"

@@ -1,5 +1,6 @@
 """DDL with a way back, applied without holding a live queue up."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -26,14 +27,10 @@ from queue_insights.sql import Query, identifier, render, text, unescaped
 
 LOCK_TIMEOUT = 0.5  # seconds; whoever writes to the table queues up behind a lock that waits
 PATIENCE = 20.0  # seconds of tries, before the blocker is named and nothing has been done
-
-Result = TypeVar("Result")
-
 # Literals mean what they say only where a backslash is nothing special.
-_ALONE = sa.text("""
-    SELECT set_config('standard_conforming_strings', 'on', true),
-           pg_advisory_xact_lock(hashtext('queue_insights.migration'))
-""")
+_PLAIN = "SET LOCAL standard_conforming_strings = on;"
+_ALONE = f"{_PLAIN} SELECT pg_advisory_xact_lock(hashtext('queue_insights.migration'))"
+Result = TypeVar("Result")
 
 
 class MigrationError(QueueInsightsError):
@@ -42,20 +39,16 @@ class MigrationError(QueueInsightsError):
 
 @dataclass(frozen=True)
 class Migration:
-    """Statements, and those that undo them; ``about`` is what a DBA should know first, as SQL
-    comments."""
+    """Statements, those that undo them, and what a DBA should know first, as SQL comments."""
 
     about: str
     up: str
     down: str
 
     def text(self) -> str:
-        """The whole as a file for psql or any migration tool. Running it goes up; its last lines,
-        which are comments, are the way down."""
-        begin = (
-            f"BEGIN;\nSET LOCAL lock_timeout = '{LOCK_TIMEOUT * 1000:.0f}ms';\n"
-            "SET LOCAL standard_conforming_strings = on;\n"
-        )
+        """A file for psql or any migration tool. Running it goes up; its last lines, which are
+        comments, are the way down."""
+        begin = f"BEGIN;\nSET LOCAL lock_timeout = '{LOCK_TIMEOUT * 1000:.0f}ms';\n{_PLAIN}\n"
         # Wherever a comment would end: a name may have a line break in it.
         down = re.sub(r"^|(?<=[\n\r])", "--down ", f"{begin}{self.down}\nCOMMIT;")
         return (
@@ -87,10 +80,14 @@ def label(sql: str) -> str:
 
 def comment(schema: Schema, on: str, sql: str) -> str:
     """The statement that says *on* an object what it was made for, and by which *sql*."""
-    pipeline = schema.pipeline
-    facts = {"pipeline": pipeline.name, "fingerprint": pipeline.fingerprint}
+    facts = {"pipeline": schema.pipeline.name, "fingerprint": schema.pipeline.fingerprint}
     about = json.dumps(facts | {"variant": schema.variant}).removesuffix("}")
     return f"COMMENT ON {on} IS {unescaped(text(f'queue-insights {about}, {label(sql)}'))};"
+
+
+def plain(table: str) -> str:
+    """A table of the pipeline file as SQL writes it, whether it is there or not."""
+    return ".".join(unescaped(identifier(part)) for part in split_table(table) if part)
 
 
 def run(connection: sa.Connection, statements: str) -> None:
@@ -104,38 +101,34 @@ def apply(
     queue: Queue,
     what: str,
     work: Callable[[sa.Connection], Result],
-    changed: Sequence[str] | None = None,
+    changed: Sequence[str] = (),
     readers: bool = False,
 ) -> Result:
     """Run *work* in one transaction that waits only briefly for a lock; try again for a while.
 
-    *changed* are the relations that it changes (default the tracks); *readers* says whether whoever
-    reads them is in its way, too. Raises MigrationError naming who is in the way, or the missing
-    privilege; nothing is left half done.
+    *changed* are the relations that it changes (default the tracks); *readers*: reading them is in
+    its way, too. Raises MigrationError naming who is in the way, or the missing privilege.
     """
-    tables = [_plain(queue.pipeline.tracks.table), _plain(queue.pipeline.tasks.table)]
-    changed = changed or tables[:1]
-    names = {"changed": list(changed), "readers": readers, "used": tables}
-    deadline, lock = time.monotonic() + PATIENCE, LOCK_TIMEOUT
-    seen = f"{' or '.join(changed)} is in use by sessions that come and go"
+    used = [plain(queue.pipeline.tracks.table), plain(queue.pipeline.tasks.table)]
+    given = {"changed": list(changed or used[:1]), "used": used, "readers": readers}
+    deadline = time.monotonic() + PATIENCE
 
     def once() -> Result:
+        # Later tries outlast deadlock_timeout, when autovacuum gives way to who waits for it.
+        lock = LOCK_TIMEOUT * (1 if time.monotonic() < deadline - PATIENCE / 2 else 3)
         limits = {"lock": f"{lock * 1000:.0f}ms", "statement": "60s", "idle": "5s"}
         with queue.database.write(**limits) as connection:
-            connection.execute(_ALONE)
+            run(connection, _ALONE)
             return work(connection)
 
     def between(_: int) -> None:
-        nonlocal lock, seen
-        with queue.database.read(primary=True) as moment:
-            found = Query(render(KIND, "blockers.sql", {}), names).rows(moment.connection).one()
-        lock = LOCK_TIMEOUT + (found.deadlock_timeout if found.only_vacuum else 0)
-        seen = visible(found.said, 300) if found.said else seen
         if time.monotonic() > deadline:
-            raise MigrationError(
-                f"{what}: gave up after {PATIENCE:.0f} s, nothing was changed: {seen}; "
-                "try again when that has ended"
-            )
+            with queue.database.read(primary=True) as moment:
+                found = Query(render(KIND, "blockers.sql", {}), given).rows(moment.connection)
+                raise MigrationError(
+                    f"{what}: gave up after {PATIENCE:.0f} s, nothing was changed: "
+                    f"{visible(found.scalar_one(), 300)}; try again when that has ended"
+                )
         time.sleep(random.uniform(0.2, 1.0))
 
     try:  # again after a lock timeout or a deadlock, until *between* has had enough
@@ -143,21 +136,12 @@ def apply(
     except DatabaseError as error:
         if error.sqlstate != "42501":
             raise
-        raise _denied(what, error) from error
-
-
-def _plain(table: str) -> str:
-    """A table of the pipeline file as SQL writes it, whether it is there or not."""
-    return ".".join(unescaped(identifier(part)) for part in split_table(table) if part)
-
-
-def _denied(what: str, error: DatabaseError) -> MigrationError:
-    cause = error.__cause__
-    said = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
-    return MigrationError(
-        f"{what}: nothing was changed: {said or error}; name the tables' owner in {WRITE_URL}, or "
-        f"give a DBA what `queue-insights {what.split()[0]} sql` prints"
-    )
+        cause = error.__cause__
+        said = cause.diag.message_primary if isinstance(cause, psycopg.Error) else error
+        raise MigrationError(
+            f"{what}: nothing was changed: {said}; name the tables' owner in {WRITE_URL}, or give "
+            f"a DBA what `queue-insights {what.split()[0]} sql` prints"
+        ) from error
 
 
 def write(path: Path, text: str) -> None:
@@ -165,17 +149,14 @@ def write(path: Path, text: str) -> None:
 
     Raises InputError if it is there with other content: a migration that has run is not edited.
     """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
-            try:
-                partial.write_bytes(text.encode())
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
-        elif path.read_bytes() != text.encode():
-            instead = "give the new migration a new name"
-            raise InputError(f"{path}: holds something else already; {instead}")
+        if path.exists() and path.read_bytes() != text.encode():
+            raise InputError(f"{path}: holds something else already; give it another name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(text.encode())
+        partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None

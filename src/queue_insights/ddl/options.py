@@ -1,89 +1,78 @@
 """The three ways to make the backlog visible, and what each costs on this database."""
 
-import time
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
-from queue_insights.ddl.migration import apply, run, written
+from queue_insights.ddl import migration
 from queue_insights.ddl.trigger import Trigger
 from queue_insights.errors import InputError
 from queue_insights.queue import Queue
 from queue_insights.schema import reflect
-from queue_insights.sql import Query, unescaped
+from queue_insights.sql import Query
 from queue_insights.sql.frames import query
 
 
 def compare(queue: Queue, sample: int = 1000, ensure: int = 50) -> pd.DataFrame:
     """What each option costs: none, trigger, views, ensure (the hybrid, for the next *ensure*).
 
-    Columns: option; stage_change_us, microseconds that one change of a track's stage takes the
-    database; read_ms, milliseconds of a reading of how much waits at each step; rows_to_insert,
-    once for the trigger (the backfill) and with every run for ensure; insert_ms, how long that
-    takes; hidden_after, tracks that wait and still cannot be seen.
+    Columns: option; stage_change_us, microseconds that one change of a track's stage takes; read_ms
+    of how much waits at each step; rows_to_insert, once for the trigger (the backfill) and with
+    every run for ensure; insert_ms for those; hidden_after, tracks that still cannot be seen.
 
-    Changes are measured on copies of at most *sample* tracks, tables made in a transaction that is
-    rolled back: no lock is taken that anybody waits for, and no track is touched. Readings are
-    measured on the tables themselves. Raises MigrationError for a missing privilege.
+    Changes are measured on copies of at most *sample* tracks, without foreign keys, in a
+    transaction that is rolled back. Raises MigrationError for a missing privilege.
     """
     if sample < 1 or ensure < 0:
         raise InputError(f"sample {sample} and ensure {ensure}: expected at least 1 and 0")
     with queue.snapshot() as moment:
         hidden = int(queue.audit()["hidden"].sum())
         truth = query(queue.schema, moment.as_of, "backlog")
-        reads = (Query(queue.schema.render("options_pending.sql")), truth)
+        reads = [Query(queue.schema.render("options.sql", part="pending")), truth]
         # Twice: what is read for the first time says little.
-        rows, truths = ([_seconds(moment.connection, read) for _ in range(2)][1] for read in reads)
-    plain, triggered, inserted = apply(
-        queue, "trigger options", lambda connection: _measure(connection, queue, sample)
-    )
-    inserts = [0, hidden, 0, min(ensure, hidden)]
-    frame = pd.DataFrame(
-        {
-            "option": ["none", "trigger", "views", "ensure"],
-            "stage_change_us": [cost * 1e6 for cost in (plain, triggered, plain, plain)],
-            "read_ms": [cost * 1e3 for cost in (rows, rows, truths, rows)],
-            "rows_to_insert": inserts,
-            "insert_ms": [rows * inserted * 1e3 for rows in inserts],
-            "hidden_after": [hidden, 0, 0, hidden - inserts[-1]],
-        }
-    )
-    return frame.astype({"option": "str"})
+        times = [_measured(moment.connection, read, "off") for read in reads * 2]
+        rows, truths = (each["Execution Time"] for each in times[2:])
+
+    def work(connection: sa.Connection) -> tuple[float, float]:
+        return _changes(connection, queue, sample)
+
+    plain, inserted = migration.apply(queue, "trigger options", work)
+    frame = pd.DataFrame({"option": ["none", "trigger", "views", "ensure"]}, dtype="str")
+    frame["stage_change_us"] = [plain * 1e3, (plain + inserted) * 1e3, plain * 1e3, plain * 1e3]
+    frame["read_ms"] = [rows, rows, truths, rows]
+    frame["rows_to_insert"] = [0, hidden, 0, min(ensure, hidden)]
+    frame["insert_ms"] = frame["rows_to_insert"] * inserted
+    frame["hidden_after"] = [hidden, 0, 0, max(hidden - ensure, 0)]
+    return frame
 
 
-def _measure(connection: sa.Connection, queue: Queue, sample: int) -> tuple[float, float, float]:
-    """Seconds: of a change of stage per track, without and with the trigger; of a row inserted."""
+def _changes(connection: sa.Connection, queue: Queue, sample: int) -> tuple[float, float]:
+    """Milliseconds that a change of stage takes, and what the trigger adds to it, measured on
+    copies of the tables, in which every track comes to each stage."""
     schema = reflect(connection, queue.pipeline)
-    tracks, tasks = schema.tracks, schema.tasks
-    copy = replace(
-        schema,
-        tracks=replace(tracks, name="queue_insights_sample_tracks"),
-        tasks=replace(tasks, name="queue_insights_sample_tasks"),
-    )
-    trigger = Trigger(copy)
-    keys = sa.inspect(connection).get_foreign_keys(tasks.name, tasks.schema)
-    refers = any(key["referred_table"] == tracks.name for key in keys)
-    moves = [Query(copy.render("options_move.sql"), {"stage": s}) for s in trigger.stages]
+    tracks = replace(schema.tracks, name="queue_insights_sample_tracks")
+    tasks = replace(schema.tasks, name="queue_insights_sample_tasks")
+    trigger = Trigger(replace(schema, tracks=tracks, tasks=tasks))
+    given = {"part": "copies", "copy": trigger.schema, "sample": sample}
+    move = trigger.schema.render("options.sql", part="move")
     savepoint = connection.begin_nested()
     try:
-        given = {"copy": copy, "sample": sample, "refers": refers}
-        run(connection, written(schema, "options_copies.sql", **given))
-        if not (count := moves[-1].rows(connection).rowcount):
-            return 0.0, 0.0, 0.0
-        _, plain = (_seconds(connection, *moves) for _ in range(2))
-        inserted = _seconds(connection, Query(copy.render("options_insert.sql")))
-        run(connection, f"TRUNCATE {unescaped(copy.tasks.table)}; {trigger.migration.up}")
-        triggered = _seconds(connection, *moves)
-        return plain / len(moves) / count, triggered / len(moves) / count, inserted / count
+        migration.run(connection, migration.written(schema, "options.sql", **given))
+        migration.run(connection, trigger.migration.up)
+        found = [_measured(connection, Query(move, {"stage": s})) for s in trigger.stages]
     finally:
         savepoint.rollback()
+    if not (changed := sum(each["Plan"]["Plans"][0]["Actual Rows"] for each in found)):
+        return 0.0, 0.0
+    took = sum(each["Execution Time"] for each in found)
+    fired = [each for statement in found for each in statement["Triggers"]]
+    added = sum(each["Time"] for each in fired if each["Trigger Name"].startswith("queue_insights"))
+    return (took - added) / changed, added / changed
 
 
-def _seconds(connection: sa.Connection, *queries: Query) -> float:
-    """How long it takes to run them and to have their rows."""
-    started = time.perf_counter()
-    for each in queries:
-        result = each.rows(connection)
-        result.all() if result.returns_rows else None
-    return time.perf_counter() - started
+def _measured(connection: sa.Connection, query: Query, timing: str = "on") -> Any:
+    """What EXPLAIN ANALYZE says of a statement; *timing* its parts takes time by itself."""
+    analyze = f"EXPLAIN (ANALYZE, TIMING {timing}, FORMAT JSON) {query.text}"
+    return replace(query, text=analyze).rows(connection).scalar_one()[0]

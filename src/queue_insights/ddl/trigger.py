@@ -1,7 +1,4 @@
-"""The trigger that keeps the backlog visible: made from the pipeline, installed, verified, removed.
-
-Everything here works on the database that actions write to.
-"""
+"""The trigger that keeps the backlog visible, in the database that actions write to."""
 
 import hashlib
 import itertools
@@ -14,22 +11,13 @@ import psycopg
 import sqlalchemy as sa
 from markupsafe import Markup
 
-from queue_insights.ddl.migration import (
-    Migration,
-    MigrationError,
-    apply,
-    comment,
-    label,
-    made_for,
-    run,
-    shown,
-    written,
-)
+from queue_insights.ddl import migration
+from queue_insights.ddl.migration import Migration, MigrationError
 from queue_insights.errors import InputError
 from queue_insights.formats import visible
 from queue_insights.pipeline import split_table
 from queue_insights.queue import Queue
-from queue_insights.schema import KIND, Schema, Table, reflect
+from queue_insights.schema import KIND, Schema, reflect
 from queue_insights.sql import Query, identifier, render, unescaped
 
 
@@ -45,13 +33,13 @@ class Trigger:
     def needed(cls, connection: sa.Connection, queue: Queue) -> "Trigger":
         """The one that the tables need as they are now."""
         schema = reflect(connection, queue.pipeline)
-        return cls(schema, any_update=sets(triggers(connection, schema), schema.tracks, "stage"))
+        found = triggers(connection, schema)
+        return cls(schema, any_update=any(each.on_tracks and each.sets_stage for each in found))
 
-    @cached_property
+    @property
     def names(self) -> dict[str, Markup]:
         """What it consists of, and where it is."""
-        tracks = self.schema.tracks
-        return _names(tracks.schema, tracks.name, self.schema.tasks.name)
+        return _names(self.schema.tracks.schema, self.schema.tracks.name, self.schema.tasks.name)
 
     @property
     def stages(self) -> list[str]:
@@ -59,25 +47,23 @@ class Trigger:
         return list(dict.fromkeys(step.stage for step in self.schema.pipeline.steps))
 
     @cached_property
-    def made(self) -> tuple[str, str]:
-        """The statements that make it, and the function's source, which is in them."""
+    def sql(self) -> str:
+        """The statements that make it."""
         given = self.names | {"any_update": self.any_update, "literal": _literal}
-        quotes = (Markup(f"$populate{number or ''}$") for number in itertools.count())
-        for quote in quotes:
-            sql = written(self.schema, "trigger_up.sql", **given, quote=quote)
+        for number in itertools.count():
+            quote = Markup(f"$populate{number or ''}$")
+            sql = migration.written(self.schema, "trigger_up.sql", **given, quote=quote)
             if sql.count(quote) == 2:  # else one of the names has it in it
-                return sql, sql.split(quote)[1]
-        raise AssertionError
+                break
+        return sql
 
     @property
     def migration(self) -> Migration:
         """All of it, with what a DBA should know, and the way back."""
-        tables = f"tracks: {self.schema.tracks.table}    tasks: {self.schema.tasks.table}"
-        given = {"about_tables": shown(tables), "about_stage": shown(self.schema.tracks.stage)}
-        about = written(self.schema, "trigger_about.sql", **given, any_update=self.any_update)
-        sql, down = self.made[0], written(self.schema, "trigger_down.sql", **self.names)
-        label = comment(self.schema, f"FUNCTION {unescaped(self.names['function'])}", sql)
-        return Migration(about, f"{sql}\n\n{label}", down)
+        about = migration.written(self.schema, "trigger_about.sql", any_update=self.any_update)
+        function = f"FUNCTION {unescaped(self.names['function'])}"
+        comment = migration.comment(self.schema, function, self.sql)
+        return Migration(about, f"{self.sql}\n\n{comment}", _down(self.names))
 
 
 def _names(home: str, tracks: str, tasks: str) -> dict[str, Markup]:
@@ -99,21 +85,19 @@ def _literal(value: str) -> Markup:
     return Markup("'" + value.replace("'", "''").replace(":", "\\:") + "'")
 
 
+def _down(names: dict[str, Markup]) -> str:
+    return unescaped(render(KIND, "trigger_down.sql", names))
+
+
 def _catalogue(schema: Schema) -> dict[str, str]:
     """The parameters of the queries on the catalogue."""
-    tracks, tasks = schema.tracks, schema.tasks
-    names = {"tracks": tracks.table, "tasks": tasks.table}
-    return {key: unescaped(name) for key, name in (names | Trigger(schema).names).items()}
+    names = {"tracks": schema.tracks.table, "tasks": schema.tasks.table} | Trigger(schema).names
+    return {key: unescaped(name) for key, name in names.items()}
 
 
 def triggers(connection: sa.Connection, schema: Schema) -> Sequence[Any]:
-    """The triggers on the two tables, whosever they are, as triggers.sql has them."""
+    """The triggers on the tracks, whosever they are, as triggers.sql has them."""
     return Query(schema.render("triggers.sql"), _catalogue(schema)).rows(connection).all()
-
-
-def sets(found: Sequence[Any], table: Table, role: str) -> bool:
-    """Whether one of the triggers *found* on *table* sets the column of that *role* by itself."""
-    return any(t.table == str(table) and table.roles[role] in t.sets for t in found)
 
 
 def generate(queue: Queue) -> Migration:
@@ -128,41 +112,6 @@ def token(queue: Queue) -> str:
     return f"trigger-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def install(queue: Queue, confirm: str | None = None) -> str:
-    """Install the trigger, or bring it up to date; says in a line what was done.
-
-    One transaction, in which a track is taken through every stage (and back) to prove it. With
-    *confirm*, only if that is its ``token``: InputError if not. Raises MigrationError if the table
-    stays in use, naming by whom; if a privilege is missing; if stage changes would fail: nothing is
-    changed then. InputError and DatabaseError as all reads.
-    """
-    if confirm is not None and confirm != (right := token(queue)):
-        raise InputError(
-            f"trigger install: nothing was done: {confirm!r} does not confirm this trigger in this "
-            f"database, {right!r} does"
-        )
-
-    def work(connection: sa.Connection) -> str:
-        trigger = Trigger.needed(connection, queue)
-        _, before = _probe(connection, trigger)
-        run(connection, trigger.migration.up)
-        faults, error = _probe(connection, trigger)
-        if faults or (error and not before):
-            raise MigrationError(
-                f"trigger install: nothing was changed: with it {(faults or error)[0]}; mend the "
-                "table or the pipeline file, then install again"
-            )
-        proved = (
-            f"proved: a track got its rows at each of {len(trigger.stages)} stages, rolled back"
-        )
-        if error:
-            proved = f"not proved: {error[0]}"
-        on = f"{unescaped(trigger.names['table'])} ({made_for(trigger.schema)})"
-        return f"trigger installed on {on}; {proved}"
-
-    return apply(queue, "trigger install", work)
-
-
 def offer(queue: Queue, confirm: str) -> str:
     """For a notebook: ``install`` if *confirm* is not empty, else say what it has to be."""
     if confirm:
@@ -170,78 +119,94 @@ def offer(queue: Queue, confirm: str) -> str:
     return f"Nothing was installed. To install it, give the parameter confirm: {token(queue)}"
 
 
+def install(queue: Queue, confirm: str | None = None) -> str:
+    """Install the trigger, or bring it up to date; says in a line what was done.
+
+    In one transaction it is proved, too. *confirm*, if given, has to be its ``token``. Raises
+    MigrationError if the table stays in use, a privilege is missing, or stage changes would fail.
+    """
+    if confirm is not None and confirm != (right := token(queue)):
+        wrong = f"{confirm!r} does not confirm this trigger in this database, {right!r} does"
+        raise InputError(f"trigger install: nothing was done: {wrong}")
+
+    def work(connection: sa.Connection) -> str:
+        trigger = Trigger.needed(connection, queue)
+        _, before = _probe(connection, trigger)
+        migration.run(connection, trigger.migration.up)
+        faults, error = _probe(connection, trigger)
+        if faults or (error and not before):
+            fault = f"nothing was changed: with it {(faults + error)[0]}"
+            mend = "mend the table or the pipeline file, then install again"
+            raise MigrationError(f"trigger install: {fault}; {mend}")
+        proof = f"proved: a track got its rows at each of {len(trigger.stages)} stages, rolled back"
+        on = f"{unescaped(trigger.names['table'])} ({migration.made_for(trigger.schema)})"
+        return f"trigger installed on {on}; {f'not proved: {error[0]}' if error else proof}"
+
+    return migration.apply(queue, "trigger install", work)
+
+
 def uninstall(queue: Queue) -> str:
     """Drop what ``install`` made, and nothing else, whatever has become of the task table; says in
     a line what was done. Raises MigrationError as ``install``."""
     home, tracks = split_table(queue.pipeline.tracks.table)
-    tasks = split_table(queue.pipeline.tasks.table)[1]
+    _, tasks = split_table(queue.pipeline.tasks.table)
 
     def work(connection: sa.Connection) -> str:
-        table = Query(render(KIND, "tables.sql", {}), {"schemas": [home], "names": [tracks]})
-        found = table.rows(connection).first()
+        tables = Query(render(KIND, "tables.sql", {}), {"schemas": [home], "names": [tracks]})
+        found = tables.rows(connection).first()
         names = _names(found.schema if found else home or "public", tracks, tasks)
-        function = {"function": unescaped(names["function"])}
-        there = Query("SELECT to_regprocedure(:function) IS NOT NULL", function)
-        if found is None or not there.rows(connection).scalar():
+        there = sa.func.to_regprocedure(unescaped(names["function"]))
+        if connection.scalar(sa.select(there.is_(None))):
             return f"there is no trigger of queue-insights on {unescaped(names['table'])}"
-        run(connection, unescaped(render(KIND, "trigger_down.sql", names)))
+        migration.run(connection, _down(names))
         return f"trigger removed from {unescaped(names['table'])}"
 
-    return apply(queue, "trigger uninstall", work, readers=True)
+    return migration.apply(queue, "trigger uninstall", work, readers=True)
 
 
 def verify(queue: Queue, prove: bool = False) -> list[str]:
     """What is amiss with the trigger, a line each, and what to do about it; empty if nothing is.
 
-    Looked at: present, enabled, on the right table, as this pipeline and the table's variant need
-    it, not changed since, its rights, triggers that do the same work beside it, and roles whose
-    changes pass it by. With *prove*, a track is also taken through every stage, in a transaction
-    that is rolled back: that locks the track for a moment, and advances sequences.
+    With *prove*, a track is also taken through every stage, in a transaction that is rolled back:
+    that locks the track for a moment, and advances sequences.
     """
     with queue.database.read(primary=True) as moment:
         trigger = Trigger.needed(moment.connection, queue)
-        schema, (sql, source) = trigger.schema, trigger.made
-        given = _catalogue(schema) | {
-            **{"label": label(sql), "source": source, "stages": sorted(trigger.stages)},
-            "columns": [] if trigger.any_update else [schema.tracks.roles["stage"]],
+        given = _catalogue(trigger.schema) | {
+            **{"sql": trigger.sql, "label": migration.label(trigger.sql)},
+            "columns": [] if trigger.any_update else [trigger.schema.tracks.roles["stage"]],
+            "stages": sorted(trigger.stages),
         }
-        found = Query(schema.render("trigger_verify.sql"), given).rows(moment.connection)
+        found = Query(trigger.schema.render("trigger_verify.sql"), given).rows(moment.connection)
         findings = [visible(line, 2000) for line in found.scalars()]
-    if prove:
 
-        def work(connection: sa.Connection) -> list[str]:
-            faults, error = _probe(connection, Trigger.needed(connection, queue))
-            return faults + error
+    def work(connection: sa.Connection) -> list[str]:
+        faults, error = _probe(connection, Trigger.needed(connection, queue))
+        return [f"probe: {problem}" for problem in faults + error]
 
-        findings += [f"probe: {problem}" for problem in apply(queue, "trigger verify", work)]
-    return findings
+    return findings + (migration.apply(queue, "trigger verify", work) if prove else [])
 
 
 def _probe(connection: sa.Connection, trigger: Trigger) -> tuple[list[str], list[str]]:
-    """Move one track through all stages at which a task is due, and see that it gets its rows.
-    Returns what the trigger does wrong, and why else it could not be tried.
+    """Move one track that nobody has locked through all stages at which a task is due, and back:
+    what the trigger does wrong, and why else it could not be tried."""
 
-    In a savepoint that is rolled back: nothing stays changed but sequences. It takes a track that
-    nobody has locked. Being locked out is for the caller to retry.
-    """
-
-    def ask(part: str, **values: Any) -> sa.CursorResult[Any]:
-        return Query(trigger.schema.render(f"probe_{part}.sql"), values).rows(connection)
+    def ask(part: str, **values: Any) -> Sequence[Any]:
+        query = Query(trigger.schema.render("probe.sql", part=part), values)
+        return query.rows(connection).scalars().all()
 
     faults: list[str] = []
     savepoint = connection.begin_nested()
     try:
-        if (track := ask("pick").scalar()) is None:
+        if not (track := ask("pick")):
             return [], [f"there is no track in {trigger.schema.tracks} that could be tried"]
-        ask("clear", track=track)
+        ask("take", track=track[0])
         for stage in trigger.stages:
-            ask("move", track=track, stage=stage)
-            found = ask("rows", track=track).scalars().all()
-            faults += [
-                f"a track that reaches {visible(stage)!r} gets no {visible(step.task)} row"
-                for step in trigger.schema.pipeline.steps
-                if step.stage == stage and step.task not in found
-            ]
+            ask("move", track=track[0], stage=stage)
+            due = {step.task for step in trigger.schema.pipeline.steps if step.stage == stage}
+            missing = sorted(due - set(ask("take", track=track[0])))
+            reaches = f"a track that reaches {visible(stage)!r}"
+            faults += [f"{reaches} gets no {visible(task)} row" for task in missing]
     except sa.exc.DBAPIError as error:
         cause = error.orig
         if not isinstance(cause, psycopg.Error) or cause.sqlstate in ("55P03", "40P01"):

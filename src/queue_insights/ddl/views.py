@@ -3,7 +3,7 @@
 They are made of the very queries behind ``Queue``, so that they say what the CLI says.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,34 +12,41 @@ import sqlalchemy as sa
 from markupsafe import Markup
 
 from queue_insights.ddl import migration
-from queue_insights.ddl.migration import Migration, label, written
+from queue_insights.ddl.migration import Migration
 from queue_insights.queue import Queue
 from queue_insights.schema import KIND, Schema, reflect
 from queue_insights.sql import Query, render
 from queue_insights.sql.frames import query
 
-INSTALL = "run `queue-insights views install`"
-VIEWS = ("backlog", "audit", "pending_tasks")
+# The read that each view has from, with its parameters; what of a row is compared in verifying.
+VIEWS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "backlog": ("backlog", {}, "to_jsonb(v)"),
+    "audit": ("audit", {"sources": False}, "to_jsonb(v)"),
+    "pending_tasks": ("upcoming", {"limit": None}, "ARRAY[v.task_type, v.state]"),
+}
 RELATIONS = [f"queue_insights.{view}" for view in VIEWS]
+_DROP = f"DROP VIEW IF EXISTS {', '.join(RELATIONS)};"
 
 
 def _queries(schema: Schema) -> dict[str, Query]:
     """The query of each view; what moment it is made in makes no difference."""
     now = datetime.now(UTC)
-    backlog, audit = query(schema, now, "backlog"), query(schema, now, "audit", sources=False)
-    upcoming = query(schema, now, "upcoming", limit=None)
-    return {"backlog": backlog, "audit": audit, "pending_tasks": upcoming}
+    return {view: query(schema, now, read, **given) for view, (read, given, _) in VIEWS.items()}
 
 
 def _migration(schema: Schema) -> Migration:
-    tables = f"{schema.tracks.table} and {schema.tasks.table}"
-    about = written(schema, "views_about.sql", both=migration.shown(tables))
-    statements = [written(schema, "views_up.sql")]
+    both = migration.shown(f"{schema.tracks.table} and {schema.tasks.table}")
+    about = migration.written(schema, "views_about.sql", both=both)
+    statements = [render(KIND, "views_up.sql", {})]
     for view, made in _queries(schema).items():
+        create = f"CREATE OR REPLACE VIEW queue_insights.{view} AS\n{made.sql};"
         comment = migration.comment(schema, f"VIEW queue_insights.{view}", made.sql)
-        create = f"CREATE OR REPLACE VIEW queue_insights.{view} AS"
-        statements.append(f"{create}\n{made.sql};\n{comment}")
-    return Migration(about, "\n\n".join(statements), written(schema, "views_down.sql"))
+        statements.append(f"{create}\n{comment}")
+    return Migration(about, "\n\n".join(statements), _down())
+
+
+def _down() -> str:
+    return f"{_DROP}\n\n{render(KIND, 'views_down.sql', {})}"
 
 
 def generate(queue: Queue) -> Migration:
@@ -49,11 +56,9 @@ def generate(queue: Queue) -> Migration:
 
 
 def install(queue: Queue) -> str:
-    """Create the views, or bring them up to date, grants kept; says in a line what was done.
-
-    One transaction. Raises MigrationError if a view stays in use or a privilege is missing,
-    DatabaseError also where other views are built on one whose columns must change.
-    """
+    """Create the views, or bring them up to date, grants kept; says in a line what was done. Raises
+    MigrationError if a view stays in use or a privilege is missing, DatabaseError also where other
+    views are built on one whose columns must change."""
 
     def work(connection: sa.Connection) -> str:
         schema = reflect(connection, queue.pipeline)
@@ -66,7 +71,7 @@ def install(queue: Queue) -> str:
             # A view's columns have changed, which REPLACE cannot do.
             savepoint.rollback()
             grants = [grant for view in _found(connection) for grant in view.grants]
-            migration.run(connection, "\n".join([written(schema, "views_drop.sql"), up, *grants]))
+            migration.run(connection, "\n".join([_DROP, up, *grants]))
         return f"views installed: {', '.join(RELATIONS)} ({migration.made_for(schema)})"
 
     return migration.apply(queue, "views install", work, RELATIONS, readers=True)
@@ -78,20 +83,27 @@ def uninstall(queue: Queue) -> str:
 
     def work(connection: sa.Connection) -> str:
         found = _found(connection)
-        migration.run(connection, render(KIND, "views_down.sql", {}))
+        migration.run(connection, _down())
         return "views removed" if found else "there were no views of queue-insights"
 
     return migration.apply(queue, "views uninstall", work, RELATIONS, readers=True)
 
 
 def verify(queue: Queue) -> list[str]:
-    """What is amiss with the views, a line each, and what to do about it; empty if nothing is.
-
-    Looked at: present, as this pipeline and the table's variant need them, and saying the same as
-    the library in the same moment (of pending_tasks, only how many per task).
-    """
+    """What is amiss with the views, a line each, and what to do about it; empty if they say the
+    same as the library in the same moment (of pending_tasks, only how many per task and state)."""
+    findings = []
     with queue.database.read(primary=True) as moment:
-        return list(_findings(moment.connection, reflect(moment.connection, queue.pipeline)))
+        found = {view.name: view.comment or "" for view in _found(moment.connection)}
+        for view, made in _queries(reflect(moment.connection, queue.pipeline)).items():
+            name = f"queue_insights.{view}"
+            if view not in found:
+                findings.append(f"there is no view {name}")
+            elif not found[view].endswith(migration.label(made.sql)):
+                findings.append(f"view {name} is not what `queue-insights views sql` prints now")
+            elif _differ(name, made, VIEWS[view][2]).rows(moment.connection).scalar():
+                findings.append(f"view {name} was changed after it was installed")
+    return [f"{finding}: run `queue-insights views install`" for finding in findings]
 
 
 def _found(connection: sa.Connection) -> Sequence[Any]:
@@ -99,28 +111,7 @@ def _found(connection: sa.Connection) -> Sequence[Any]:
     return Query(render(KIND, "views_found.sql", {})).rows(connection).all()
 
 
-def _findings(connection: sa.Connection, schema: Schema) -> Iterator[str]:
-    found = {view.name: view.comment or "" for view in _found(connection)}
-    for view, made in _queries(schema).items():
-        name = f"queue_insights.{view}"
-        if view not in found:
-            yield f"there is no view {name}: {INSTALL}"
-            continue
-        problem = "is not what `queue-insights views sql` prints now"
-        if found[view].endswith(label(made.sql)):
-            problem = _differs(connection, view, made)
-        if problem:
-            yield f"view {name} {problem}: {INSTALL} again"
-
-
-def _differs(connection: sa.Connection, view: str, made: Query) -> str:
-    """How the view's answer differs from the query's, in words; nothing if it does not."""
-    given = {"view": Markup(f"queue_insights.{view}"), "query": Markup(made.text)}
-    sql = render(KIND, "views_differ.sql", given | {"long": view == "pending_tasks"})
-    savepoint = connection.begin_nested()
-    try:
-        differs = Query(sql).rows(connection).scalar()
-    except sa.exc.ProgrammingError as error:
-        savepoint.rollback()
-        return f"cannot be read as it was installed ({str(error.orig).splitlines()[0]})"
-    return "was changed after it was installed" if differs else ""
+def _differ(view: str, made: Query, compared: str) -> Query:
+    """The query that says whether a view says something else than it was made to say."""
+    given = {"view": Markup(view), "query": Markup(made.text), "compared": Markup(compared)}
+    return Query(render(KIND, "views_differ.sql", given))

@@ -1,8 +1,7 @@
--- Who keeps us from changing the relations :changed (if :readers, by reading them, too), or has shut everybody out
--- of the relations :used; a prepared transaction has no pid. Autovacuum gives way to whoever has waited for it as
--- long as deadlock_timeout: where nothing else is in the way, that is how long to wait.
+-- Who keeps us from changing relations (where that shuts readers out, by reading them, too), or has shut everybody
+-- out of the tables that we read; a prepared transaction has no pid.
 WITH blocker AS (
-    SELECT l.relation::regclass::text AS relation, a.backend_type,
+    SELECT l.relation::regclass::text AS relation,
            CASE WHEN l.pid IS NULL THEN 'a prepared transaction (see pg_prepared_xacts)' ELSE format(
                'pid %s (%s)', l.pid, concat_ws(', ', coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
                'last statement began ' || date_trunc('second', clock_timestamp() - a.query_start) || ' ago')) END AS who
@@ -13,8 +12,6 @@ WITH blocker AS (
            AND (:readers OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
            OR l.relation IN (SELECT to_regclass(name) FROM unnest(CAST(:used AS text[])) AS name)
            AND l.mode IN ('ExclusiveLock', 'AccessExclusiveLock')))
-SELECT (SELECT string_agg(DISTINCT relation, ' and ') FROM blocker) || ' is in use by '
-       || string_agg(DISTINCT who, ', ') AS said,
-       coalesce(bool_and(backend_type = 'autovacuum worker'), false) AS only_vacuum,
-       extract(epoch FROM current_setting('deadlock_timeout')::interval)::float8 AS deadlock_timeout
+SELECT coalesce(string_agg(DISTINCT relation, ' and '), array_to_string(CAST(:changed AS text[]), ' or '))
+       || ' is in use by ' || coalesce(string_agg(DISTINCT who, ', '), 'sessions that come and go')
 FROM blocker

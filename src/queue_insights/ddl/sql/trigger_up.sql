@@ -1,16 +1,12 @@
-{% set key %}{% if variant == "b" %}{{ tasks.subject_type }}, {{ tasks.subject_id }}, {{ tasks.task_type }}
-{%- else %}{{ tasks.track_id }}, {{ tasks.task_type }}{% endif %}{% endset %}
-{% set columns %}{% if variant == "b" %}{{ tasks.subject_type }}, {{ tasks.subject_id }}, {% endif %}
-{{ tasks.track_id }}, {{ tasks.task_type }}, {{ tasks.status }}, {{ tasks.attempts }}, {{ tasks.max_attempts }}
-{#- on the same line #}, {{ tasks.created_at }}{% endset %}
-{% macro row(s) %}({% if variant == "b" %}{{ literal(subject) }}, NEW.{{ tracks.id }}, {% endif %}
-NEW.{{ tracks.id }}, {{ literal(s.task) }}, 'pending', 0, {{ s.max_attempts }}, now()){% endmacro %}
+{% set key = [tasks.subject_type, tasks.subject_id] if variant == "b" else [tasks.track_id] %}
+{% set columns = (key if variant == "b" else []) + [tasks.track_id, tasks.task_type, tasks.status, tasks.attempts,
+                                                    tasks.max_attempts, tasks.created_at] %}
 {% set due %}{% for stage in stages %}{{ literal(stage) }}{% if not loop.last %}, {% endif %}{% endfor %}{% endset %}
 -- Made for this unique key: plans the insert without running it, and fails if there is another.
 EXPLAIN (COSTS OFF) INSERT INTO {{ tasks.table }}
-    ({{ columns }})
-VALUES (NULL, NULL, NULL, NULL, NULL, NULL{% if variant == "b" %}, NULL, NULL{% endif %})
-ON CONFLICT ({{ key }}) DO NOTHING;
+    ({{ columns | join(", ") }})
+VALUES ({{ (["NULL" | sql] * columns | length) | join(", ") }})
+ON CONFLICT ({{ key | join(", ") }}, {{ tasks.task_type }}) DO NOTHING;
 
 CREATE OR REPLACE FUNCTION {{ function }} RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -19,10 +15,12 @@ BEGIN
 {% for stage in stages %}
     {%+ if not loop.first %}ELS{% endif %}IF NEW.{{ tracks.stage }} = {{ literal(stage) }} THEN
         INSERT INTO {{ tasks.table }}
-            ({{ columns }})
-        VALUES {% for s in steps if s.stage == stage %}{{ row(s) }}{% if not loop.last %},
+            ({{ columns | join(", ") }})
+        VALUES {% for s in steps if s.stage == stage %}
+({% if variant == "b" %}{{ literal(subject) }}, NEW.{{ tracks.id }}, {% endif %}
+NEW.{{ tracks.id }}, {{ literal(s.task) }}, 'pending', 0, {{ s.max_attempts }}, now()){% if not loop.last %},
                {{ "" | sql }}{% endif %}{% endfor +%}
-        ON CONFLICT ({{ key }}) DO NOTHING;
+        ON CONFLICT ({{ key | join(", ") }}, {{ tasks.task_type }}) DO NOTHING;
 {% endfor %}
     END IF;
     RETURN NULL;

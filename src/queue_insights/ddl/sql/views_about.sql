@@ -1,18 +1,10 @@
 -- queue-insights views: {{ made_for }}
---
---   queue_insights.backlog        per step, how much waits, by state     (queue-insights backlog)
---   queue_insights.audit          what dashboards can see of it          (queue-insights audit)
+--   queue_insights.backlog        per step, how much waits, by state  (queue-insights backlog)
+--   queue_insights.audit          what dashboards can see of it       (queue-insights audit)
 --   queue_insights.pending_tasks  what workers would select, in order of arrival, row or no row
---                                 (queue-insights upcoming, without its limit)
 --
--- They read {{ both }} with the rights of their owner, so that a dashboard's role needs none
--- on the tables, only:
---
+-- They read {{ both }} with the rights of their owner; a dashboard's role needs only:
 --   GRANT USAGE ON SCHEMA queue_insights TO dashboard;
---   GRANT SELECT ON queue_insights.backlog, queue_insights.audit, queue_insights.pending_tasks
---     TO dashboard;
---
--- pending_tasks shows titles and error messages. Columns that a view reads cannot be dropped or change
--- their type while it is there: go down before such a migration, and up again with a new file, as also
--- after the migration to another variant. If going up says that a column cannot be dropped or renamed,
--- go down first, and grant again (`queue-insights views install` does both).
+--   GRANT SELECT ON queue_insights.backlog, queue_insights.audit, queue_insights.pending_tasks TO dashboard;
+-- (pending_tasks shows titles and error messages). A column that a view reads cannot be dropped or change its
+-- type: go down before such a migration of the tables, and up again with a new file.

@@ -1,10 +1,5 @@
--- Whether the view says something else than its query in the same moment; of a long list, only how many and what.
-WITH theirs AS (TABLE {{ view }}), ours AS (
-{{ query }}),
-{% if long %}
-a AS (SELECT task_type, state, count(*) FROM theirs GROUP BY 1, 2),
-b AS (SELECT task_type, state, count(*) FROM ours GROUP BY 1, 2)
-{% else %}
-a AS (SELECT to_jsonb(theirs) FROM theirs), b AS (SELECT to_jsonb(ours) FROM ours)
-{% endif %}
-SELECT EXISTS (TABLE a EXCEPT ALL TABLE b) OR EXISTS (TABLE b EXCEPT ALL TABLE a)
+-- Whether the view says something else than its query in the same moment.
+WITH theirs AS (SELECT {{ compared }}, count(*) FROM {{ view }} AS v GROUP BY 1),
+ours AS (SELECT {{ compared }}, count(*) FROM (
+{{ query }}) AS v GROUP BY 1)
+SELECT EXISTS (TABLE theirs EXCEPT TABLE ours) OR EXISTS (TABLE ours EXCEPT TABLE theirs)

@@ -1,1 +1,0 @@
-UPDATE {{ tracks.table }} SET {{ tracks.stage }} = :stage

@@ -1,1 +1,0 @@
-DROP VIEW IF EXISTS queue_insights.backlog, queue_insights.audit, queue_insights.pending_tasks;
