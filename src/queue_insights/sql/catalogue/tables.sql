@@ -9,7 +9,8 @@ SELECT wanted.number::int AS number, n.nspname AS schema, c.relname AS name, c.r
        (SELECT json_agg((SELECT json_agg(a.attname ORDER BY a.attname) FROM pg_attribute AS a
                          WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])))
         FROM pg_index AS i
-        WHERE i.indrelid = c.oid AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL) AS keys,
+        WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+          AND i.indpred IS NULL AND i.indexprs IS NULL) AS keys,
        (SELECT json_agg(json_build_array(a.attname, pg_get_constraintdef(k.oid)))
         FROM pg_constraint AS k JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = k.conkey[1]
         WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.convalidated AND cardinality(k.conkey) = 1) AS checks
