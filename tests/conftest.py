@@ -160,7 +160,7 @@ def fresh(server: Url, templates: dict[str, str]) -> Iterator[Callable[[str], Be
 def history_url(request: pytest.FixtureRequest, server: Url) -> Iterator[str]:
     """The URL of a database with the demo's sixty days in it; to be read only."""
     with database(server) as url:
-        demo.seed(url, request.param, 2000)
+        demo.seed(url, request.param, 3000)
         yield url
 
 
