@@ -250,50 +250,35 @@ def nine(seed: int) -> pd.DataFrame:
 
 
 STEPS = ["download", "align", "translate", "separate", "segment", "enhance", "clip"]
-BACKOFF = (300.0, 900.0, 1800.0)
+BACKOFF = (300.0, 900.0)
+FAILED = 0.05  # of the attempts
 
 
-def _retries(rng: np.random.Generator, count: int, share: float) -> np.ndarray:
-    """Seconds of backoff that each of ``count`` items spends on failed attempts (at most two)."""
-    failures = np.minimum(rng.geometric(1 - share, count) - 1, 2)
-    return np.where(failures >= 1, BACKOFF[0], 0) + np.where(failures >= 2, BACKOFF[1], 0)
-
-
-def seven_steps(
-    seed: int,
-    days: int = 60,
-    hourly: float = 20.0,
-    low: float = 0.2,
-    spread: float = 0.35,
-    share: float = 0.05,
-    incident: bool = True,
-) -> tuple[pd.DataFrame, float]:
+def seven_steps(seed: int, days: int = 60, hourly: float = 20.0) -> tuple[pd.DataFrame, float]:
     """A pipeline of seven steps: (entered_at and completed_at per step; failure share).
 
-    Capacities lie 5 to ``spread`` above the arrivals, and one step stops for a day or so now and
-    then, so that a backlog travels down the steps.
+    Capacities lie 5 to 35% above the arrivals, and one step stops for a day or so now and then, so
+    that a backlog travels down the steps. An item fails at most twice at a step, and backs off.
     """
-    rng = np.random.default_rng(seed)
-    end = days * DAY
-    entered = poisson(
-        rng, lambda t: daily(t, hourly * low, hourly * (2 - low), 0.6), 2 * hourly, end
-    )
-    arrived = entered
-    columns = {}
+    rng, end = np.random.default_rng(seed), days * DAY
+    rate = lambda t: daily(t, hourly * 0.2, hourly * 1.8, 0.6)  # noqa: E731
+    arrived = entered = poisson(rng, rate, 2 * hourly, end)
+    columns = {"entered_at": entered}
     for step in STEPS:
         servers = int(rng.integers(2, 7))
-        mean = servers * HOUR / (hourly * 0.9 * (1.05 + spread * rng.uniform()))
+        mean = servers * HOUR / (hourly * 0.9 * (1.05 + 0.35 * rng.uniform()))
         work = rng.lognormal(np.log(mean) - 0.18, 0.6, len(arrived))
-        stops = np.sort(rng.uniform(0, end, int(rng.integers(1, 4)))) if incident else np.array([])
+        stops = np.sort(rng.uniform(0, end, int(rng.integers(1, 4))))
         ends = stops + rng.uniform(4, 30, len(stops)) * HOUR
+        failures = rng.geometric(1 - FAILED, len(arrived)) - 1
+        back = arrived + sum(np.where(failures > i, BACKOFF[i], 0) for i in range(2))
 
         def speed(t: float, stops: np.ndarray = stops, ends: np.ndarray = ends) -> float:
-            return 0.0 if bool(np.any((stops <= t) & (t < ends))) else 1.0
+            return float(not np.any((stops <= t) & (t < ends)))
 
-        arrived = serve(arrived + _retries(rng, len(arrived), share), work, servers, speed)
-        columns[step] = arrived
-    at = {step: START + pd.to_timedelta(c, unit="s").round("us") for step, c in columns.items()}
-    return pd.DataFrame({"entered_at": START + pd.to_timedelta(entered, unit="s"), **at}), share
+        columns[step] = arrived = serve(back, work, servers, speed)
+    times = {name: pd.to_timedelta(c, unit="s").round("us") for name, c in columns.items()}
+    return START + pd.DataFrame(times), FAILED
 
 
 def as_known(tracks: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:

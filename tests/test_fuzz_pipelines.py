@@ -4,12 +4,14 @@ The shipped file's tree and lines are rearranged and filled with anything; what 
 and its SQL compared with that of a pipeline of plain names.
 """
 
+import contextlib
 import copy
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ import yaml
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from conftest import database
 from fuzzing import ANYTHING, HOSTILE, clear, quick_cases
 from queue_insights import pipeline
 from queue_insights.actions import ledger
@@ -50,44 +51,30 @@ def nodes(tree: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 PLACES = list(nodes(TREE))
-KINDS = ("drop", "swap", "wrap", "fill", "rename", "double")
-
-
-def parent_of(tree: Any, place: tuple[Any, ...]) -> Any:
-    """What holds *place*; None if it is no longer there."""
-    for part in place[:-1]:
-        try:
-            tree = tree[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    inside = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
-    return tree if place[-1] in inside else None
+PARTS = [reduce(getitem, place, TREE) for place in PLACES]
 
 
 @st.composite
 def rearranged(draw: st.DrawFn) -> dict[str, Any]:
     """karaoke.yaml with places removed, renamed, doubled, filled with what stands elsewhere."""
     tree = copy.deepcopy(TREE)
-    for _ in range(draw(st.integers(1, 5))):
-        place = draw(st.sampled_from(PLACES))
-        holder, key = parent_of(tree, place), place[-1]
-        if holder is None:
-            continue
-        match draw(st.sampled_from(KINDS)):
-            case "drop":
-                del holder[key]
-            case "swap":
-                other = draw(st.sampled_from(PLACES))
-                if (theirs := parent_of(tree, other)) is not None:
-                    holder[key] = copy.deepcopy(theirs[other[-1]])
-            case "wrap":
-                holder[key] = draw(st.sampled_from([[holder[key]], {"a": holder[key]}]))
-            case "fill":
-                holder[key] = draw(HOSTILE | ANYTHING)
-            case "rename" if isinstance(holder, dict):
-                holder[draw(HOSTILE)] = holder.pop(key)
-            case "double" if isinstance(holder, list):
-                holder.append(copy.deepcopy(holder[key]))
+    for *above, key in draw(st.lists(st.sampled_from(PLACES), min_size=1, max_size=5)):
+        # An earlier change may have left no such place.
+        with contextlib.suppress(KeyError, IndexError, TypeError, AttributeError):
+            holder = reduce(getitem, above, tree)
+            match draw(st.sampled_from(["drop", "move", "wrap", "fill", "rename", "double"])):
+                case "drop":
+                    del holder[key]
+                case "move":
+                    holder[key] = copy.deepcopy(draw(st.sampled_from(PARTS)))
+                case "wrap":
+                    holder[key] = draw(st.sampled_from([[holder[key]], {"a": holder[key]}]))
+                case "fill":
+                    holder[key] = draw(HOSTILE | ANYTHING)
+                case "rename":
+                    holder[draw(HOSTILE)] = holder.pop(key)
+                case "double":
+                    holder.append(holder[key])
     return tree
 
 
@@ -180,13 +167,11 @@ def taken_apart(text: str) -> tuple[list[str], list[tuple[str, str]]]:
     return outside + text[at:].split(), inside
 
 
-TRACK_ROLES = ("id", "title", "stage", "updated_at")
-TASK_ROLES = (
-    *("id", "track_id", "task_type", "status", "attempts", "max_attempts", "last_attempt_at"),
-    *("next_retry_at", "error_message", "processing_duration_ms", "created_at", "updated_at"),
-    *("completed_at", "subject_type", "subject_id"),
+TRACK_ROLES, TASK_ROLES = (
+    tuple(role for role in columns.model_fields if role not in ("table", "subject"))
+    for columns in (pipeline.TrackColumns, pipeline.TaskColumns)
 )
-TYPES = {"attempts": "int", "max_attempts": "int", "processing_duration_ms": "int", "id": "int"}
+NUMBERS = ("id", "attempts", "max_attempts", "processing_duration_ms")  # of a task row
 COLUMNS = [("tracks", role) for role in TRACK_ROLES] + [("tasks", role) for role in TASK_ROLES]
 NAMES = len(COLUMNS) + 3  # columns, two tables, their schema
 VALUES = 6  # three stages, two tasks, the subject
@@ -213,20 +198,19 @@ def tree_of(names: list[str], values: list[str]) -> dict[str, Any]:
 def schema_of(found: Pipeline, variant: Any) -> Schema:
     """The pipeline's tables as a database would have them that has all of its columns."""
 
-    def table(columns: Any, roles: tuple[str, ...], types: dict[str, str]) -> Table:
+    def table(columns: Any, roles: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
         schema, name = pipeline.split_table(columns.table)
         named = {role: getattr(columns, role) for role in roles}
         assume(len(set(named.values())) == len(named))  # no database tells two such columns apart
-        kinds = {
-            column: types.get(role, "timestamp with time zone" if role.endswith("_at") else "text")
-            for role, column in named.items()
-        }
+        times = dict.fromkeys((r for r in roles if r.endswith("_at")), "timestamp with time zone")
+        of_role = times | dict.fromkeys(numbers, "int")
+        kinds = {column: of_role.get(role, "text") for role, column in named.items()}
         return Table(schema or "public", name, "r", kinds, [], [], frozenset(), frozenset(), named)
 
-    tasks = table(found.tasks, TASK_ROLES, TYPES)
+    tasks = table(found.tasks, TASK_ROLES, NUMBERS)
     owner = tasks.roles["track_id" if variant == "a" else "subject_id"]
     tasks = replace(tasks, roles=tasks.roles | {"owner": owner})
-    return Schema(found, table(found.tracks, TRACK_ROLES, {}), tasks, variant, {})
+    return Schema(found, table(found.tracks, TRACK_ROLES, ()), tasks, variant, {})
 
 
 def of_read(name: str, **given: Any) -> Callable[[Schema], str]:
@@ -301,23 +285,15 @@ def test_whatever_the_names_the_sql_is_the_same_but_for_them(
     assert (outside, renamed) == plain(query, variant)
 
 
-@pytest.fixture(scope="module")
-def empty(server: Callable[[str], str]) -> Iterator[str]:
-    """The URL of one database for all cases."""
-    with database(server) as url:
-        yield url
-
-
 @settings(quick_cases, max_examples=5)
 @given(names=naming(), variant=st.sampled_from("ab"))
 def test_postgres_reads_the_names_as_names(
-    empty: str, names: tuple[list[str], list[str]], variant: str
+    server: Callable[[str], str], names: tuple[list[str], list[str]], variant: str
 ) -> None:
     found = loaded(tree_of(*names))
     assume(found is not None)
-    assert found
     made = schema_of(found, variant)
-    with psycopg.connect(empty) as connection:
+    with psycopg.connect(server("postgres")) as connection:
         connection.execute(ledger.ddl().encode())
         connection.execute(f"CREATE SCHEMA {identifier(made.tracks.schema)}".encode())
         for table in (made.tracks, made.tasks):
