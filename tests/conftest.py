@@ -33,6 +33,20 @@ STAGE_OF = {
     "clip": "enhanced",
 }
 TASKS = list(STAGE_OF)
+# Two tasks at one stage, which both lead to the next; an own limit for one; a stage without work.
+FORKED = """
+name: forked
+tracks: {table: tracks, id: spotify_track_id}
+tasks: {table: audio_tasks, track_id: spotify_track_id}
+stages: [pending, lyrics_acquired, audio_ready, aligned, translated, ready, failed]
+terminal: [ready, failed]
+stuck_after: 2h
+steps:
+  - {stage: lyrics_acquired, task: download}
+  - {stage: audio_ready, task: align}
+  - {stage: audio_ready, task: translate, stuck_after: 30m}
+  - {stage: translated, task: segment}
+"""
 # Files of few long tests, begun first: begun last, one worker would wait for the other.
 LONG = ("test_release", "test_kill", "test_live_workers", "test_grants", "test_report_safety")
 
