@@ -163,13 +163,14 @@ def test_an_error_in_a_notebook_shows_no_credential_in_any_of_its_causes(locked:
     """Nor is a colon in a password a mistake."""
     assert conninfo_to_dict(check_url("postgresql://u:al:pha@h/db", "URL"))["password"] == "al:pha"
     for url in (locked("alpha:bravo"), UNREACHABLE["a closed port"].format("alpha%3Abravo")):
+        queue = Queue(Database(url), pipeline.load())
         with pytest.raises(DatabaseError) as caught:
-            Queue(Database(url), pipeline.load()).backlog()
+            queue.backlog()
         error: BaseException | None = caught.value
         while error:
             assert not words(str(error) + repr(error))
             error = error.__cause__ or error.__context__
-        assert not words(repr(Queue(Database(url), pipeline.load())))
+        assert not words(repr(queue))
 
 
 def test_a_password_that_the_server_repeats_is_blotted_out(
@@ -285,14 +286,11 @@ def test_the_stricter_of_the_servers_and_our_own_timeout_is_in_force(
 def test_a_read_says_who_it_is_and_is_read_only_and_repeatable(bench: Bench) -> None:
     bench.sql(f"ALTER DATABASE {bench.connection.info.dbname} SET jit = on")
     with Database(bench.url).read() as moment:
-
-        def show(setting: str) -> object:
-            return moment.connection.scalar(sa.text(f"SHOW {setting}"))
-
-        assert show("application_name") == "queue-insights"
-        assert show("transaction_read_only") == "on"
-        assert show("transaction_isolation") == "repeatable read"
-        assert show("jit") == "off"
+        for setting, value in {
+            **{"application_name": "queue-insights", "transaction_read_only": "on"},
+            **{"transaction_isolation": "repeatable read", "jit": "off"},
+        }.items():
+            assert moment.connection.scalar(sa.text(f"SHOW {setting}")) == value
 
 
 def test_libpqs_variables_or_a_service_name_the_database(
@@ -314,15 +312,17 @@ def test_libpqs_variables_or_a_service_name_the_database(
 def test_our_variables_go_before_libpqs_and_writes_default_to_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    replica, primary = "postgresql://replica/db", "postgresql://primary/db"
     assert environment() is None
-    monkeypatch.setenv("PGHOST", "elsewhere")
-    assert environment() == ("", "")
-    monkeypatch.setenv(READ_URL, "postgresql://replica/db")
-    assert environment() == ("postgresql://replica/db",) * 2
-    monkeypatch.setenv(WRITE_URL, "postgresql://primary/db")
-    assert environment() == ("postgresql://replica/db", "postgresql://primary/db")
+    for name, value, found in (
+        ("PGHOST", "elsewhere", ("", "")),
+        (READ_URL, replica, (replica, replica)),
+        (WRITE_URL, primary, (replica, primary)),
+    ):
+        monkeypatch.setenv(name, value)
+        assert environment() == found
     monkeypatch.delenv(READ_URL)
-    assert environment() == ("postgresql://primary/db",) * 2
+    assert environment() == (primary, primary)
 
 
 def test_a_database_is_named_without_user_and_password() -> None:
