@@ -96,6 +96,17 @@ def test_few_modules_stand_at_the_root_and_none_is_imported_under_another_name()
     assert aliases == {"np", "pd", "sa", "go"}
 
 
+def test_no_comment_in_sql_holds_a_parameter() -> None:
+    """It would be one of the statement's, too."""
+    comments = {
+        file.name: re.findall(r"--.*|/\*[^*]*\*/", file.read_text(encoding="utf-8"))
+        for file in SOURCE.rglob("*.sql")
+    }
+    assert len(comments) > 20
+    found = {name: re.findall(r"(?<!:):[a-z_]\w*", " ".join(c)) for name, c in comments.items()}
+    assert not any(found.values()), found
+
+
 @pytest.mark.parametrize("read", READS)
 def test_queue_and_readme_have_the_options_of_each_read(read: str) -> None:
     table = README[README.index("| command | shows | options |") :].split("\n\n")[0]
