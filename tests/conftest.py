@@ -26,6 +26,27 @@ settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
 
 Url = Callable[[str], str]
+# Of the shipped pipeline: each task, in order, with the stage at which it is due.
+STAGE_OF = {
+    **{"download": "lyrics_acquired", "align": "audio_ready", "translate": "aligned"},
+    **{"separate": "translated", "segment": "separated", "enhance": "segmented"},
+    "clip": "enhanced",
+}
+TASKS = list(STAGE_OF)
+# Two tasks at one stage, which both lead to the next; an own limit for one; a stage without work.
+FORKED = """
+name: forked
+tracks: {table: tracks, id: spotify_track_id}
+tasks: {table: audio_tasks, track_id: spotify_track_id}
+stages: [pending, lyrics_acquired, audio_ready, aligned, translated, ready, failed]
+terminal: [ready, failed]
+stuck_after: 2h
+steps:
+  - {stage: lyrics_acquired, task: download}
+  - {stage: audio_ready, task: align}
+  - {stage: audio_ready, task: translate, stuck_after: 30m}
+  - {stage: translated, task: segment}
+"""
 # Files of few long tests, begun first: begun last, one worker would wait for the other.
 LONG = ("test_release", "test_kill", "test_live_workers", "test_grants", "test_report_safety")
 
@@ -75,6 +96,13 @@ class Bench:
         row = self.connection.execute(statement).fetchone()
         assert row is not None
         return int(row[0])
+
+
+def tracks_as_view(bench: Bench, stage: str) -> None:
+    """Make ``tracks`` a view, with the expression *stage* for the stage."""
+    bench.sql("ALTER TABLE tracks RENAME TO tracks_table")
+    columns = f"spotify_track_id, title, updated_at, {stage} AS stage"
+    bench.sql(f"CREATE VIEW tracks AS SELECT {columns} FROM tracks_table")
 
 
 @contextmanager
@@ -140,6 +168,19 @@ def fresh(server: Url, templates: dict[str, str]) -> Iterator[Callable[[str], Be
             return Bench(url, variant, connection, Queue(Database(url), pipeline.load()))
 
         yield make
+
+
+@pytest.fixture(scope="module", params=["a", "b"])
+def history_url(request: pytest.FixtureRequest, server: Url) -> Iterator[str]:
+    """The URL of a database with the demo's sixty days in it; to be read only."""
+    with database(server) as url:
+        demo.seed(url, request.param, 3000)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def history(history_url: str) -> Queue:
+    return Queue(Database(history_url), pipeline.load())
 
 
 @pytest.fixture(params=["a", "b"])

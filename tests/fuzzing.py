@@ -19,11 +19,18 @@ HOSTILE = st.one_of(
         ]
     ),
 )
+SCALARS = st.one_of(
+    *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), HOSTILE),
+    *(st.dates(), st.binary(max_size=3), st.sampled_from(["false", "null", "[a, 'b']", "30m"])),
+)
+ANYTHING = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=2)
+)
 
 
 def clear(error: InputError, start: str = "", lines: int = 1) -> None:
     """Whether an error is fit for a terminal."""
     found = str(error).split("\n")
     assert 0 < len(found) <= lines
-    assert all(line.startswith(start) and line for line in found)
+    assert all(line.startswith(start) and line.isprintable() and line.encode() for line in found)
     assert error.exit_code == 2

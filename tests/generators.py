@@ -9,237 +9,233 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from mechanisms import DAY, HOUR, START, WEEK, batches, constant, daily, frame, poisson, serve
+from mechanisms import (
+    DAY,
+    HOUR,
+    START,
+    WEEK,
+    Speed,
+    batches,
+    constant,
+    daily,
+    frame,
+    poisson,
+    serve,
+)
+
+Rng = np.random.Generator
+GENERATORS: dict[str, Callable[[int], pd.DataFrame]] = {}
 
 
-def steady(seed: int, days: int = 60, servers: int = 3, hourly: float = 29.0) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    end = days * DAY
-    arrived = np.concatenate([np.zeros(60), poisson(rng, constant(hourly), hourly, end)])
-    work = rng.exponential(servers * HOUR / 30.0, len(arrived))
-    return frame(arrived, serve(arrived, work, servers), end)
+def queue(days: int) -> Callable[..., Callable[[int], pd.DataFrame]]:
+    """Make a generator of *days* from a function of a random generator and the end that gives when
+    items arrived and when they were done."""
+
+    def made(mechanism: Callable[[Rng, float], tuple[np.ndarray, np.ndarray]]) -> Callable:
+        def generate(seed: int) -> pd.DataFrame:
+            return frame(*mechanism(np.random.default_rng(seed), days * DAY), days * DAY)
+
+        GENERATORS[mechanism.__name__] = generate
+        return generate
+
+    return made
 
 
-def heavy_service(seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    end = 60 * DAY
-    arrived = poisson(rng, constant(20.0), 20.0, end)
+def served(
+    rng: Rng, arrived: np.ndarray, servers: int, hourly: float, speed: Speed | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Arrivals, and when *servers* that together do so many an hour have done them."""
+    return arrived, serve(
+        arrived, rng.exponential(servers * HOUR / hourly, len(arrived)), servers, speed
+    )
+
+
+def _steady(rng: Rng, end: float) -> tuple[np.ndarray, np.ndarray]:
+    return served(rng, np.concatenate([np.zeros(60), poisson(rng, constant(29), 29, end)]), 3, 30)
+
+
+@queue(days=60)
+def steady(rng, end):
+    return _steady(rng, end)
+
+
+@queue(days=60)
+def heavy_service(rng, end):
+    arrived = poisson(rng, constant(20), 20, end)
     work = rng.lognormal(np.log(1674.0) - 0.72, 1.2, len(arrived))
-    return frame(arrived, serve(arrived, work, 10), end)
+    return arrived, serve(arrived, work, 10)
 
 
-def bursty(seed: int, days: int = 70) -> pd.DataFrame:
+@queue(days=70)
+def bursty(rng, end):
     """Day and night, weekends, over a constant capacity: a backlog by day, idle at night."""
-    rng = np.random.default_rng(seed)
-    end = days * DAY
-    arrived = poisson(rng, lambda t: daily(t, 5, 115, 0.25), 115.0, end)
-    work = rng.exponential(4 * HOUR / 62.0, len(arrived))
-    return frame(arrived, serve(arrived, work, 4), end)
+    return served(rng, poisson(rng, lambda t: daily(t, 5, 115, 0.25), 115, end), 4, 62)
 
 
-def office(seed: int) -> pd.DataFrame:
+@queue(days=90)
+def office(rng, end):
     """People at work Monday to Friday, 9 to 17 in New York (clocks change), work comes always."""
-    rng = np.random.default_rng(seed)
-    end = 90 * DAY
-    arrived = poisson(rng, lambda t: daily(t, 4, 16, 0.6), 16.0, end)
+    arrived = poisson(rng, lambda t: daily(t, 4, 16, 0.6), 16, end)
     origin = START.tz_convert("America/New_York")
-    offsets = [
-        (origin + pd.Timedelta(days=d)).utcoffset().total_seconds()  # type: ignore[union-attr]
-        for d in range(200)
-    ]
+    offsets = [(origin + pd.Timedelta(days=d)).utcoffset().total_seconds() for d in range(200)]
 
     def speed(t: float) -> float:
         local = t + offsets[min(int(t // DAY), 199)]
         return 1.0 if local % WEEK < 5 * DAY and 9 <= (local % DAY) / HOUR < 17 else 0.0
 
-    work = rng.exponential(5 * HOUR / 46.0, len(arrived))
-    return frame(arrived, serve(arrived, work, 5, speed), end)
+    return served(rng, arrived, 5, 46, speed)
 
 
-def rate_change(seed: int) -> pd.DataFrame:
+@queue(days=60)
+def rate_change(rng, end):
     """Capacity falls to 60% for good on day 20 and doubles on day 40."""
-    rng = np.random.default_rng(seed)
-    end = 60 * DAY
-    arrived = poisson(rng, lambda t: daily(t, 20, 50), 50.0, end)
-
-    def speed(t: float) -> float:
-        return 1.0 if t < 20 * DAY else 0.6 if t < 40 * DAY else 1.3
-
-    work = rng.exponential(4 * HOUR / 38.0, len(arrived))
-    return frame(arrived, serve(arrived, work, 4, speed), end)
+    arrived = poisson(rng, lambda t: daily(t, 20, 50), 50, end)
+    speed = lambda t: 1.0 if t < 20 * DAY else 0.6 if t < 40 * DAY else 1.3  # noqa: E731
+    return served(rng, arrived, 4, 38, speed)
 
 
 def rate_step(seed: int) -> pd.DataFrame:
     """Capacity changes once, on day 30: to 95% or, with an even seed, to 150%."""
-    rng = np.random.default_rng(seed)
-    end = 60 * DAY
-    arrived = poisson(rng, lambda t: daily(t, 20, 40), 40.0, end)
-    later = 0.95 if seed % 2 else 1.5
-    work = rng.exponential(4 * HOUR / 31.0, len(arrived))
-    return frame(arrived, serve(arrived, work, 4, lambda t: 1.0 if t < 30 * DAY else later), end)
+    rng, end, later = np.random.default_rng(seed), 60 * DAY, 0.95 if seed % 2 else 1.5
+    arrived = poisson(rng, lambda t: daily(t, 20, 40), 40, end)
+    speed = lambda t: 1.0 if t < 30 * DAY else later  # noqa: E731
+    return frame(*served(rng, arrived, 4, 31, speed), end)
 
 
-def hourly_batch(seed: int) -> pd.DataFrame:
+GENERATORS["rate_step"] = rate_step
+
+
+@queue(days=60)
+def hourly_batch(rng, end):
     """A cron job that takes up to 60 items at the full hour; day and night arrivals."""
-    rng = np.random.default_rng(seed)
-    end = 60 * DAY
-    arrived = poisson(rng, lambda t: daily(t, 10, 100, 0.7), 100.0, end)
-    return frame(arrived, batches(arrived, HOUR, 60, end, 2.0), end)
+    arrived = poisson(rng, lambda t: daily(t, 10, 100, 0.7), 100, end)
+    return arrived, batches(arrived, HOUR, 60, end, 2.0)
 
 
-def hourly_flush(seed: int) -> pd.DataFrame:
+@queue(days=45)
+def hourly_flush(rng, end):
     """A cron job that takes all there is; origins fall at odd minutes."""
-    rng = np.random.default_rng(seed)
-    end = 45 * DAY
-    arrived = 1111.0 + poisson(rng, lambda t: daily(t, 30, 160), 160.0, end - 1111.0)
-    return frame(arrived, batches(arrived, HOUR, 10**6, end, 1.5), end)
+    arrived = 1111.0 + poisson(rng, lambda t: daily(t, 30, 160), 160, end - 1111)
+    return arrived, batches(arrived, HOUR, 10**6, end, 1.5)
 
 
-def growing(seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    end = 45 * DAY
-    arrived = poisson(rng, constant(33.0), 33.0, end)
-    work = rng.exponential(3 * HOUR / 30.0, len(arrived))
-    return frame(arrived, serve(arrived, work, 3), end)
+@queue(days=45)
+def growing(rng, end):
+    return served(rng, poisson(rng, constant(33), 33, end), 3, 30)
 
 
-def nightly_load(seed: int) -> pd.DataFrame:
+@queue(days=60)
+def nightly_load(rng, end):
     """A dump of a few hundred items every night at 1:00, larger on Mondays; else a trickle."""
-    rng = np.random.default_rng(seed)
-    end = 60 * DAY
     loads = [
         d * DAY
         + HOUR
         + np.sort(rng.uniform(0, 120, int(rng.lognormal(6.2, 0.5) * (1 + (d % 7 == 0)))))
         for d in range(60)
     ]
-    arrived = np.sort(np.concatenate([*loads, poisson(rng, constant(3.0), 3.0, end)]))
+    arrived = np.sort(np.concatenate([*loads, poisson(rng, constant(3), 3, end)]))
     work = rng.lognormal(np.log(2 * HOUR / 45.0) - 0.125, 0.5, len(arrived))
-    return frame(arrived, serve(arrived, work, 2), end)
+    return arrived, serve(arrived, work, 2)
 
 
-def heavy_arrivals(seed: int) -> pd.DataFrame:
+@queue(days=80)
+def heavy_arrivals(rng, end):
     """Pareto-sized uploads at Poisson times: most are small, a few take days to clear."""
-    rng = np.random.default_rng(seed)
-    end = 80 * DAY
     times = poisson(rng, constant(1.2), 1.2, end)
     sizes = np.minimum(6 * (1 + rng.pareto(1.4, len(times))), 3000).astype(int)
     arrived = np.sort(np.repeat(times, sizes) + rng.uniform(0, 600, sizes.sum()))
     work = rng.exponential(3 * HOUR / 30.0, len(arrived))
-    return frame(arrived, serve(arrived, work, 3, order="random", seed=seed), end)
+    return arrived, serve(arrived, work, 3, shuffled=rng)
 
 
-def outages(seed: int) -> pd.DataFrame:
+@queue(days=70)
+def outages(rng, end):
     """Nothing is done for 1 to 14 hours, about twice a week."""
-    rng = np.random.default_rng(seed)
-    end = 70 * DAY
     begins = np.sort(rng.uniform(0, end, 20))
     ends = begins + rng.uniform(1, 14, 20) * HOUR
-    arrived = poisson(rng, lambda t: daily(t, 15, 45), 45.0, end)
-
-    def speed(t: float) -> float:
-        return 0.0 if bool(np.any((begins <= t) & (t < ends))) else 1.0
-
-    work = rng.exponential(4 * HOUR / 37.0, len(arrived))
-    return frame(arrived, serve(arrived, work, 4, speed), end)
+    arrived = poisson(rng, lambda t: daily(t, 15, 45), 45, end)
+    return served(rng, arrived, 4, 37, lambda t: float(not np.any((begins <= t) & (t < ends))))
 
 
-def drifting(seed: int) -> pd.DataFrame:
+@queue(days=80)
+def drifting(rng, end):
     """Capacity wanders: a random walk in logarithm that returns to its mean in days."""
-    rng = np.random.default_rng(seed)
-    end = 80 * DAY
     level = np.zeros(80 * 24 + 2400)
     for i in range(1, len(level)):
         level[i] = 0.985 * level[i - 1] + rng.normal(0, 0.06)
-    arrived = poisson(rng, constant(30.0), 30.0, end)
-    work = rng.exponential(3 * HOUR / 33.0, len(arrived))
-    served = serve(arrived, work, 3, lambda t: float(np.exp(level[int(t // HOUR)])))
-    return frame(arrived, served, end)
+    arrived = poisson(rng, constant(30), 30, end)
+    return served(rng, arrived, 3, 33, lambda t: float(np.exp(level[int(t // HOUR)])))
 
 
-def regimes(seed: int) -> pd.DataFrame:
+@queue(days=80)
+def regimes(rng, end):
     """Capacity jumps between slow, usual and fast, staying a day or two in each."""
-    rng = np.random.default_rng(seed)
-    end = 80 * DAY
     changes = np.cumsum(rng.exponential(1.5 * DAY, 200))
     levels = rng.choice([0.4, 1.0, 1.8], 201)
-    arrived = poisson(rng, lambda t: daily(t, 15, 45), 45.0, end)
-    work = rng.exponential(3 * HOUR / 33.0, len(arrived))
-    served = serve(arrived, work, 3, lambda t: float(levels[int(np.searchsorted(changes, t))]))
-    return frame(arrived, served, end)
+    arrived = poisson(rng, lambda t: daily(t, 15, 45), 45, end)
+    return served(rng, arrived, 3, 33, lambda t: float(levels[int(np.searchsorted(changes, t))]))
 
 
-def unlimited(seed: int) -> pd.DataFrame:
+@queue(days=60)
+def unlimited(rng, end):
     """As many servers as items: what waits is what arrived lately (builds, reviews)."""
-    rng = np.random.default_rng(seed)
-    end = 60 * DAY
-    arrived = poisson(rng, lambda t: daily(t, 4, 40, 0.3), 40.0, end)
-    return frame(arrived, arrived + rng.lognormal(np.log(2 * HOUR), 0.9, len(arrived)), end)
+    arrived = poisson(rng, lambda t: daily(t, 4, 40, 0.3), 40, end)
+    return arrived, arrived + rng.lognormal(np.log(2 * HOUR), 0.9, len(arrived))
 
 
-def autoscaled(seed: int) -> pd.DataFrame:
+@queue(days=60)
+def autoscaled(rng, end):
     """One server more for every 40 items that arrived in the last two hours, at most eight."""
-    rng = np.random.default_rng(seed)
-    end = 60 * DAY
-    arrived = poisson(rng, lambda t: daily(t, 10, 130, 0.4), 130.0, end)
+    arrived = poisson(rng, lambda t: daily(t, 10, 130, 0.4), 130, end)
 
     def speed(t: float) -> float:
         lately = np.searchsorted(arrived, t) - np.searchsorted(arrived, t - 2 * HOUR)
         return float(np.clip(lately // 40, 1, 8))
 
-    work = rng.exponential(2 * HOUR / 22.0, len(arrived))
-    return frame(arrived, serve(arrived, work, 2, speed), end)
+    return served(rng, arrived, 2, 22, speed)
 
 
-def tickets(seed: int) -> pd.DataFrame:
-    """A slow desk: a dozen tickets a day in working hours, latest first, 2% never closed."""
-    rng = np.random.default_rng(seed)
-    end = 300 * DAY
+@queue(days=300)
+def tickets(rng, end):
+    """A slow desk: a dozen tickets a day in working hours, in any order, 2% never closed."""
     arrived = poisson(rng, lambda t: daily(t, 0.05, 1.3, 0.2), 1.3, end)
 
     def speed(t: float) -> float:
         return 1.0 if t % WEEK < 5 * DAY and 8 <= (t % DAY) / HOUR < 18 else 0.0
 
-    open_share = 5 * 10 / (7 * 24)
-    mean = 0.88 * 2 * open_share * end / len(arrived)
+    mean = 0.88 * 2 * (5 * 10 / (7 * 24)) * end / len(arrived)
     work = rng.lognormal(np.log(mean) - 0.5, 1.0, len(arrived))
-    done = serve(arrived, work, 2, speed, "random", seed)
+    done = serve(arrived, work, 2, speed, shuffled=rng)
     done[rng.uniform(size=len(done)) < 0.02] = np.inf
-    return frame(arrived, done, end)
+    return arrived, done
 
 
-def holidays(seed: int) -> pd.DataFrame:
+@queue(days=100)
+def holidays(rng, end):
     """Nothing arrives and nothing is done in two weeks of the quarter, nor at weekends."""
-    rng = np.random.default_rng(seed)
-    end = 100 * DAY
-    closed = {4, 9}
 
     def working(t: np.ndarray) -> np.ndarray:
-        open_week = ~np.isin((t // WEEK).astype(int), list(closed))
-        return open_week & ((t % WEEK) < 5 * DAY)
+        return ~np.isin((t // WEEK).astype(int), [4, 9]) & ((t % WEEK) < 5 * DAY)
 
-    arrived = poisson(rng, lambda t: daily(t, 2, 30) * working(t), 30.0, end)
-    work = rng.exponential(3 * HOUR / 20.0, len(arrived))
-    served = serve(arrived, work, 3, lambda t: float(working(np.array([t]))[0]))
-    return frame(arrived, served, end)
+    arrived = poisson(rng, lambda t: daily(t, 2, 30) * working(t), 30, end)
+    return served(rng, arrived, 3, 20, lambda t: float(working(np.array([t]))[0]))
 
 
-def jobs(seed: int) -> pd.DataFrame:
+@queue(days=90)
+def jobs(rng, end):
     """A compute cluster: users submit arrays of jobs of alike length, hours long, by day."""
-    rng = np.random.default_rng(seed)
-    end = 90 * DAY
     times = poisson(rng, lambda t: daily(t, 0.3, 3.5, 0.4), 3.5, end)
     sizes = np.minimum(1 + rng.pareto(1.1, len(times)) * 3, 150).astype(int)
     length = np.minimum(rng.lognormal(np.log(1.5 * HOUR), 1.3, len(times)), 30 * HOUR)
     arrived = np.repeat(times, sizes) + rng.uniform(0, 60, sizes.sum())
     work = np.repeat(length, sizes) * rng.lognormal(0, 0.3, sizes.sum())
-    servers = int(work.sum() / end / 0.85) + 1
-    return frame(arrived, serve(arrived, work, servers), end)
+    return arrived, serve(arrived, work, int(work.sum() / end / 0.85) + 1)
 
 
 def stalled(seed: int) -> pd.DataFrame:
     """A steady queue whose workers died five days before the end."""
-    events = steady(seed, days=30)
+    end = 30 * DAY
+    events = frame(*_steady(np.random.default_rng(seed), end), end)
     death = START + pd.Timedelta(days=25)
     events.loc[events["completed_at"] > death, "completed_at"] = pd.NaT
     return events
@@ -253,77 +249,36 @@ def nine(seed: int) -> pd.DataFrame:
     return frame(arrived, done, 21 * DAY)
 
 
-GENERATORS: dict[str, Callable[[int], pd.DataFrame]] = {
-    f.__name__: f
-    for f in (
-        steady,
-        heavy_service,
-        bursty,
-        office,
-        rate_change,
-        rate_step,
-        hourly_batch,
-        hourly_flush,
-        growing,
-        nightly_load,
-        heavy_arrivals,
-        outages,
-        drifting,
-        regimes,
-        unlimited,
-        autoscaled,
-        tickets,
-        holidays,
-        jobs,
-    )
-}
-
-
 STEPS = ["download", "align", "translate", "separate", "segment", "enhance", "clip"]
-BACKOFF = (300.0, 900.0, 1800.0)
+BACKOFF = (300.0, 900.0)
+FAILED = 0.05  # of the attempts
 
 
-def _retries(rng: np.random.Generator, count: int, share: float) -> np.ndarray:
-    """Seconds of backoff that each of ``count`` items spends on failed attempts (at most two)."""
-    failures = np.minimum(rng.geometric(1 - share, count) - 1, 2)
-    return np.where(failures >= 1, BACKOFF[0], 0) + np.where(failures >= 2, BACKOFF[1], 0)
-
-
-def seven_steps(
-    seed: int,
-    days: int = 60,
-    hourly: float = 20.0,
-    low: float = 0.2,
-    spread: float = 0.35,
-    share: float = 0.05,
-    incident: bool = True,
-) -> tuple[pd.DataFrame, float]:
+def seven_steps(seed: int, days: int = 60, hourly: float = 20.0) -> tuple[pd.DataFrame, float]:
     """A pipeline of seven steps: (entered_at and completed_at per step; failure share).
 
-    Capacities lie 5 to ``spread`` above the arrivals, and one step stops for a day or so now and
-    then, so that a backlog travels down the steps.
+    Capacities lie 5 to 35% above the arrivals, and one step stops for a day or so now and then, so
+    that a backlog travels down the steps. An item fails at most twice at a step, and backs off.
     """
-    rng = np.random.default_rng(seed)
-    end = days * DAY
-    entered = poisson(
-        rng, lambda t: daily(t, hourly * low, hourly * (2 - low), 0.6), 2 * hourly, end
-    )
-    arrived = entered
-    columns = {}
+    rng, end = np.random.default_rng(seed), days * DAY
+    rate = lambda t: daily(t, hourly * 0.2, hourly * 1.8, 0.6)  # noqa: E731
+    arrived = entered = poisson(rng, rate, 2 * hourly, end)
+    columns = {"entered_at": entered}
     for step in STEPS:
         servers = int(rng.integers(2, 7))
-        mean = servers * HOUR / (hourly * 0.9 * (1.05 + spread * rng.uniform()))
+        mean = servers * HOUR / (hourly * 0.9 * (1.05 + 0.35 * rng.uniform()))
         work = rng.lognormal(np.log(mean) - 0.18, 0.6, len(arrived))
-        stops = np.sort(rng.uniform(0, end, int(rng.integers(1, 4)))) if incident else np.array([])
+        stops = np.sort(rng.uniform(0, end, int(rng.integers(1, 4))))
         ends = stops + rng.uniform(4, 30, len(stops)) * HOUR
+        failures = rng.geometric(1 - FAILED, len(arrived)) - 1
+        back = arrived + sum(np.where(failures > i, BACKOFF[i], 0) for i in range(2))
 
         def speed(t: float, stops: np.ndarray = stops, ends: np.ndarray = ends) -> float:
-            return 0.0 if bool(np.any((stops <= t) & (t < ends))) else 1.0
+            return float(not np.any((stops <= t) & (t < ends)))
 
-        arrived = serve(arrived + _retries(rng, len(arrived), share), work, servers, speed)
-        columns[step] = arrived
-    at = {step: START + pd.to_timedelta(c, unit="s").round("us") for step, c in columns.items()}
-    return pd.DataFrame({"entered_at": START + pd.to_timedelta(entered, unit="s"), **at}), share
+        columns[step] = arrived = serve(back, work, servers, speed)
+    times = {name: pd.to_timedelta(c, unit="s").round("us") for name, c in columns.items()}
+    return START + pd.DataFrame(times), FAILED
 
 
 def as_known(tracks: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:

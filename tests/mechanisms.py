@@ -6,40 +6,32 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 START = pd.Timestamp("2025-01-06", tz="UTC")  # a Monday
 HOUR, DAY, WEEK = 3600.0, 86400.0, 604800.0
 Speed = Callable[[float], float]
 
 
-def frame(arrived: np.ndarray, completed: np.ndarray, end: float) -> pd.DataFrame:
+def frame(arrived: np.ndarray, completed: np.ndarray, end: float = np.inf) -> pd.DataFrame:
     """Seconds since START as a frame; what had not completed by ``end`` is NaT."""
     keep = arrived <= end
-    arrived, completed = arrived[keep], completed[keep]
     done = np.where(completed <= end, completed, np.nan)
+    times = {"arrived_at": arrived[keep], "completed_at": done[keep]}
     return pd.DataFrame(
-        {
-            "arrived_at": START + pd.to_timedelta(arrived, unit="s").round("us"),
-            "completed_at": START + pd.to_timedelta(done, unit="s").round("us"),
-        }
+        {name: START + pd.to_timedelta(each, unit="s").round("us") for name, each in times.items()}
     )
 
 
-def events(arrived: list[float], completed: list[float | None]) -> pd.DataFrame:
+def events(arrived: ArrayLike, completed: ArrayLike) -> pd.DataFrame:
     """Hours since START as a frame of events."""
-    hours = [np.nan if hour is None else hour for hour in completed]
-    return pd.DataFrame(
-        {
-            "arrived_at": START + pd.to_timedelta(arrived, unit="h"),
-            "completed_at": START + pd.to_timedelta(hours, unit="h"),
-        }
-    )
+    return frame(np.array(arrived, float) * HOUR, np.array(completed, float) * HOUR)
 
 
 def regular(hours: int = 24 * 12, lag: int = 40) -> pd.DataFrame:
     """One item every quarter of an hour, completed ``lag`` quarters later: always ``lag`` wait."""
     arrived = np.arange(0, hours, 0.25)
-    return events(list(arrived), list(arrived + lag / 4 + 0.01))
+    return events(arrived, arrived + lag / 4 + 0.01)
 
 
 def poisson(
@@ -60,20 +52,15 @@ def serve(
     work: np.ndarray,
     servers: int,
     speed: Speed | None = None,
-    order: str = "fifo",
-    seed: int = 0,
+    shuffled: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Completion times of jobs of ``work`` seconds on ``servers`` equal servers.
+    """Completion times of jobs of ``work`` seconds on ``servers`` equal servers, first come first
+    served unless ``shuffled``.
 
     ``speed(t)`` scales a server at the time it starts a job; 0 means that nothing starts, and is
-    asked again every five minutes. ``order``: fifo, lifo or random.
+    asked again every five minutes.
     """
-    rng = np.random.default_rng(seed)
-    rank = {
-        "fifo": arrived,
-        "lifo": -arrived,
-        "random": rng.uniform(size=len(arrived)),
-    }[order]
+    rank = arrived if shuffled is None else shuffled.uniform(size=len(arrived))
     arrival_order = np.argsort(arrived, kind="stable")
     free = [0.0] * servers
     heapq.heapify(free)

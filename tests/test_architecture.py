@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import inspect
 import re
 import shlex
 import subprocess
@@ -26,6 +27,8 @@ from queue_insights import connect, demo, show, summary
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.demo.incident import FEWEST
+from queue_insights.queue import Queue
+from queue_insights.reads import READS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "queue_insights"
@@ -41,6 +44,7 @@ def dotted(file: Path) -> str:
 
 
 MODULES = {dotted(file): file for file in sorted(SOURCE.rglob("*.py"))}
+TREES = {module: ast.parse(file.read_text(encoding="utf-8")) for module, file in MODULES.items()}
 
 
 def layers() -> list[str]:
@@ -56,13 +60,13 @@ def layers() -> list[str]:
     return found
 
 
-def imports(file: Path) -> Iterator[str]:
-    """The modules of ours that *file* imports anywhere, in functions and for type checks too."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def imports(module: str) -> Iterator[str]:
+    """The modules of ours that it imports anywhere, in functions and for type checks too."""
+    for node in ast.walk(TREES[module]):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file.name}: a relative import"
+            assert node.level == 0, f"{module}: a relative import"
             both = [f"{node.module}.{alias.name}" for alias in node.names]
             names = [name if below(name) in MODULES else str(node.module) for name in both]
         else:
@@ -81,35 +85,60 @@ def test_the_map_of_the_code_has_every_module_once() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_the_map_has_before_it(module: str) -> None:
     order = layers()
-    above = [name for name in imports(MODULES[module]) if order.index(name) >= order.index(module)]
+    above = [name for name in imports(module) if order.index(name) >= order.index(module)]
     assert not above, f"{module} imports {above}, which README's map has after it"
+
+
+def test_few_modules_stand_at_the_root_and_none_is_imported_under_another_name() -> None:
+    assert len([file for file in MODULES.values() if file.parent == SOURCE]) <= 14
+    nodes = [node for tree in TREES.values() for node in ast.walk(tree)]
+    aliases = {node.asname for node in nodes if isinstance(node, ast.alias) and node.asname}
+    assert aliases == {"np", "pd", "sa", "go"}
+
+
+def test_no_comment_in_sql_holds_a_parameter() -> None:
+    """It would be one of the statement's, too."""
+    comments = {
+        file.name: re.findall(r"--.*|/\*[^*]*\*/", file.read_text(encoding="utf-8"))
+        for file in SOURCE.rglob("*.sql")
+    }
+    assert len(comments) > 20
+    found = {name: re.findall(r"(?<!:):[a-z_]\w*", " ".join(c)) for name, c in comments.items()}
+    assert not any(found.values()), found
+
+
+@pytest.mark.parametrize("read", READS)
+def test_queue_and_readme_have_the_options_of_each_read(read: str) -> None:
+    table = README[README.index("| command | shows | options |") :].split("\n\n")[0]
+    (row,) = re.findall(rf"^\| `{read}\b.*$", table, re.MULTILINE)
+    for option in READS[read].options:
+        required = option.default is ...
+        assert (option.metavar if required else f"`--{option.name.replace('_', '-')}`") in row
+    parameters = dict(inspect.signature(getattr(Queue, read)).parameters)
+    del parameters["self"]
+    expected = {option.name: option.default for option in READS[read].options}
+    if expected.pop("end_to_end", None) is not None:
+        assert callable(getattr(Queue, f"{read}_end_to_end"))  # instead
+    defaults = {n: ... if p.default is p.empty else p.default for n, p in parameters.items()}
+    assert defaults == expected
 
 
 def test_only_actions_and_migrations_open_a_transaction_that_writes() -> None:
     writers = {
         name
-        for name, file in MODULES.items()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if node.func.attr == "write" and ast.unparse(node.func.value).endswith("database")
     }
     assert writers == {"actions.runs", "actions.ledger", "ddl.migration"}
-    appliers = {
-        name
-        for name, file in MODULES.items()
-        if re.search(r"(?<!def )(?<!plan\.)\bapply\(", file.read_text(encoding="utf-8"))
-    }
-    assert appliers >= {"ddl.trigger", "ddl.views", "ddl.options"}
 
 
 @pytest.mark.parametrize("folder", ["src", "tests", "benchmarks"])
 def test_no_module_is_long(folder: str) -> None:
-    lines = {
-        str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines())
-        for file in (ROOT / folder).rglob("*.py")
-    }
-    assert lines
-    assert {name: count for name, count in lines.items() if count > LONGEST} == {}
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    assert [f for f in files if len(f.read_text("utf-8").splitlines()) > LONGEST] == []
 
 
 def sleeps(file: Path) -> Iterator[str]:
@@ -178,7 +207,7 @@ def test_the_python_in_the_readme_does_what_it_says(connected: str) -> None:
 
 def commands(program: str) -> list[str]:
     """The lines of README's fenced blocks that call *program*, without their comments."""
-    lines = [line for block in blocks(README, "") for line in block.splitlines()]
+    lines = "".join(blocks(README, "")).splitlines()
     return [line.split("  #")[0].strip() for line in lines if line.startswith(f"{program} ")]
 
 
@@ -197,12 +226,9 @@ def test_a_command_in_the_readme_is_one(line: str) -> None:
     parse({"queue-insights": main, "papermill": papermill}[program], arguments, None)
 
 
-@pytest.mark.parametrize("line", commands("make"))
-def test_a_make_target_in_the_readme_is_one(line: str) -> None:
-    assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-
-
-def test_files_that_the_readme_names_exist() -> None:
+def test_make_targets_and_files_that_the_readme_names_exist() -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert {line.split()[1] for line in commands("make")} <= set(targets)
     folders = "benchmarks|docs|examples|notebooks|params|src|tests"
     named = set(re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\w", README))
     assert named >= {"notebooks/backlog_report.ipynb", "params/backlog_report.yaml"}
@@ -212,8 +238,8 @@ def test_files_that_the_readme_names_exist() -> None:
 def examples() -> dict[str, tuple[str, list[doctest.Example]]]:
     """The ``>>>`` examples of each docstring in src, by where they stand, with their module."""
     found = {}
-    for module, file in MODULES.items():
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 name = f"{module}.{getattr(node, 'name', '')}"
                 if here := doctest.DocTestParser().get_examples(ast.get_docstring(node) or ""):

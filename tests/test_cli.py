@@ -9,26 +9,25 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
 from conftest import Bench
+from operating import many
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
+from queue_insights.reads import READS
 
 Run = Callable[..., Result]
 README = Path(__file__).parents[1] / "README.md"
-READS = ("backlog", "audit", "missing", "upcoming", "tasks", "orphans")
-BACKLOG = [
-    *("stage", "task_type", "total", "missing", "pending", "retryable", "backing_off", "running"),
-    *("stuck", "exhausted", "drifted", "skipped", "blocked", "other", "eligible", "waiting"),
-    *("visible", "oldest_waiting_seconds"),
-]
-AUDIT = ["stage", "task_type", "eligible", "visible", "hidden", "orphans", "verdict"]
+STEP = ["stage", "task_type"]
+BACKLOG = [*STEP, *READS["backlog"].counts, "oldest_waiting_seconds"]
+AUDIT = [*STEP, "eligible", "visible", "hidden", "orphans", "verdict"]
 SOURCES = ["get_pending_tasks", "task_summary", "audio_progress"]
-TRACK = ["spotify_track_id", "title", "stage", "task_type"]
+TRACK = ["spotify_track_id", "title", *STEP]
 
 
 @pytest.fixture
@@ -63,54 +62,49 @@ def commands(
             yield (*path, name), command
 
 
-def test_json_is_a_list_of_records_whose_keys_are_documented(run: Run) -> None:
-    def records(*arguments: str) -> list[dict[str, object]]:
-        result = run(*arguments, "--format", "json")
-        assert result.exit_code == 0
-        assert result.stderr == ""
-        found = json.loads(result.stdout)
-        assert isinstance(found, list)
-        return found
+def records(run: Run, *arguments: str) -> list[dict[str, Any]]:
+    result = run(*arguments, "--format", "json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    return json.loads(result.stdout)
 
-    backlog = records("backlog")
-    assert len(backlog) == 7
+
+def test_json_is_a_list_of_records_whose_keys_are_documented(run: Run) -> None:
+    backlog = records(run, "backlog")
     assert [list(record) for record in backlog] == [BACKLOG] * 7
-    align = backlog[1]
-    assert (align["task_type"], align["total"], align["missing"], align["pending"]) == (
-        *("align", 2, 1, 1),
-    )
+    assert [backlog[1][name] for name in ("total", "missing", "pending")] == [2, 1, 1]
     waited = datetime.now(UTC) - datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
-    assert align["oldest_waiting_seconds"] == pytest.approx(waited.total_seconds(), abs=300)
+    assert backlog[1]["oldest_waiting_seconds"] == pytest.approx(waited.total_seconds(), abs=300)
     assert backlog[0]["oldest_waiting_seconds"] is None
-    assert [list(record) for record in records("audit")] == [AUDIT] * 7
-    assert [list(record) for record in records("audit", "--sources")] == [AUDIT + SOURCES] * 7
-    assert records("audit")[1] == {
+    assert [list(record) for record in records(run, "audit", "--sources")] == [AUDIT + SOURCES] * 7
+    assert records(run, "audit")[1] == {
         **{"stage": "audio_ready", "task_type": "align", "eligible": 2, "visible": 2},
         **{"hidden": 1, "orphans": 1, "verdict": "hidden"},
     }
-    (missing,) = records("missing", "--task", "align")
-    assert missing == {
-        "spotify_track_id": "missing",
-        "title": '=1+1, "quoted"\n\x1b[31m',
-        "stage": "audio_ready",
-        "task_type": "align",
-        "arrived_at": "2026-03-01T12:30:00.500000Z",
-    }
-    first, second = records("upcoming")
+    assert records(run, "missing", "--task", "align") == [
+        {
+            **{"spotify_track_id": "missing", "title": '=1+1, "quoted"\n\x1b[31m'},
+            **{"stage": "audio_ready", "task_type": "align"},
+            "arrived_at": "2026-03-01T12:30:00.500000Z",
+        }
+    ]
+    first, second = records(run, "upcoming")
     assert list(first)[:6] == [*TRACK, "state", "arrived_at"]
-    assert (first["state"], first["status"], first["attempts"]) == ("missing", None, None)
-    assert (second["state"], second["status"], second["attempts"]) == ("pending", "pending", 0)
+    states = [(each["state"], each["status"], each["attempts"]) for each in (first, second)]
+    assert states == [("missing", None, None), ("pending", "pending", 0)]
     assert second["created_at"] == second["arrived_at"] == "2026-03-02T12:00:00Z"
-    (orphan,) = records("orphans")
+    assert records(run, "upcoming", "--limit", "1") == [first]
+    assert records(run, "tasks", "--state", "pending") == [second]
+    for narrow in (("--state", "stuck"), ("--task", "clip")):
+        assert records(run, "tasks", *narrow) == []
+    (orphan,) = records(run, "orphans")
     assert list(orphan)[:5] == [*TRACK, "arrived_at"]
     assert (orphan["spotify_track_id"], orphan["stage"]) == ("orphan", "ready")
-    assert records("tasks", "--state", "stuck") == []
 
 
 def test_csv_has_the_same_columns_and_is_safe_in_a_spreadsheet(run: Run) -> None:
-    for read in READS:
+    for read in set(READS) - {"track", "flow"}:
         rows = list(csv.reader(io.StringIO(run(read, "--format", "csv").stdout, newline="")))
-        found = json.loads(run(read, "--format", "json").stdout)
+        found = records(run, read)
         assert rows[0] == list(found[0])
         assert len(rows) == len(found) + 1
     (row,) = csv.DictReader(io.StringIO(run("missing", "--format", "csv").stdout, newline=""))
@@ -119,23 +113,11 @@ def test_csv_has_the_same_columns_and_is_safe_in_a_spreadsheet(run: Run) -> None
 
 def test_a_table_is_the_default_and_sends_no_escapes_to_the_terminal(run: Run) -> None:
     for read in READS:
-        result = run(read)
+        result = run(read, *(["missing"] if read == "track" else []))
         assert (result.exit_code, result.stderr) == (0, "")
         assert all(line.isprintable() for line in result.stdout.splitlines())
     assert run("orphans", "--format", "table").stdout == run("orphans").stdout
     assert run("tasks", "--state", "stuck").stdout.splitlines()[-1] == "(none)"
-
-
-def test_limit_and_task_narrow_a_list(run: Run) -> None:
-    def ids(*arguments: str) -> list[str]:
-        records = json.loads(run(*arguments, "--format", "json").stdout)
-        return [record["spotify_track_id"] for record in records]
-
-    assert ids("upcoming") == ["missing", "pending"]
-    assert ids("upcoming", "--limit", "1") == ["missing"]
-    assert ids("upcoming", "--limit", "0") == []
-    assert ids("tasks", "--state", "pending") == ["pending"]
-    assert ids("tasks", "--task", "clip") == []
 
 
 WRONG = {
@@ -152,17 +134,30 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("line", "says"), WRONG.items(), ids=WRONG)
-def test_wrong_use_exits_2_and_says_what_would_be_right(run: Run, line: str, says: str) -> None:
-    result = run(*line.split())
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert re.search(says, result.stderr)
-    assert "Traceback" not in result.stderr
+def test_wrong_use_exits_2_and_says_what_would_be_right(run: Run) -> None:
+    for line, says in WRONG.items():
+        result = run(*line.split())
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert re.search(says, result.stderr), line
+        assert "Traceback" not in result.stderr
 
 
-def test_a_bad_pipeline_file_is_a_line_for_each_mistake(run: Run, tmp_path: Path) -> None:
+OWN = """
+tracks: {table: public.tracks, id: spotify_track_id}
+tasks: {table: public.audio_tasks, track_id: spotify_track_id}
+stages: [audio_ready, ready]
+terminal: [ready]
+steps: [{stage: audio_ready, task: align}]
+"""
+
+
+def test_a_pipeline_file_of_ones_own_is_used_and_each_mistake_in_it_is_a_line(
+    run: Run, tmp_path: Path
+) -> None:
     file = tmp_path / "file.yaml"
+    file.write_text(f"name: own{OWN}")
+    (record,) = records(run, "backlog", "--pipeline", str(file))
+    assert (record["task_type"], record["total"]) == ("align", 2)
     file.write_text("name: 5\nunknown: 1\n")
     result = run("backlog", "--pipeline", str(file))
     assert result.exit_code == 2
@@ -171,47 +166,11 @@ def test_a_bad_pipeline_file_is_a_line_for_each_mistake(run: Run, tmp_path: Path
     assert all(line.startswith(f"queue-insights: {file}: ") for line in lines)
 
 
-def test_a_pipeline_file_of_ones_own_is_used(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "file.yaml"
-    file.write_text("""
-        name: own
-        tracks: {table: public.tracks, id: spotify_track_id}
-        tasks: {table: public.audio_tasks, track_id: spotify_track_id}
-        stages: [audio_ready, ready]
-        terminal: [ready]
-        steps: [{stage: audio_ready, task: align}]
-    """)
-    (record,) = json.loads(run("backlog", "--pipeline", str(file), "--format", "json").stdout)
-    assert (record["task_type"], record["total"]) == ("align", 2)
-
-
-def test_a_failure_in_a_real_process_is_one_line_and_no_traceback() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "queue_insights", "backlog"],
-        env={READ_URL: "postgresql://u:secret@127.0.0.1:1/db", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("queue-insights: db on 127.0.0.1:1: ")
-    assert "secret" not in line
-
-
 def test_a_reader_that_stops_reading_is_no_traceback(bench: Bench) -> None:
-    bench.sql("""
-        INSERT INTO tracks (spotify_track_id, title, artists, stage)
-        SELECT i, repeat('x', 40), '[]', 'audio_ready' FROM generate_series(1, 5000) AS i
-    """)
+    many(bench, "audio_ready", 5000)
     command = [sys.executable, "-m", "queue_insights", "missing", "--format", "csv"]
-    with subprocess.Popen(
-        command,
-        env={READ_URL: bench.url, "PATH": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    environment, pipe = {READ_URL: bench.url, "PATH": ""}, subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout
         assert process.stderr
         assert process.stdout.readline().startswith("spotify_track_id")
@@ -233,14 +192,12 @@ COMMANDS = dict(commands())
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_every_command_has_help(path: tuple[str, ...]) -> None:
+def test_every_command_has_help_and_is_with_its_options_in_the_readme(
+    path: tuple[str, ...],
+) -> None:
     result = CliRunner().invoke(main, [*path, "--help"])
     assert result.exit_code == 0
     assert re.search(r"Usage: .*\n\n  \S+", result.stdout)
-
-
-@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_every_command_and_option_is_in_the_readme(path: tuple[str, ...]) -> None:
     text = README.read_text(encoding="utf-8")
     code = [set(re.split(r"[\s|]+", span)) for span in re.findall(r"`([^`\n]+)`", text)]
     code += [set(line.split()) for line in text.splitlines() if line.startswith("queue-insights ")]

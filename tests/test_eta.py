@@ -3,18 +3,18 @@
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
+import numpy as np
 import pandas as pd
 import psycopg
 import pytest
 
-from conftest import Bench, database
-from queue_insights import demo, pipeline
-from queue_insights.database import Database
+from conftest import STAGE_OF, TASKS, Bench
+from operating import many
+from queue_insights.errors import InputError
 from queue_insights.forecast import steps
 from queue_insights.queue import Queue
 from queue_insights.sql import frames
 
-STEPS = ("download", "align", "translate", "separate", "segment", "enhance", "clip")
 # Arrivals of what was completed since, or waits or is worked on now, by plain SQL.
 ARRIVED = """
     SELECT count(*) FROM (
@@ -41,46 +41,37 @@ COMPLETED = """
 """
 
 
-@pytest.fixture(scope="module", params=["a", "b"])
-def history(
-    request: pytest.FixtureRequest, server: Callable[[str], str]
-) -> Iterator[tuple[Queue, psycopg.Connection]]:
-    with database(server) as url:
-        demo.seed(url, request.param, 2000)
-        with psycopg.connect(url, autocommit=True) as connection:
-            yield Queue(Database(url), pipeline.load()), connection
+@pytest.fixture
+def connection(history_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(history_url, autocommit=True) as connection:
+        yield connection
 
 
 def test_it_reckons_with_the_arrivals_and_completions_that_the_rows_tell(
-    history: tuple[Queue, psycopg.Connection],
+    history: Queue, connection: psycopg.Connection
 ) -> None:
-    queue, connection = history
-    with queue.snapshot() as moment:
-        found = queue._read("eta", task=None).set_index("task_type")
+    with history.snapshot() as moment:
+        found = history._read("eta", task=None).set_index("task_type")
     zero = moment.as_of - steps.HISTORY
-    stages = {step.task: step.stage for step in queue.pipeline.steps}
-    for before, task in zip((None, *STEPS), STEPS, strict=False):
+    for before, task in zip((None, *TASKS), TASKS, strict=False):
         for kind, query in (("arrivals", ARRIVED), ("completions", COMPLETED)):
             numbers, counts = found.loc[task, [f"{kind}_interval", f"{kind}_n"]]
             told = pd.Series(counts, index=numbers).groupby(lambda i: i // 288).sum()
             for day in (0, 1, 20, 44):
-                span = {
-                    "start": zero + timedelta(days=day),
-                    "end": zero + timedelta(days=day + 1),
-                }
-                names = {"task": task, "before": before, "stage": stages[task]}
+                start = zero + timedelta(days=day)
+                span = {"start": start, "end": start + timedelta(days=1)}
+                names = {"task": task, "before": before, "stage": STAGE_OF[task]}
                 (expected,) = connection.execute(query, span | names).fetchone() or (None,)
                 assert told.get(day, 0) == expected, (task, kind, day)
 
 
 def test_many_events_counted_several_at_a_time_tell_the_same(
-    history: tuple[Queue, psycopg.Connection], monkeypatch: pytest.MonkeyPatch
+    history: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue, _ = history
-    with queue.snapshot():
-        exact = queue.eta().set_index("task_type")
+    with history.snapshot():
+        exact = history.eta().set_index("task_type")
         monkeypatch.setattr(steps, "EVENTS", 400)
-        rough = queue.eta().set_index("task_type")
+        rough = history.eta().set_index("task_type")
     assert (exact["waiting"] == rough["waiting"]).all()
     assert (exact["rate_per_hour"] - rough["rate_per_hour"]).abs().max() < 0.1
     both = exact["clear_p50_seconds"] / rough["clear_p50_seconds"]
@@ -88,42 +79,28 @@ def test_many_events_counted_several_at_a_time_tell_the_same(
 
 
 def test_a_busy_queue_is_not_looked_back_on_further_than_needed(
-    history: tuple[Queue, psycopg.Connection], monkeypatch: pytest.MonkeyPatch
+    history: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue, _ = history
-    with queue.snapshot() as moment:
-        reach = lambda: frames.enough(moment.connection, queue.schema, moment.as_of)  # noqa: E731
+    with history.snapshot() as moment:
+        reach = lambda: frames.enough(moment.connection, history.schema, moment.as_of)  # noqa: E731
         assert reach() == steps.HISTORY
         monkeypatch.setattr(frames, "ROWS", 10)
         assert reach() == frames.SHORTEST
-        first = min(queue._read("eta", task="align")["completions_interval"][0])
+        first = min(history._read("eta", task="align")["completions_interval"][0])
     assert first >= (steps.HISTORY - frames.SHORTEST).total_seconds() / steps.WIDTH
-
-
-def complete(bench: Bench, task: str, number: int, hours_ago: float) -> None:
-    done = f"{hours_ago} hours"
-    track = bench.track(f"{task} {number}", "ready")
-    bench.task(track, task, "completed", attempts=1)
-    bench.sql(
-        "UPDATE audio_tasks SET completed_at = now() - %s::interval, created_at = now() - "
-        "%s::interval - interval '2 hours', last_attempt_at = now() - %s::interval "
-        "WHERE spotify_track_id = %s",
-        *(done, done, done, track),
-    )
 
 
 def test_it_gives_no_range_where_it_cannot_know(fresh: Callable[[str], Bench]) -> None:
     bench = fresh("a")
-    for i in range(9):  # too few have ever been done
-        complete(bench, "align", i, i + 1)
-    for i in range(300):  # nothing has been done for two days, after one an hour
-        complete(bench, "translate", i, 48 + i)
-    for stage in ("audio_ready", "aligned"):
-        bench.sql(
-            "INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at) SELECT "
-            "%s || i, 'Song', '[]', %s, now() - interval '40 h' FROM generate_series(1, 30) i",
-            *(stage, stage),
-        )
+    now = bench.queue.as_of
+    few, long_ago = range(1, 10), range(48, 348)  # nothing for two days, after one an hour
+    for task, hours in (("align", few), ("translate", long_ago)):
+        many(bench, STAGE_OF[task], 30, task)
+        for ago in hours:
+            done = now - timedelta(hours=ago)
+            times = {"completed_at": done, "last_attempt_at": done}
+            times["created_at"] = done - timedelta(hours=2)
+            bench.task(bench.track(f"{task} {ago}", "ready"), task, "completed", **times)
     found = bench.queue.eta().set_index("task_type")
     expected = {"align": "insufficient_history", "translate": "stalled", "clip": "empty"}
     assert found["status"][list(expected)].to_dict() == expected
@@ -142,3 +119,89 @@ def test_the_stuck_and_the_exhausted_are_not_waited_for(fresh: Callable[[str], B
         assert bench.queue.eta("align")["waiting"].tolist() == [1]
         assert bench.queue._read("eta", task="align")[["moving"]].iloc[0].tolist() == [1]
         assert sum(bench.queue._read("eta", task="align")["arrivals_n"][0]) == 1
+
+
+# -- what eta would have said about the queue's own past ----------------------------------------
+
+LEVELS = (0.5, 0.8)
+WIDTH = 300  # seconds: the times that eta has are so coarse
+PAIRS = """
+    SELECT before.completed_at, row.completed_at FROM audio_tasks AS row
+    JOIN audio_tasks AS before ON before.spotify_track_id = row.spotify_track_id
+    WHERE row.task_type = 'separate' AND before.task_type = 'translate'
+      AND row.completed_at >= before.completed_at
+"""
+
+
+@pytest.fixture(scope="module")
+def past(history: Queue) -> pd.DataFrame:
+    return history.backtest("separate", LEVELS, min_waiting=5)
+
+
+def test_there_is_a_row_for_every_level_and_moment(past: pd.DataFrame) -> None:
+    first, second = (past[past["level"] == level] for level in LEVELS)
+    assert list(first["origin"]) == list(second["origin"])
+    assert len(first) > 30
+    assert first["origin"].is_unique
+    apart = first["origin"].diff().dropna() / pd.Timedelta("6h")
+    assert (apart == apart.round()).all()
+    assert set(past["task_type"]) == {"separate"}
+    assert (past["waiting"] >= 5).all()
+
+
+def test_held_says_whether_what_happened_lies_in_the_range(past: pd.DataFrame) -> None:
+    given = past.dropna(subset=["lower_seconds"])
+    inside = given["actual_seconds"].between(given["lower_seconds"], given["upper_seconds"])
+    assert given["held"].tolist() == inside.tolist()
+    assert 0 < given["held"].sum() < len(given)
+    assert past.loc[past["lower_seconds"].isna(), "held"].isna().all()
+
+
+def test_waiting_and_what_came_of_it_are_what_the_rows_tell(
+    history: Queue, past: pd.DataFrame
+) -> None:
+    with history.snapshot() as moment:
+        rows = moment.connection.exec_driver_sql(PAIRS).all()
+    came, done = np.array([[time.timestamp() for time in times] for times in rows]).T
+    now = int(history.backlog().set_index("task_type")["total"]["separate"])
+    for row in past.itertuples():
+        at, later = row.origin.timestamp(), row.origin.timestamp() + row.actual_seconds
+        surely = ((came <= at - WIDTH) & (done > at + WIDTH)).sum()
+        perhaps = ((came <= at + WIDTH) & (done > at - WIDTH)).sum()
+        assert surely <= row.waiting <= perhaps + now
+        assert ((done > at + WIDTH) & (done <= later - WIDTH)).sum() <= row.waiting
+        assert ((done > at - WIDTH) & (done <= later + WIDTH)).sum() >= row.waiting
+
+
+def test_all_steps_are_judged_in_pipeline_order(history: Queue) -> None:
+    found = history.backtest(min_waiting=1)
+    assert list(found["task_type"].unique()) == TASKS
+    assert set(found["level"]) == {0.8}
+
+
+def test_without_history_the_frame_is_empty_with_its_columns(bench: Bench) -> None:
+    found = bench.queue.backtest()
+    assert found.empty
+    seconds = ("actual_seconds", "p50_seconds", "lower_seconds", "upper_seconds")
+    assert list(found.dtypes.astype(str).items()) == [
+        *(("level", "float64"), ("stage", "str"), ("task_type", "str")),
+        *(("origin", "datetime64[us, UTC]"), ("waiting", "int64")),
+        *((name, "float64") for name in seconds),
+        *(("status", "str"), ("held", "boolean")),
+    ]
+
+
+def test_who_has_waited_for_longer_than_is_looked_back_makes_no_past(bench: Bench) -> None:
+    bench.track("an old one", "audio_ready")
+    bench.sql("ALTER TABLE tracks DISABLE TRIGGER USER")
+    bench.sql("UPDATE tracks SET updated_at = now() - interval '60 days'")
+    assert bench.queue.eta("align").waiting.tolist() == [1]
+    assert len(bench.queue.backtest("align", min_waiting=1)) == 0
+
+
+def test_what_makes_no_sense_is_refused(bench: Bench) -> None:
+    for levels in ((), (0.8, 1.5)):
+        with pytest.raises(InputError, match="level"):
+            bench.queue.backtest(levels=levels)
+    with pytest.raises(InputError, match="unknown task 'allign'"):
+        bench.queue.backtest("allign")

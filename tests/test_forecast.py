@@ -1,7 +1,5 @@
 """Forecasts: what they say of a queue, alone and from end to end, and where they say nothing."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +11,6 @@ from generators import GENERATORS, STEPS, as_known, seven_steps
 from mechanisms import HOUR, START, WEEK, events, regular
 from queue_insights.errors import InputError
 from queue_insights.forecast import backtest, conformal, endtoend, forecast_step, pipeline
-
-UTC = "UTC"
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +33,11 @@ def test_a_stalled_queue_gets_no_finite_range() -> None:
     assert "nothing completed for" in found.basis
 
 
-def test_nine_tracks_are_too_few_for_a_range() -> None:
+def test_too_few_events_are_insufficient_history_and_none_waiting_is_empty() -> None:
     log = generators.nine(1)
     found = step(log, START + pd.Timedelta("21D"))
     assert (found.status, found.clear_p95_seconds) == ("insufficient_history", None)
     assert backtest(log, min_waiting=1)[["lower_seconds", "upper_seconds"]].isna().all(axis=None)
-
-
-def test_one_event_and_none_are_insufficient_or_empty() -> None:
     now = START + pd.Timedelta("1D")
     assert step(events([1], [None]), now).status == "insufficient_history"
     assert step(events([1], [2]), now).status == "empty"
@@ -68,8 +61,7 @@ def test_a_draining_queue_empties_after_it_clears() -> None:
     """30 an hour are done and 10 arrive: 3000 items clear in 100 hours, and are gone in 150."""
     rng = np.random.default_rng(4)
     arrived = np.concatenate([np.zeros(9000), np.sort(rng.uniform(0, 600, 6000))])
-    done = np.arange(1, 15001) / 30
-    log = events(list(arrived), list(np.maximum(done, arrived)))
+    log = events(arrived, np.maximum(np.arange(1, 15001) / 30, arrived))
     now = START + pd.Timedelta(hours=300)  # 9000 done by then, 3000 arrived: 3000 wait
     found = step(log, now)
     assert (found.status, found.waiting) == ("draining", pytest.approx(3000, abs=60))
@@ -111,18 +103,9 @@ def test_recent_history_and_the_number_waiting_suffice(bursty: pd.DataFrame) -> 
 
 
 def test_a_weekend_seen_before_is_no_stall() -> None:
-    found = step(GENERATORS["office"](1), pd.Timestamp("2025-02-09 20:00", tz=UTC))
+    found = step(GENERATORS["office"](1), pd.Timestamp("2025-02-09 20:00Z"))
     assert found.status in ("draining", "growing")
-    monday = pd.Timestamp("2025-02-10 14:00", tz=UTC)  # 9:00 in New York
-    assert found.clear_p50_at > monday
-
-
-def test_the_same_events_give_the_same_answer(bursty: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(backtest(bursty.copy()), backtest(bursty))
-    now = START + pd.Timedelta("40D18h")
-    assert step(bursty, now) == step(bursty.copy(), now)
-    resampled = [backtest(bursty, method="block_bootstrap") for _ in range(2)]
-    pd.testing.assert_frame_equal(*resampled)
+    assert found.clear_p50_at > pd.Timestamp("2025-02-10 14:00Z")  # Monday, 9:00 in New York
 
 
 def test_a_naive_now_and_a_negative_number_waiting_are_refused() -> None:
@@ -143,11 +126,7 @@ def test_a_naive_now_and_a_negative_number_waiting_are_refused() -> None:
 )
 def test_any_history_gives_ordered_finite_ranges_or_none(items, least) -> None:
     arrived = np.cumsum([gap for gap, _ in items])
-    done = [
-        None if wait is None else time + wait
-        for time, (_, wait) in zip(arrived, items, strict=True)
-    ]
-    log = events(list(arrived), done)
+    log = events(arrived, arrived + np.array([wait for _, wait in items], float))
     for method in ("conformal", "rate", "block_bootstrap", "bootstrap"):
         found = backtest(log, history="1D", min_waiting=least, method=method)
         told = found[["lower_seconds", "p50_seconds", "upper_seconds"]].to_numpy()
@@ -209,7 +188,7 @@ def interval_score(actual: float, lower: float, upper: float) -> float:
     return upper - lower + 10 * max(lower - actual, 0) + 10 * max(actual - upper, 0)
 
 
-def test_an_empty_pipeline_is_ready_now_and_a_new_one_is_unknown() -> None:
+def test_a_pipeline_that_is_empty_or_new_and_frames_that_cannot_be_used() -> None:
     tracks, _ = seven_steps(1, days=8)
     end = tracks["clip"].max()
     done = pipeline(as_known(tracks, end), STEPS, end)
@@ -218,10 +197,6 @@ def test_an_empty_pipeline_is_ready_now_and_a_new_one_is_unknown() -> None:
     young = pipeline(as_known(tracks, early), STEPS, early)
     assert (young.status, young.p95_seconds) == ("insufficient_history", None)
     assert young.inside > 0
-
-
-def test_a_pipeline_frame_that_cannot_be_used_is_refused() -> None:
-    tracks, _ = seven_steps(1, days=3)
     now = START + pd.Timedelta("2D")
     known = as_known(tracks, now)
     with pytest.raises(InputError, match="clip"):
@@ -230,10 +205,3 @@ def test_a_pipeline_frame_that_cannot_be_used_is_refused() -> None:
         pipeline(known.assign(due="polish"), STEPS, now)
     with pytest.raises(InputError, match="failure_share"):
         pipeline(known, STEPS, now, {"clip": 1.5})
-
-
-def test_a_forecast_is_a_record_for_a_frame(bursty: pd.DataFrame) -> None:
-    found = step(bursty, START + pd.Timedelta("60D18h"))
-    row = pd.DataFrame([dataclasses.asdict(found)]).iloc[0]
-    assert row["clear_p80_at"].tzinfo is not None
-    assert row["clear_p80_seconds"] == found.clear_p80_seconds

@@ -17,13 +17,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from conftest import Bench, database
-from fuzzing import HOSTILE, clear, many_cases, quick_cases
+from fuzzing import ANYTHING, HOSTILE, clear, many_cases, quick_cases
 from operating import everything, give_rows, many
 from queue_insights.actions.definitions import ACTIONS
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.errors import InputError
 from queue_insights.pipeline import parse_duration, shipped
+from queue_insights.reads import READS
 from queue_insights.report import parameters, thresholds
 
 # --- parameters, thresholds, durations ----------------------------------------------------------
@@ -33,24 +34,14 @@ REPORTS = {
     for file in sorted(shipped("notebooks").glob("*.ipynb"))
 }
 FITS: dict[str, Callable[[Any], bool]] = {
-    "str": lambda value: type(value) is str,
-    "int": lambda value: type(value) is int,
+    **{"str": lambda value: type(value) is str, "int": lambda value: type(value) is int},
     "Optional[str]": lambda value: value is None or type(value) is str,
     "Optional[int]": lambda value: value is None or type(value) is int,
     "list[str]": lambda value: type(value) is list and all(type(item) is str for item in value),
 }
-SCALARS = st.one_of(
-    *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), HOSTILE),
-    *(st.dates(), st.binary(max_size=3), st.just("false"), st.just("null"), st.just("[a, 'b']")),
-)
-ANYTHING = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=2)
-)
 TEXTS = st.one_of(
-    st.text(max_size=10),
-    HOSTILE,
+    *(HOSTILE, ANYTHING.map(str)),
     st.text(alphabet="0123456789.eE+-_xob:[]{}\"'!&*#\n ,~yn", max_size=10),
-    ANYTHING.map(str),
 )
 
 
@@ -79,23 +70,14 @@ def test_any_parameters_of_a_report_are_of_its_types_or_an_input_error(data: st.
 
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+PARTS = st.tuples(
+    st.sampled_from(["1", "30", "0.5", "9" * 400, "0", "٣"]),
+    st.sampled_from([*UNITS, "S", "H", "D", "MIN", "\u017f", "m\u0131n", "K", "y", "", " d "]),
+).map("".join)
 
 
 @quick_cases
-@given(
-    st.one_of(
-        TEXTS,
-        st.lists(
-            st.tuples(
-                st.sampled_from(["1", "30", "0.5", "9" * 400, "0", "٣"]),
-                st.sampled_from(
-                    [*UNITS, "S", "H", "D", "MIN", "\u017f", "m\u0131n", "K", "y", "", " d "]
-                ),
-            ).map("".join),
-            max_size=3,
-        ).map("".join),
-    )
-)
+@given(TEXTS | st.lists(PARTS, max_size=3).map("".join))
 @example("5\u017f")
 @example("1e5d")
 @example("0.0000001s")
@@ -111,12 +93,7 @@ def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
     assert math.isclose(found.total_seconds(), seconds, rel_tol=1e-9, abs_tol=1e-5)
 
 
-FIGURES: dict[str, Any] = {
-    "hidden": 3,
-    "oldest_waiting_seconds": 60.0,
-    "verdict": "x",
-    "none": None,
-}
+FIGURES = {"hidden": 3, "oldest_waiting_seconds": 60.0, "verdict": "x", "none": None}
 LIMITS = st.one_of(TEXTS, st.integers().map(str), st.sampled_from(["2h", "x", "'x'", "1.5", "-3"]))
 SIGNS = st.sampled_from(["<", ">", "<=", ">=", "==", "!=", "=", ""])
 NEAR = st.sampled_from(["2", "3", "3.0", "4"])
@@ -130,11 +107,8 @@ COMPARED = {
 @quick_cases
 @given(st.data())
 def test_any_threshold_is_a_comparison_or_an_input_error(data: st.DataObject) -> None:
-    names = st.sampled_from(
-        ["hidden", *FIGURES, "oldest_waiting", "t.a", "t.task_type", "t.b", "nope"]
-    )
-    limit = data.draw(st.sampled_from([NEAR, LIMITS]))
-    built = st.tuples(names, SIGNS, limit).map(" ".join)
+    names = st.sampled_from([*FIGURES, "oldest_waiting", "t.a", "t.task_type", "t.b", "nope"])
+    built = st.tuples(names, SIGNS, data.draw(st.sampled_from([NEAR, LIMITS]))).map(" ".join)
     text = data.draw(data.draw(st.sampled_from([built, built, TEXTS])))
     values = data.draw(st.lists(TABLE_VALUES, max_size=3))
     rows = [["align", value, 1] for value in values]
@@ -147,9 +121,8 @@ def test_any_threshold_is_a_comparison_or_an_input_error(data: st.DataObject) ->
     except InputError as error:
         return clear(error, "thresholds: ")
     if threshold.figure == "hidden":
-        compare = COMPARED[threshold.sign]
-        over = threshold.limit
-        holds = compare(3.0, over) if isinstance(over, float) else threshold.sign == "!="
+        over = isinstance(threshold.limit, float)
+        holds = COMPARED[threshold.sign](3.0, threshold.limit) if over else threshold.sign == "!="
         assert bool(found) == holds
     assert all(breach["value"] is not None for breach in found)
 
@@ -165,9 +138,8 @@ def fuzzed(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[
         psycopg.connect(url, autocommit=True) as connection,
     ):
         bench = Bench(url, "a", connection, None)  # type: ignore[arg-type]
-        long_ago = "now() - interval '5 hours'"
         many(bench, "audio_ready", 5)
-        started = {"attempts": "1", "last_attempt_at": long_ago}
+        started = {"attempts": "1", "last_attempt_at": "now() - interval '5 hours'"}
         give_rows(bench, many(bench, "aligned", 3, "s"), "translate", "running", **started)
         give_rows(bench, many(bench, "translated", 3, "f"), "separate", "failed", attempts="3")
         give_rows(bench, many(bench, "segmented", 3, "d"), "enhance", "completed")
@@ -199,41 +171,37 @@ TAKES: dict[str, st.SearchStrategy[str]] = {
     "--output": st.sampled_from(["out.sql", "deep/out.sql", "", ".", "x" * 300, "\udc80"]),
 }
 FLAGS = ("--sql", "--sources", "--end-to-end", "--apply", "--ddl", "--probe")
-READS = (
-    *("backlog", "audit", "missing", "upcoming", "tasks", "orphans", "throughput", "durations"),
-    *("flow", "eta"),
-)
+OF_READS = {f"--{option.name}" for read in READS.values() for option in read.options} - {"--id"}
 TAKEN = {  # by group of commands; sometimes an option of another group is given
-    READS: ("--format", "--pipeline", "--task", "--limit", "--state", "--since", "--bucket"),
+    tuple(READS): ("--format", "--pipeline", *sorted(OF_READS - {"--sources", "--end_to_end"})),
     tuple(ACTIONS): ("--task", "--older-than", "--limit", "--pipeline", "--error", "--confirm"),
     ("runs",): ("--format", "--prune"),
     ("trigger sql", "trigger verify", "views sql", "views verify"): ("--output", "--pipeline"),
     ("report", "resume", "stop", "undo", "grants reader", "doctor"): ("--pipeline", "--pause"),
+}
+REPORT_NAMES = ["backlog_report", "explore", "nope", "", ".", "\x00", "karaoke.yaml"]
+ARGUMENTS = {
+    **dict.fromkeys(("resume", "stop", "undo"), NUMBERS.map(lambda n: [n])),
+    **dict.fromkeys(("grants", "track"), WORDS.map(lambda word: [word])),
+    # Refused before it runs.
+    "report": st.tuples(st.sampled_from(REPORT_NAMES), WORDS, WORDS).map(
+        lambda words: [words[0], "-p", *words[1:], "-p", "no such parameter", "1"]
+    ),
 }
 
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
     """Commands that read, dry runs, and refused ones; nothing here confirms or acts at once."""
-    group = draw(st.sampled_from([*TAKEN, READS, READS]))
+    group = draw(st.sampled_from([*TAKEN, tuple(READS), tuple(READS)]))
     line = draw(st.sampled_from(group)).split()
     own = st.sampled_from(TAKEN[group])
     chosen = draw(st.lists(own | own | st.sampled_from([*TAKES, *FLAGS]), max_size=4))
     if "--apply" in chosen:  # to be refused: without anything that confirms
         chosen = [option for option in chosen if option != "--max-rows"]
     for option in chosen:
-        line.append(option)
-        if option not in FLAGS:
-            line.append(draw(TAKES.get(option, WORDS)))
-    if line[0] in ("resume", "stop", "undo"):
-        line.append(draw(NUMBERS))
-    elif line[0] == "grants":
-        line.append(draw(WORDS))
-    elif line[0] == "report":  # refused before it runs
-        name = st.sampled_from(
-            ["backlog_report", "explore", "nope", "", ".", "\x00", "karaoke.yaml"]
-        )
-        line += [draw(name), "-p", draw(WORDS), draw(WORDS), "-p", "no such parameter", "1"]
+        line += [option, *([] if option in FLAGS else [draw(TAKES.get(option, WORDS))])]
+    line += draw(ARGUMENTS.get(line[0], st.just([])))
     if draw(st.integers(0, 5)) == 0:
         line.insert(draw(st.integers(0, len(line))), draw(WORDS))
     return line

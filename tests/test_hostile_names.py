@@ -13,8 +13,8 @@ from conftest import Bench
 from queue_insights import pipeline
 from queue_insights.database import Database
 from queue_insights.queue import Queue
+from queue_insights.reads import READS
 
-READS = ("backlog", "audit", "missing", "upcoming", "tasks", "orphans")
 SCHEMA = 'sch.ema"; DROP TABLE tracks; --'
 TABLES = {"tracks": "tr'acks %s %(x)s", "audio_tasks": 'ta"sks\\ {0} {x}'}
 COLUMNS = {
@@ -86,13 +86,10 @@ def queue(bench: Bench, tmp_path: Path) -> Queue:
 def test_they_are_names(queue: Queue) -> None:
     id = COLUMNS["tracks"]["spotify_track_id"]
     backlog, audit = queue.backlog(), queue.audit(sources=True)
-    assert list(zip(backlog.stage, backlog.task_type, strict=True)) == [
-        (WORK, FIRST),
-        (MORE, SECOND),
-    ]
-    assert backlog[["total", "missing", "pending", "visible"]].values.tolist() == [
-        [2, 1, 1, 1],
-        [1, 1, 0, 0],
+    columns = ["stage", "task_type", "total", "missing", "pending", "visible"]
+    assert backlog[columns].values.tolist() == [
+        [WORK, FIRST, 2, 1, 1, 1],
+        [MORE, SECOND, 1, 1, 0, 0],
     ]
     assert list(audit.orphans) == [0, 1]
     assert list(audit.get_pending_tasks) == [1, 0]
@@ -109,19 +106,17 @@ def test_they_are_names(queue: Queue) -> None:
     assert set(queue.throughput().task_type) == {FIRST, SECOND}
 
 
-@pytest.mark.parametrize("read", READS)
-def test_printed_sql_is_one_statement_that_runs_as_plain_text(queue: Queue, read: str) -> None:
+def test_printed_sql_is_one_statement_that_runs_as_plain_text_and_none_of_them_is_run(
+    bench: Bench, queue: Queue
+) -> None:
     with queue.snapshot() as moment:
-        text = queue._query(read).sql
-        driver = moment.connection.connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
-        # Binary results take the protocol in which Postgres refuses a second statement.
-        rows = driver.cursor(binary=True).execute(text).fetchall()
-        assert len(rows) == len(getattr(queue, read)()) > 0
-
-
-def test_none_of_them_is_run(bench: Bench, queue: Queue) -> None:
-    for read in READS:
-        getattr(queue, read)()
+        for read in READS:
+            given = {"id": f"{TRACK}0"} if read == "track" else {}
+            text = queue._query(read, **given).sql
+            driver = moment.connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            # Binary results take the protocol in which Postgres refuses a second statement.
+            rows = driver.cursor(binary=True).execute(text).fetchall()
+            assert len(rows) == len(getattr(queue, read)(**given)) > 0
     left = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', %s)"
     assert bench.sql(left, SCHEMA) == [(3,)]

@@ -1,7 +1,8 @@
-"""The pipeline file: an answer, or errors that say where, what was found and what was expected."""
+"""The pipeline file: an answer, or errors that say where, what was found and what was expected.
 
-import contextlib
-import json
+What anything at all in such a file does is in test_fuzz_pipelines.
+"""
+
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -9,9 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
+from conftest import STAGE_OF, TASKS
 from queue_insights import pipeline
 from queue_insights.errors import InputError
 
@@ -30,19 +30,14 @@ def load(tmp_path: Path) -> Any:
 
 def test_karaoke_is_the_pipeline_of_the_design() -> None:
     found = pipeline.load()
-    assert [(step.stage, step.task) for step in found.steps] == [
-        ("lyrics_acquired", "download"),
-        ("audio_ready", "align"),
-        ("aligned", "translate"),
-        ("translated", "separate"),
-        ("separated", "segment"),
-        ("segmented", "enhance"),
-        ("enhanced", "clip"),
-    ]
-    assert {step.stuck_after for step in found.steps} == {timedelta(minutes=30)}
-    assert {step.max_attempts for step in found.steps} == {3}
+    assert {step.task: step.stage for step in found.steps} == STAGE_OF
+    assert [step.task for step in found.steps] == TASKS
+    assert {(step.stuck_after, step.max_attempts) for step in found.steps} == {
+        (timedelta(minutes=30), 3)
+    }
     assert found.terminal == ("ready", "failed")
     assert found.tracks.id == found.tasks.track_id == "spotify_track_id"
+    assert [step.task for step in found.select(["clip", "align"])] == ["align", "clip"]
 
 
 def test_steps_are_in_the_order_of_stages_and_may_set_their_own_limits(load: Any) -> None:
@@ -73,20 +68,12 @@ def test_the_fingerprint_changes_with_meaning_and_not_with_layout(load: Any) -> 
 
 
 WRONG = {
-    "an unknown key": (
-        "terminal:",
-        "terminals: []\nterminal:",
-        "terminals: .*did you mean 'terminal'",
-    ),
+    "an unknown key": ("terminal:", "terminals: []\nterminal:", "terminals: .*mean 'terminal'"),
     "an unknown key of a table": ("  title: title", "  titel: title", "tracks.titel: .* 'title'"),
     "an unknown key of a step": ("task: clip", "task: clip, atempts: 3", r"steps\[6\].atempts"),
     "a missing key": ("name: karaoke", "", "name: Field required"),
     "a key given twice": ("name: karaoke", "name: karaoke\nname: x", "line 4: .*'name' twice"),
-    "a duplicate step": (
-        "task: clip",
-        "task: align",
-        r"steps\[6\].task: .*'align' again .*\[1\]",
-    ),
+    "a duplicate step": ("task: clip", "task: align", r"\[6\].task: .*'align' again .*\[1\]"),
     "a duplicate stage": ("[pending,", "[pending, ready,", "stages: found 'ready' twice"),
     "an unknown stage": ("stage: enhanced", "stage: enhancd", r"steps\[6\].stage: .*'enhanced'"),
     "an unknown terminal": ("[ready, failed]\n", "[redy]\n", r"terminal\[0\]: .*'ready'"),
@@ -128,30 +115,25 @@ def test_every_mistake_has_its_line(load: Any) -> None:
     broken = KARAOKE.replace("30m", "soon").replace("  title: ", "  titel: ", 1)
     with pytest.raises(InputError) as caught:
         load(broken.replace("name: karaoke", "name: 5"))
-    assert {
-        line.split("file.yaml: ")[1].split(":")[0] for line in str(caught.value).splitlines()
-    } == {
-        "name",
-        "tracks.titel",
-        "stuck_after",
-    }
+    keys = {line.split("file.yaml: ")[1].split(":")[0] for line in str(caught.value).splitlines()}
+    assert keys == {"name", "tracks.titel", "stuck_after"}
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "found NoneType, expected a mapping"),
-        ("- a\n- b\n", "found list, expected a mapping"),
-        ("just text", "found str, expected a mapping"),
-        ("a: [1,\nb: 2\n", r"line \d: not valid YAML"),
-        ("a: b: c", "line 1: not valid YAML"),
-        ("\x07", "not valid YAML"),
-        ("[" * 3000, "not valid YAML"),
-        ("&a [*a]", "found list, expected a mapping"),
-    ],
-)
-def test_what_is_no_mapping_is_one_line(load: Any, text: str, says: str) -> None:
-    with pytest.raises(InputError, match=says) as caught:
+NO_MAPPING = {
+    "": "found NoneType, expected a mapping",
+    "- a\n- b\n": "found list, expected a mapping",
+    "just text": "found str, expected a mapping",
+    "&a [*a]": "found list, expected a mapping",
+    "a: [1,\nb: 2\n": r"line \d: not valid YAML",
+    "a: b: c": "line 1: not valid YAML",
+    "\x07": "not valid YAML",
+    "[" * 3000: "not valid YAML",
+}
+
+
+@pytest.mark.parametrize("text", NO_MAPPING, ids=range(len(NO_MAPPING)))
+def test_what_is_no_mapping_is_one_line(load: Any, text: str) -> None:
+    with pytest.raises(InputError, match=NO_MAPPING[text]) as caught:
         load(text)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -182,139 +164,13 @@ def test_an_alias_bomb_is_an_error_of_modest_size(load: Any) -> None:
     assert len(str(caught.value)) < 20_000
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        *(("90s", 90), ("30m", 1800), ("30min", 1800), ("1h30m", 5400), ("7D", 604_800)),
-        *(("2w", 1_209_600), ("1.5h", 5400), (" 1 d 2 h ", 93_600)),
-    ],
-)
-def test_durations(text: str, seconds: int) -> None:
-    assert pipeline.parse_duration(text).total_seconds() == seconds
-
-
-@pytest.mark.parametrize(
-    "value",
-    [*("", "5", "5x", "-5m", "m", "1h 5", "0s", "1e3s", "∞d"), 5, 5.0, None, True, []],
-)
-def test_what_is_no_duration_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="expected a duration"):
-        pipeline.parse_duration(value)
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("tracks", (None, "tracks")),
-        ("public.tracks", ("public", "tracks")),
-        ('"a.b".c', ("a.b", "c")),
-        ('a."b.c"', ("a", "b.c")),
-        ('"say ""hi""".t', ('say "hi"', "t")),
-        ("a; DROP TABLE b", (None, "a; DROP TABLE b")),
-    ],
-)
-def test_split_table(text: str, parts: tuple[str | None, str]) -> None:
-    assert pipeline.split_table(text) == parts
-
-
-def test_unknown_tasks_are_refused_with_the_nearest() -> None:
-    found = pipeline.load()
-    assert [step.task for step in found.select(["clip", "align"])] == ["align", "clip"]
-    with pytest.raises(InputError, match=r"unknown task 'algin'.*did you mean 'align'\?"):
-        found.select("algin")
-
-
-NASTY = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.dates(),
-    st.text(max_size=5),
-    st.text(alphabet="\"'.:%\\;{}[]&*!|>\n\t#,x1", max_size=9),
-    st.sampled_from(["30m", "ready", "pending", "align", "0s", "9" * 30 + "d", '"', "\ud800"]),
-)
-VALUES = st.recursive(
-    NASTY,
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-GOOD = yaml.safe_load(KARAOKE)
-PLACES: list[tuple[Any, ...]] = [
-    *((key,) for key in GOOD),
-    *(("tracks", key) for key in GOOD["tracks"]),
-    *(("tasks", key) for key in GOOD["tasks"]),
-    *(("steps", i) for i in range(3)),
-    *(("steps", 1, key) for key in ("stage", "task", "stuck_after", "max_attempts", "unknown")),
-    *(("stages", 0), ("terminal", 0), ("dashboards", "task_summary"), ("unknown",)),
-    *(("tracks", "\x1b[31m"), ("\n",), ("tasks", "\u202e")),
-]
-
-
-def answer_or_input_error(file: Path) -> None:
-    try:
-        found = pipeline.load(file)
-    except InputError as error:
-        lines = str(error).splitlines()
-        assert lines
-        for line in lines:
-            assert line.startswith(str(file))
-            assert line.isprintable()
-            line.encode()
-    else:
-        assert re.fullmatch("[0-9a-f]{12}", found.fingerprint)
-        for step in found.steps:
-            assert step.stage in found.stages
-            found.previous(step)
-
-
-def put(data: Any, place: tuple[Any, ...], value: Any) -> None:
-    """Set *value* at *place*, unless an earlier change has left no such place."""
-    with contextlib.suppress(KeyError, IndexError, TypeError):
-        for part in place[:-1]:
-            data = data[part]
-        data[place[-1]] = value
-
-
-any_file = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@any_file
-@given(changes=st.lists(st.tuples(st.sampled_from(PLACES), VALUES), min_size=1, max_size=4))
-def test_any_value_anywhere_is_an_answer_or_an_input_error(
-    tmp_path: Path, changes: list[tuple[tuple[Any, ...], Any]]
-) -> None:
-    data = yaml.safe_load(KARAOKE)
-    for place, value in changes:
-        put(data, place, value)
-    file = tmp_path / "file.yaml"
-    file.write_text(json.dumps(data, default=str), encoding="utf-8")
-    answer_or_input_error(file)
-    file.write_text(yaml.safe_dump(data, allow_unicode=False), encoding="utf-8")
-    answer_or_input_error(file)
-
-
-@any_file
-@given(
-    st.one_of(
-        st.binary(max_size=40),
-        st.text(alphabet="abe:-[]{}&*!|>?#%@`,'\"\\ \n0~<=.", max_size=40).map(str.encode),
-        st.tuples(st.integers(0, len(KARAOKE)), st.text(max_size=3), st.integers(0, 5)).map(
-            lambda cut: (KARAOKE[: cut[0]] + cut[1] + KARAOKE[cut[0] + cut[2] :]).encode(
-                errors="surrogatepass"
-            )
-        ),
-    )
-)
-@example(b"!!bool x")
-@example(b"!!timestamp x")
-@example(b"!!float ''")
-@example(b"? {a: b}\n: c")
-@example(b"<<: 5")
-@example(b"a: 1e99999999999\nb: " + b"9" * 5000)
-def test_any_bytes_are_an_answer_or_an_input_error(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "file.yaml"
-    file.write_bytes(content)
-    answer_or_input_error(file)
+def test_durations() -> None:
+    """What else is one, or none, is in test_fuzz_input."""
+    for text, seconds in {
+        **{"90s": 90, "30m": 1800, "30min": 1800, "1h30m": 5400, "7D": 604_800},
+        **{"2w": 1_209_600, "1.5h": 5400, " 1 d 2 h ": 93_600},
+    }.items():
+        assert pipeline.parse_duration(text).total_seconds() == seconds
+    for value in (*("", "5", "5x", "-5m", "m", "1h 5", "0s", "1e3s", "∞d"), 5, 5.0, None, True, []):
+        with pytest.raises(ValueError, match="expected a duration"):
+            pipeline.parse_duration(value)

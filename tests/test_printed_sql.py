@@ -5,7 +5,6 @@ import io
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,12 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from conftest import database
-from queue_insights import demo
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.demo import binaries
-from queue_insights.demo.incident import FEWEST
 
 LINES, LONG, WIDTH = 80, 130, 120
-READS = {
+LIMITS = {
     **dict.fromkeys(("backlog", "audit", "audit --sources", "missing", "upcoming"), LINES),
     **dict.fromkeys(("missing --task align --limit 7", "tasks --state stuck", "tasks"), LINES),
     **dict.fromkeys(("orphans --limit 9", "upcoming --task clip"), LINES),
@@ -32,31 +28,24 @@ READS = {
 SETTINGS = {"PGTZ": "Asia/Tokyo", "PGDATESTYLE": "German", "PSQLRC": os.devnull}
 
 
-@pytest.fixture(scope="module", params=["a", "b"])
-def url(
-    request: pytest.FixtureRequest, server: Callable[[str], str], templates: dict[str, str]
-) -> Iterator[str]:
-    with database(server, templates[request.param]) as url:
-        demo.seed(url, request.param, FEWEST)
-        yield url
-
-
 def command(url: str, line: str) -> str:
     done = CliRunner(env={READ_URL: url}).invoke(main, line.split(), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
 
 
+def printed(url: str, line: str, most: int) -> str:
+    sql = command(url, f"{line} --sql")
+    assert len(sql.splitlines()) <= most
+    assert max(map(len, sql.splitlines())) <= WIDTH
+    return sql
+
+
 def in_psql(url: str, sql: str) -> list[dict[str, str]]:
     program = Path(binaries.installed()) / "psql"
-    done = subprocess.run(
-        [program, "-X", "-q", "--csv", "-v", "ON_ERROR_STOP=1", url],
-        input=sql,
-        env=os.environ | SETTINGS,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = [program, "-X", "-q", "--csv", "-v", "ON_ERROR_STOP=1", url]
+    settings = os.environ | SETTINGS
+    done = subprocess.run(arguments, input=sql, env=settings, capture_output=True, text=True)
     assert done.stderr == ""
     return list(csv.DictReader(io.StringIO(done.stdout)))
 
@@ -74,13 +63,13 @@ def same(name: str, shown: str, value: Any) -> bool:
     return json.loads(shown) == value if isinstance(value, dict | list | int) else shown == value
 
 
-@pytest.mark.parametrize("line", READS)
-def test_it_fits_on_a_screen_and_gives_in_psql_what_the_command_gives(url: str, line: str) -> None:
-    sql = command(url, f"{line} --sql")
-    assert len(sql.splitlines()) <= READS[line]
-    assert max(map(len, sql.splitlines())) <= WIDTH
-    records = json.loads(command(url, f"{line} --format json"))
-    rows = in_psql(url, sql)
+@pytest.mark.parametrize("line", LIMITS)
+def test_it_fits_on_a_screen_and_gives_in_psql_what_the_command_gives(
+    history_url: str, line: str
+) -> None:
+    sql = printed(history_url, line, LIMITS[line])
+    records = json.loads(command(history_url, f"{line} --format json"))
+    rows = in_psql(history_url, sql)
     assert len(rows) == len(records) > 0
     for row, record in zip(rows, records, strict=True):
         assert list(row) == list(record)
@@ -88,15 +77,14 @@ def test_it_fits_on_a_screen_and_gives_in_psql_what_the_command_gives(url: str, 
         assert wrong == {}
 
 
-def test_the_track_and_the_counts_of_a_forecast_likewise(url: str) -> None:
-    id = json.loads(command(url, "upcoming --limit 1 --format json"))[0]["spotify_track_id"]
-    assert in_psql(url, command(url, f"track {id} --sql"))[0]["spotify_track_id"] == id
-    for line in ("eta --sql", "eta --task align --sql", "eta --end-to-end --sql"):
-        sql = command(url, line)
-        assert len(sql.splitlines()) <= LONG
-        assert max(map(len, sql.splitlines())) <= WIDTH
-        assert len(in_psql(url, sql)) > 0
-    backlog = {r["task_type"]: r for r in json.loads(command(url, "backlog --format json"))}
-    for row in in_psql(url, command(url, "eta --sql")):
+def test_the_track_and_the_counts_of_a_forecast_likewise(history_url: str) -> None:
+    id = json.loads(command(history_url, "upcoming --limit 1 --format json"))[0]["spotify_track_id"]
+    assert (
+        in_psql(history_url, command(history_url, f"track {id} --sql"))[0]["spotify_track_id"] == id
+    )
+    for line in ("eta", "eta --task align", "eta --end-to-end"):
+        assert len(in_psql(history_url, printed(history_url, line, LONG))) > 0
+    backlog = {r["task_type"]: r for r in json.loads(command(history_url, "backlog --format json"))}
+    for row in in_psql(history_url, command(history_url, "eta --sql")):
         assert int(row["waiting"]) == backlog[row["task_type"]]["waiting"]
         assert len(row["arrivals_n"].split(",")) == len(row["arrivals_interval"].split(","))

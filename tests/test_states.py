@@ -5,6 +5,7 @@ times can stand exactly on a limit; it is rolled back, so that the next one star
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,36 +16,16 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import Bench
+from conftest import FORKED, STAGE_OF, TASKS, Bench
 from queue_insights import pipeline
 from queue_insights.database import Database
-from queue_insights.schema import Schema, reflect
+from queue_insights.queue import Queue
+from queue_insights.reads import STATES
+from queue_insights.schema import Schema
 from queue_insights.sql.frames import fetch, query
 
-STATES = (
-    *("missing", "pending", "retryable", "backing_off", "running"),
-    *("stuck", "exhausted", "drifted", "skipped", "blocked", "other"),
-)
-# Two tasks at one stage, which both lead to the next; an own limit for one; a stage without work.
-FORKED = """
-name: forked
-tracks: {table: tracks, id: spotify_track_id}
-tasks: {table: audio_tasks, track_id: spotify_track_id}
-stages: [pending, lyrics_acquired, audio_ready, aligned, translated, ready, failed]
-terminal: [ready, failed]
-stuck_after: 2h
-steps:
-  - {stage: lyrics_acquired, task: download}
-  - {stage: audio_ready, task: align}
-  - {stage: audio_ready, task: translate, stuck_after: 30m}
-  - {stage: translated, task: segment}
-"""
 MINUTE, HOUR, FOREVER = 60, 3600, "infinity"
-TASKS = ("download", "align", "translate", "separate", "segment", "enhance", "clip")
-STAGES = (
-    *("pending", "lyrics_acquired", "audio_ready", "aligned", "translated", "separated"),
-    *("segmented", "enhanced", "ready", "failed"),
-)
+STAGES = ["pending", *STAGE_OF.values(), "ready", "failed"]
 Offset = int | str | None  # seconds from now(), infinity, or null
 
 
@@ -81,25 +62,18 @@ class Example:
 
 TIMES = [None, 0, -1, -29 * MINUTE, -30 * MINUTE, -30 * MINUTE - 1, -2 * HOUR, -2 * HOUR - 1]
 RETRIES = [None, None, -HOUR, 0, 1, HOUR, FOREVER, f"-{FOREVER}"]
+DONE = [None, None, *TIMES]
 STATUSES = ["pending", "failed", "running", "completed", "skipped", "weird", "", None]
 ATTEMPTS = [*[(0, 3), (2, 3)] * 3, (3, 3), (4, 3), (0, 0), (None, 3), (0, None), (None, None)]
 
 
 @st.composite
 def rows(draw: st.DrawFn, track: str, task: str, subject_type: str = "track") -> Row:
-    attempts, max_attempts = draw(st.sampled_from(ATTEMPTS))
-    return Row(
-        track,
-        task,
-        draw(st.sampled_from(STATUSES[:3] * 2 + STATUSES)),
-        attempts,
-        max_attempts,
-        next_retry_at=draw(st.sampled_from(RETRIES)),
-        last_attempt_at=draw(st.sampled_from([*TIMES, HOUR])),
-        created_at=draw(st.sampled_from(TIMES)),
-        completed_at=draw(st.sampled_from([None, None, *TIMES])),
-        subject_type=subject_type,
+    status, attempts, *times = (
+        draw(st.sampled_from(each))
+        for each in (STATUSES[:3] * 2 + STATUSES, ATTEMPTS, RETRIES, [*TIMES, HOUR], TIMES, DONE)
     )
+    return Row(track, task, status, *attempts, *times, subject_type)
 
 
 @st.composite
@@ -126,34 +100,31 @@ def examples(draw: st.DrawFn, variant: str, name: str) -> Example:
 
 def load(connection: sa.Connection, variant: str, example: Example) -> None:
     """Insert the example in two statements; an offset becomes a time in SQL."""
+    rows = sa.bindparam("rows", type_=sa.dialects.postgresql.JSONB)
     tracks = [
         {"id": track, "stage": stage, "updated_at": example.updated_at[track]}
         for track, stage in example.stages.items()
     ]
-    connection.execute(
-        sa.text(f"""
-            INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at)
-            SELECT id, 'Song ' || id, '[]', stage, {at("updated_at")}
-            FROM jsonb_to_recordset(:rows) AS r (id text, stage text, updated_at text)
-        """).bindparams(sa.bindparam("rows", type_=sa.dialects.postgresql.JSONB)),
-        {"rows": tracks},
-    )
+    of_track = f"""
+        INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at)
+        SELECT id, 'Song ' || id, '[]', stage, {at("updated_at")}
+        FROM jsonb_to_recordset(:rows) AS r (id text, stage text, updated_at text)
+    """
+    connection.execute(sa.text(of_track).bindparams(rows), {"rows": tracks})
     times = ("next_retry_at", "last_attempt_at", "created_at", "completed_at")
-    subject, value = (
-        ("", "") if variant == "a" else (", subject_type, subject_id", ", subject_type, track")
-    )
-    connection.execute(
-        sa.text(f"""
-            INSERT INTO audio_tasks (spotify_track_id, task_type, status, attempts, max_attempts,
-                                     {", ".join(times)} {subject})
-            SELECT CASE WHEN subject_type = 'track' THEN track END, task_type, status, attempts,
-                   max_attempts, {", ".join(map(at, times))} {value}
-            FROM jsonb_to_recordset(:rows) AS r (
-                track text, task_type text, status text, attempts int, max_attempts int,
-                {" text, ".join(times)} text, subject_type text)
-        """).bindparams(sa.bindparam("rows", type_=sa.dialects.postgresql.JSONB)),
-        {"rows": [vars(row) for row in example.rows]},
-    )
+    same = "task_type, status, attempts, max_attempts"
+    subject, value = (", subject_type, subject_id", ", subject_type, track")
+    of_task = f"""
+        INSERT INTO audio_tasks (spotify_track_id, {same}, {", ".join(times)}
+                                 {subject if variant == "b" else ""})
+        SELECT CASE WHEN subject_type = 'track' THEN track END, {same}, {", ".join(map(at, times))}
+               {value if variant == "b" else ""}
+        FROM jsonb_to_recordset(:rows) AS r (
+            track text, task_type text, status text, attempts int, max_attempts int,
+            {" text, ".join(times)} text, subject_type text)
+    """
+    found = [vars(row) for row in example.rows]
+    connection.execute(sa.text(of_task).bindparams(rows), {"rows": found})
 
 
 def at(column: str) -> str:
@@ -170,9 +141,8 @@ def expected_state(row: Row | None, stuck_after: timedelta) -> str:
     if row.status in ("pending", "failed"):
         if row.attempts is None or row.max_attempts is None or row.attempts >= row.max_attempts:
             return "exhausted"
-        if row.next_retry_at == FOREVER or (
-            isinstance(row.next_retry_at, int) and row.next_retry_at > 0
-        ):
+        retry = row.next_retry_at
+        if retry == FOREVER or (isinstance(retry, int) and retry > 0):
             return "backing_off"
         return {"pending": "pending", "failed": "retryable"}[row.status]
     if row.status == "running":
@@ -186,11 +156,8 @@ def arrived(now: datetime, example: Example, name: str, track: str, task: str) -
     """The last completion of a task that leads here, else the row's creation, else the track's
     last update."""
     leading, row = STEPS[name][task][2], example.row(track, task)
-    completed = [
-        before.completed_at
-        for before in (example.row(track, task) for task in leading)
-        if before and isinstance(before.completed_at, int)
-    ]
+    before = [found.completed_at for task in leading if (found := example.row(track, task))]
+    completed = [at for at in before if isinstance(at, int)]
     created = row.created_at if row else None
     fallback = example.updated_at[track] if created is None else created
     offset = max(completed) if completed else fallback
@@ -199,15 +166,10 @@ def arrived(now: datetime, example: Example, name: str, track: str, task: str) -
 
 # Per pipeline and task: the stage, stuck_after, and the tasks that lead to the stage.
 HALF, TWO = timedelta(minutes=30), timedelta(hours=2)
-STEPS: dict[str, dict[str, tuple[str, timedelta, tuple[str, ...]]]] = {
+STEPS: dict[str, dict[str, tuple[str, timedelta, Sequence[str]]]] = {
     "karaoke": {
-        "download": ("lyrics_acquired", HALF, ()),
-        "align": ("audio_ready", HALF, ("download",)),
-        "translate": ("aligned", HALF, ("align",)),
-        "separate": ("translated", HALF, ("translate",)),
-        "segment": ("separated", HALF, ("separate",)),
-        "enhance": ("segmented", HALF, ("segment",)),
-        "clip": ("enhanced", HALF, ("enhance",)),
+        task: (stage, HALF, TASKS[max(i - 1, 0) : i])
+        for i, (task, stage) in enumerate(STAGE_OF.items())
     },
     "forked": {
         "download": ("lyrics_acquired", TWO, ()),
@@ -241,10 +203,8 @@ ORPHANS = sa.text("""
 """)
 
 
-READS: dict[str, dict[str, object]] = {
-    **{read: {} for read in ("backlog", "audit")},
-    **{read: {"limit": None} for read in ("tasks", "missing", "upcoming", "orphans")},
-}
+# Those that say what is here now, without a limit.
+NOWADAYS = ("backlog", "audit", "tasks", "missing", "upcoming", "orphans")
 
 
 @dataclass
@@ -257,9 +217,10 @@ class World:
 
     def frames(self, connection: sa.Connection, name: str) -> dict[str, pd.DataFrame]:
         now = datetime.now(UTC)  # which none of these asks for
+        given = {"upcoming": {"limit": None}}
         return {
-            read: fetch(connection, query(self.schemas[name], now, read, **given))
-            for read, given in READS.items()
+            read: fetch(connection, query(self.schemas[name], now, read, **given.get(read, {})))
+            for read in NOWADAYS
         }
 
 
@@ -269,12 +230,10 @@ def world(bench: Bench, tmp_path: Path) -> World:
     bench.sql("ALTER TABLE tracks ALTER stage DROP NOT NULL")
     file = tmp_path / "forked.yaml"
     file.write_text(FORKED)
-    with Database(bench.url).read() as moment:
-        schemas = {
-            name: reflect(moment.connection, pipeline.load(path))
-            for name, path in (("karaoke", "karaoke"), ("forked", file))
-        }
-    return World(bench.variant, Database(bench.url), schemas)
+    pipelines = {"karaoke": pipeline.load(), "forked": pipeline.load(file)}
+    database = bench.queue.database
+    schemas = {name: Queue(database, each).schema for name, each in pipelines.items()}
+    return World(bench.variant, database, schemas)
 
 
 @settings(max_examples=100, suppress_health_check=list(HealthCheck))
@@ -287,7 +246,6 @@ def test_a_random_queue_reads_as_the_definitions_say(
         load(connection, world.variant, example)
         frames = world.frames(connection, name)
         states_partition_the_tracks(example, name, frames)
-        eligible_is_what_a_worker_selects(connection, name, frames)
         upcoming_is_in_order_of_arrival(connection, example, name, frames)
         audit_and_lists_agree_with_plain_sql(connection, example, name, frames)
         oldest_waiting_is_the_longest_wait(connection, example, name, frames)
@@ -314,23 +272,14 @@ def states_partition_the_tracks(example: Example, name: str, frames: Frames) -> 
     assert dict(zip(pairs, listed.state, strict=True)) == expected
     assert list(backlog.index) == list(STEPS[name])
     counted = Counter((task, state) for (_, task), state in expected.items())
+    stands_at = Counter(example.stages.values())
     for task, (stage, _, _) in STEPS[name].items():
         n = backlog.loc[task]
-        at_stage = sum(stands_at == stage for stands_at in example.stages.values())
         assert n.stage == stage
-        assert n.total == n[list(STATES)].sum() == at_stage
+        assert n.total == n[list(STATES)].sum() == stands_at[stage]
         assert {s: n[s] for s in STATES} == {s: counted[task, s] for s in STATES}
         assert n.eligible == n.missing + n.pending + n.retryable
         assert n.waiting == n.eligible + n.backing_off
-
-
-def eligible_is_what_a_worker_selects(connection: sa.Connection, name: str, frames: Frames) -> None:
-    upcoming, backlog = frames["upcoming"], frames["backlog"].set_index("task_type")
-    for task, (stage, _, _) in STEPS[name].items():
-        selected = connection.scalars(WORKER, {"task": task, "stage": stage}).all()
-        listed = upcoming.spotify_track_id[upcoming.task_type == task]
-        assert sorted(listed) == sorted(selected)
-        assert backlog.eligible[task] == len(selected)
 
 
 def upcoming_is_in_order_of_arrival(
@@ -343,34 +292,36 @@ def upcoming_is_in_order_of_arrival(
         if state in ("missing", "pending", "retryable")
     ]
     expected.sort(key=lambda row: (row[0] is None, row[0] or now, *row[1:]))  # null last
-    upcoming = frames["upcoming"]
-    times = (None if pd.isna(time) else time for time in upcoming.arrived_at)
-    found = zip(times, upcoming.spotify_track_id, upcoming.task_type, strict=True)
-    assert list(found) == expected
+    found = frames["upcoming"][["arrived_at", "spotify_track_id", "task_type"]].astype(object)
+    assert [*map(tuple, found.where(found.notna(), None).to_numpy())] == expected
 
 
 def audit_and_lists_agree_with_plain_sql(
     connection: sa.Connection, example: Example, name: str, frames: Frames
 ) -> None:
     audit, backlog = (frames[read].set_index("task_type") for read in ("audit", "backlog"))
-    missing, orphans = frames["missing"], frames["orphans"]
     assert list(audit.index) == list(STEPS[name])
     for task, (stage, _, _) in STEPS[name].items():
-        said, n = audit.loc[task], backlog.loc[task]
+        listed = {
+            read: sorted(frames[read].spotify_track_id[frames[read].task_type == task])
+            for read in ("missing", "orphans", "upcoming")
+        }
         values = {"task": task, "stage": stage}
-        without_row = sorted(
+        missing = sorted(
             track
             for track, stands_at in example.stages.items()
             if stands_at == stage and example.row(track, task) is None
         )
-        strays = sorted(connection.scalars(ORPHANS, values))
-        assert said.visible == n.visible == connection.scalar(VISIBLE, values)
-        assert sorted(missing.spotify_track_id[missing.task_type == task]) == without_row
-        assert said.hidden == n.missing == len(without_row)
-        assert sorted(orphans.spotify_track_id[orphans.task_type == task]) == strays
-        assert said.orphans == len(strays)
-        assert said.eligible == n.eligible
-        assert said.verdict == ("hidden" if without_row else "overstated" if strays else "visible")
+        orphans, selected = (sorted(connection.scalars(each, values)) for each in (ORPHANS, WORKER))
+        visible = connection.scalar(VISIBLE, values)
+        assert listed == {"missing": missing, "orphans": orphans, "upcoming": selected}
+        assert audit.loc[task].to_dict() == {
+            **{"stage": stage, "eligible": len(selected), "visible": visible},
+            **{"hidden": len(missing), "orphans": len(orphans)},
+            "verdict": "hidden" if missing else "overstated" if orphans else "visible",
+        }
+        n = backlog.loc[task]
+        assert (n.eligible, n.visible, n.missing) == (len(selected), visible, len(missing))
 
 
 def oldest_waiting_is_the_longest_wait(
