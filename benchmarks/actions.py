@@ -29,13 +29,14 @@ from typing import Any
 
 import psycopg
 import results
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
-from queue_insights import demo, pipeline, queries
-from queue_insights.actions import OperableQueue, apply
-from queue_insights.actions.definitions import ACTIONS, Parameters, candidates
+from queue_insights import demo, pipeline
+from queue_insights.actions import pace, runs
+from queue_insights.actions.definitions import ACTIONS, Parameters
+from queue_insights.actions.statements import selection
 from queue_insights.database import Database
+from queue_insights.errors import Stopped
+from queue_insights.queue import Queue
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from workers import crew
@@ -98,24 +99,22 @@ class Server:
             admin.execute(statement)
 
 
-def operable(url: str) -> OperableQueue:
-    return OperableQueue(Database(url), pipeline.load())
+def operable(url: str) -> Queue:
+    return Queue(Database(url), pipeline.load())
 
 
-def by_definition(queue: OperableQueue) -> str:
+def by_definition(queue: Queue) -> str:
     """One INSERT ... SELECT out of the library's own query for what backfill takes."""
-    schema = queue.schema
-    (step,) = queue.pipeline.select("align")
-    found = candidates(schema, ACTIONS["backfill"], Parameters(("align",)), step).subquery()
-    values: dict[str, Any] = {
-        **schema.naming(found.c.track_id, "align"),
-        "status": sa.literal("pending"),
-        "attempts": sa.literal(0),
-        "max_attempts": sa.literal(step.max_attempts),
-        "created_at": found.c.arrived_at,
-    }
-    rows = sa.select(*values.values()).order_by(found.c.arrived_at, found.c.track_id)
-    return queries.compile_sql(postgresql.insert(schema.tasks).from_select(list(values), rows))
+    given = (queue.schema, ACTIONS["backfill"], Parameters(("align",)), "selection.sql")
+    subject = ", subject_type, subject_id" if queue.schema.variant == "b" else ""
+    values = ", 'track', track_id" if subject else ""
+    return f"""
+        {selection(*given).sql}
+        INSERT INTO audio_tasks (spotify_track_id, task_type, status, attempts, max_attempts,
+                                 created_at{subject})
+        SELECT track_id, task_type, 'pending', 0, max_attempts_after, arrived_at{values}
+        FROM taken ORDER BY arrived_at, track_id
+    """
 
 
 def one_insert(url: str, statement: str) -> tuple[int, float]:
@@ -132,22 +131,22 @@ def one_run(url: str) -> tuple[int, float, dict[str, float]]:
     queue = operable(url)
     plan = queue.plan_backfill(tasks="align")
     longest: list[float] = []
-    batch = apply._batch
+    turn = runs._Loop._turn
 
-    def timed(context: Any, chunks: int) -> Any:
+    def timed(loop: Any) -> Any:
         began = time.monotonic()
-        done = batch(context, chunks)
+        done = turn(loop)
         longest.append(time.monotonic() - began)
         return done
 
-    apply._batch = timed
+    runs._Loop._turn = timed  # type: ignore[method-assign]
     try:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.monotonic()
         run = plan.apply(confirm=plan.token, pause=0)
         seconds = time.monotonic() - began
     finally:
-        apply._batch = batch
+        runs._Loop._turn = turn  # type: ignore[method-assign]
     with psycopg.connect(url) as connection:
         found = connection.execute(
             "SELECT sum(seq_scan) FROM pg_stat_user_tables WHERE relname IN ('tracks', "
@@ -216,7 +215,7 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def pace(server: Server, rounds: int, seconds: float) -> Iterator[results.Result]:
+def beside_workers(server: Server, rounds: int, seconds: float) -> Iterator[results.Result]:
     ratios, speeds = [], []
     slowest: dict[bool, list[float]] = defaultdict(list)
     for turn in range(rounds):
@@ -228,7 +227,7 @@ def pace(server: Server, rounds: int, seconds: float) -> Iterator[results.Result
                 with crew(url, server.variant, WORKERS, THINK, "audio_ready", "any") as met:
                     time.sleep(1.0)  # so that all of them are warm
                     if beside:
-                        speeds.append(_run_for(seconds, plan))
+                        speeds.append(_run_for(seconds, queue, plan))
                     else:
                         time.sleep(seconds)
                 # The first second is no part of it.
@@ -251,22 +250,22 @@ def pace(server: Server, rounds: int, seconds: float) -> Iterator[results.Result
     )
 
 
-def _run_for(seconds: float, plan: Any) -> float:
+def _run_for(seconds: float, queue: Queue, plan: Any) -> float:
     """Rows per second of a run at the default pace that is interrupted after *seconds*."""
     began = time.monotonic()
-    rest = apply._Pace.rest
+    rest = pace.Pace.rest
 
     def until(self: Any, length: float) -> None:
         rest(self, length)
         self.interrupted = self.interrupted or time.monotonic() - began > seconds
 
-    apply._Pace.rest = until  # type: ignore[method-assign]
+    pace.Pace.rest = until  # type: ignore[method-assign]
     try:
         run = plan.apply(confirm=plan.token)
-    except apply.Stopped:
-        run = plan.queue.run(1)
+    except Stopped:
+        run = queue.run(1)
     finally:
-        apply._Pace.rest = rest  # type: ignore[method-assign]
+        pace.Pace.rest = rest  # type: ignore[method-assign]
     return float(run.row["rows_done"] / (time.monotonic() - began))
 
 
@@ -276,7 +275,7 @@ def measure(server: Server, given: argparse.Namespace) -> Iterator[results.Resul
         yield from throughput(server, given.rounds)
     if given.part != 1:
         print(f"2. default pace beside {WORKERS} workers ({THINK * 1e3:.0f} ms a task)")
-        yield from pace(server, given.rounds, given.seconds)
+        yield from beside_workers(server, given.rounds, given.seconds)
 
 
 def main() -> None:

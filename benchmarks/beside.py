@@ -45,6 +45,7 @@ for line in sys.stdin:
 def worker(checkout: Path, url: str) -> "subprocess.Popen[str]":
     """A process of the release in *checkout* that times what it is asked."""
     environment = os.environ | {"PYTHONPATH": str(checkout / "src"), "BENCHMARK_URL": url}
+    environment |= {"QUEUE_INSIGHTS_STATEMENT_TIMEOUT": "30min"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", WORKER], env=environment, **pipes)
 

@@ -19,11 +19,10 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import results
-from queue_insights.history import HOUR, WEEK
 
 from generators import GENERATORS, START, STEPS, as_known, seven_steps
-from queue_insights import conformal, endtoend
-from queue_insights.forecast import backtest, forecast_step, pipeline, score
+from queue_insights.forecast import backtest, conformal, endtoend, forecast_step, pipeline, score
+from queue_insights.forecast.history import HOUR, WEEK
 
 METHODS = ["conformal", "block_bootstrap", "bootstrap", "rate"]
 

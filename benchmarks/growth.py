@@ -21,16 +21,10 @@ from queue_insights import pipeline
 from queue_insights.database import TIMEOUT, Database
 from queue_insights.queue import Queue
 
-READS = {
-    "backlog": ("queries", {}),
-    "audit": ("queries", {}),
-    "missing": ("queries", {"task": "align"}),
-    "upcoming": ("queries", {"task": "align"}),
-    "orphans": ("queries", {}),
-    "throughput": ("flow", {}),
-    "durations": ("flow", {}),
-    "flow": ("flow", {}),
-    "eta": ("eta", {}),
+READS: dict[str, dict[str, str]] = {
+    **{name: {} for name in ("backlog", "audit", "orphans", "throughput", "durations", "flow")},
+    **{name: {"task": "align"} for name in ("missing", "upcoming")},
+    "eta": {},
 }
 # Ten times as many tracks at each step, without rows.
 MORE_BACKLOG = """
@@ -61,8 +55,8 @@ def buffers(url: str) -> dict[str, int]:
     found = {}
     with psycopg.connect(url) as connection:
         connection.execute("SET jit = off")
-        for name, (room, arguments) in READS.items():
-            text = queue(url).sql(room, name, **arguments)
+        for name, arguments in READS.items():
+            text = queue(url)._query(name, **arguments).sql
             for _ in range(2):
                 explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}"
                 ((plan,),) = connection.execute(explain.encode()).fetchall()

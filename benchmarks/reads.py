@@ -18,7 +18,7 @@ import dataset
 import psycopg
 import results
 
-from queue_insights import pipeline, queries
+from queue_insights import pipeline
 from queue_insights.database import Database
 from queue_insights.demo.incident import FEWEST
 from queue_insights.queue import Queue
@@ -92,7 +92,7 @@ ORDER BY s.position
 """
 STATES = (
     *("missing", "pending", "retryable", "backing_off", "running"),
-    *("stuck", "exhausted", "drifted", "skipped", "other"),
+    *("stuck", "exhausted", "drifted", "skipped", "blocked", "other"),
 )
 SHAPES = {
     "as planned": [],
@@ -147,7 +147,7 @@ def contenders(
             for setting in off:
                 connection.execute(f"SET LOCAL {setting} = on")
 
-    ours = queries.compile_sql(getattr(queries, read)(queue.schema))
+    ours = queue._query(read).sql
     hand = by_hand(read, variant)
     return {
         "ours": lambda: run(ours, []),
@@ -185,7 +185,8 @@ def speed(url: str, variant: str, rounds: int) -> Iterator[results.Result]:
 def growth(url: str, variant: str) -> Iterator[results.Result]:
     """Per read: buffers after completed history has grown tenfold, and before."""
     queue = Queue(Database(url), pipeline.load())
-    before = {read: buffers(url, queue, read) for read in READS}
+    before = {read: buffers(url, queue._query(read).sql) for read in READS}
+    levels = height(url)
     more = {"columns": "", "values": ""}
     if variant == "b":
         more = {"columns": ", subject_type, subject_id", "values": ", 'track', new"}
@@ -193,22 +194,28 @@ def growth(url: str, variant: str) -> Iterator[results.Result]:
         connection.execute(GROW.format(**more))
         connection.execute("VACUUM (ANALYZE) tracks, audio_tasks")
     for read in READS:
-        after = buffers(url, queue, read)
+        after, deeper = buffers(url, queue._query(read).sql), height(url)
         yield results.Result(
             f"{read}, variant {variant.upper()}, history x 10",
-            f"{after:,} buffers",
-            f"{before[read]:,} buffers before",
+            f"{after:,} buffers, index of {deeper} levels",
+            f"{before[read]:,} buffers before, {levels} levels",
             after / before[read],
-            MORE_BUFFERS,
+            MORE_BUFFERS if deeper == levels else None,
         )
 
 
-def buffers(url: str, queue: Queue, read: str) -> int:
-    """Shared buffers that a read touches, hit or read, the second time."""
-    text = queries.compile_sql(getattr(queries, read)(queue.schema))
+def height(url: str) -> int:
+    """How many pages a look-up in the task table's unique key touches: one a level."""
+    absent = "SELECT FROM audio_tasks WHERE spotify_track_id = '~' AND task_type = 'align'"
+    return buffers(url, absent, "SET enable_seqscan = off; SET enable_bitmapscan = off")
+
+
+def buffers(url: str, text: str, before: str = "SET jit = off") -> int:
+    """Shared buffers that a query touches, hit or read, the second time."""
     with psycopg.connect(url) as connection:
+        connection.execute(before.encode())
         for _ in range(2):
-            cursor = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}")
+            cursor = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}".encode())
             ((plan,),) = cursor.fetchall()
     root = plan[0]["Plan"]
     return int(root["Shared Hit Blocks"] + root["Shared Read Blocks"])

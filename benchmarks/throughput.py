@@ -19,8 +19,9 @@ import dataset
 import psycopg
 import results
 
-from queue_insights import eta, pipeline
+from queue_insights import pipeline
 from queue_insights.database import Database
+from queue_insights.forecast.steps import step_forecasts
 from queue_insights.queue import Queue
 
 SLOWER, COMPUTING = 1.2, 0.3  # times the best by hand; seconds
@@ -97,7 +98,7 @@ Rows = list[tuple[Any, ...]]
 
 def contenders(connection: psycopg.Connection[Any], url: str) -> dict[str, Callable[[], Rows]]:
     queue = Queue(Database(url), pipeline.load())
-    ours = queue.sql("flow", "throughput")
+    ours = queue._query("throughput").sql
     statements = {"ours": ours, "simple": HEAD + SIMPLE + TAIL, "exact": HEAD + EXACT + TAIL}
     return {
         name: lambda text=text: connection.execute(text).fetchall()  # type: ignore[misc]
@@ -146,9 +147,9 @@ def computing(url: str, rounds: int) -> results.Result:
     for _ in range(rounds):
         began = time.perf_counter()
         with queue.snapshot() as moment:
-            found = queue._events(None)
+            found = queue._read("eta")
         middle = time.perf_counter()
-        eta.step_forecasts(found, moment.as_of)
+        step_forecasts(found, moment.as_of)
         asked.append(middle - began)
         computed.append(time.perf_counter() - middle)
     return results.Result(

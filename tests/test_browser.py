@@ -1,6 +1,5 @@
 """Report pages in a real browser, without a network, at the sizes people have."""
 
-import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -170,37 +169,25 @@ def test_titles_of_notebooks_are_text_on_page_and_index(browser: Chrome, reports
     assert all(address.startswith("file:") for address in asked(browser))
 
 
-def test_a_heading_sorts_and_says_so(page: Chrome) -> None:
+def test_a_heading_sorts_by_text_or_size_and_says_so(page: Chrome) -> None:
     table = named(page, -1)  # of hidden tracks
     headers = found(page, f"{table} thead th")
     (title,) = (header for header in headers if header.text.startswith("title"))
-    before = column(page, table, 2)
-    title.find_element(By.TAG_NAME, "button").click()
-    ascending = column(page, table, 2)
-    assert title.get_attribute("aria-sort") == "ascending"
-    title.find_element(By.TAG_NAME, "button").click()
-    descending = column(page, table, 2)
-    assert sorted(ascending) == sorted(before) == sorted(descending)
-    assert ascending != before
-    songs = [text for text in ascending if text.startswith("Song")]
-    assert songs == sorted(songs)
-    assert [text for text in descending if text.startswith("Song")] == songs[::-1]
-
-
-def test_numbers_and_durations_sort_by_size(page: Chrome) -> None:
+    for order in ("ascending", "descending"):
+        title.find_element(By.TAG_NAME, "button").click()
+        assert title.get_attribute("aria-sort") == order
+        songs = [text for text in column(page, table, 2) if text.startswith("Song")]
+        assert songs == sorted(songs, reverse=order == "descending")
+    page.execute_script("document.querySelector('#looked-at').removeAttribute('id')")
     table = named(page, 2)  # of steps
     headers = found(page, f"{table} thead th")
-    names = [header.text for header in headers]
-    assert (names[2], names[-1]) == ("total", "oldest waiting")
+    assert [headers[i].text for i in (2, -1)] == ["total", "oldest waiting"]
     headers[2].find_element(By.TAG_NAME, "button").click()
     totals = [int(text) for text in column(page, table, 3)]
     assert totals == sorted(totals)
     assert len(set(totals)) > 2
     headers[-1].find_element(By.TAG_NAME, "button").click()
-    ages = column(page, table, len(names))
-    assert ages[-1] == "-"  # nothing to compare comes last
-    assert ages[0].endswith("m")
-    assert ages[2].startswith("1h") or ages[2].endswith("m")
+    assert column(page, table, len(headers))[-1] == "-"  # nothing to compare comes last
 
 
 def test_searching_leaves_the_rows_that_hold_every_word(page: Chrome) -> None:
@@ -241,14 +228,6 @@ def test_a_dark_page_has_light_text_in_its_charts_too(page: Chrome) -> None:
     assert brightness("body", "backgroundColor") < 0.2
 
 
-def test_on_paper_there_are_charts_and_no_buttons(page: Chrome) -> None:
-    emulate(page, DESKTOP, media="print")
-    assert all(found(chart, ".barlayer, .scatterlayer") for chart in found(page, "figure.chart"))
-    assert not any(box.is_displayed() for box in found(page, ".search"))
-    pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {})["data"])
-    assert pdf.startswith(b"%PDF")
-
-
 def test_a_screen_reader_finds_language_headings_and_descriptions(page: Chrome) -> None:
     assert page.execute_script("return document.documentElement.lang") == "en"
     assert len(found(page, "h1")) == 1
@@ -260,13 +239,3 @@ def test_a_screen_reader_finds_language_headings_and_descriptions(page: Chrome) 
         assert found(table, "caption")
     assert all(box.find_elements(By.XPATH, "ancestor::label") for box in found(page, "input"))
     assert found(page, "a")[0].get_attribute("class") == "skip"
-
-
-def test_a_script_that_gets_in_all_the_same_does_not_run(page: Chrome) -> None:
-    page.execute_script(
-        "const s = document.createElement('div');"
-        's.innerHTML = "<img src=x onerror=\\"document.title=\'owned\'\\">";'
-        "document.body.append(s);"
-    )
-    WebDriverWait(page, 10).until(lambda _: any("Content Security" in c for c in complaints(page)))
-    assert "owned" not in page.title

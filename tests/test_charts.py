@@ -66,6 +66,9 @@ def test_backlog_stacks_only_the_states_that_occur_and_shows_totals_from_the_top
 def test_every_state_has_a_style_that_differs_from_all_others() -> None:
     assert tuple(charts.STYLES) == STATES
     assert len(set(charts.STYLES.values())) == len(STATES)
+    steps = pd.DataFrame([(NOW, f"t{i}", 1) for i in range(9)])
+    bands = charts.depth_over_time(steps.set_axis(["bucket", "task_type", "depth"], axis=1))
+    assert len({(band.fillcolor, band.fillpattern.shape) for band in bands.data}) == 9
 
 
 def test_hidden_work_and_what_dashboards_show_stand_side_by_side() -> None:
@@ -94,16 +97,9 @@ def test_markup_in_names_is_escaped(name: str) -> None:
         assert json.dumps(name)[1:-1] not in figure.to_json()
 
 
-def test_a_step_without_a_stage_has_its_task_alone_as_label() -> None:
-    figure = charts.backlog_by_state(backlog({"pending": 1}).assign(stage=None))
-    assert list(figure.data[0].y) == ["t"]
-
-
 def test_nothing_to_show_still_makes_charts() -> None:
-    assert [trace.type for trace in charts.backlog_by_state(backlog({})).data] == ["scatter"]
-    assert (
-        len(charts.hidden_vs_visible(audit({"eligible": 0, "visible": 0, "hidden": 0})).data) == 3
-    )
+    figure = charts.backlog_by_state(backlog({}).assign(stage=None))
+    assert [(trace.type, trace.y) for trace in figure.data] == [("scatter", ("t",))]
     none = pd.DataFrame({"level": [], "held": pd.array([], dtype="boolean")})
     assert len(charts.calibration(none).data) == 2
     assert charts.cumulative_flow(flow().iloc[:0]).data[0].y is not None
@@ -150,27 +146,12 @@ def test_throughput_by_hour_averages_whole_hours_of_the_zones_weekdays() -> None
     assert cells.to_numpy().sum() == 7
 
 
-def test_an_hour_that_never_was_has_no_colour() -> None:
-    hours = pd.date_range("2026-11-09", periods=3, freq="1h", tz="UTC")
-    frame = pd.DataFrame({"bucket": hours, "completions": [1, 2, 3]})
-    (heat,) = charts.throughput_by_hour(frame).data
-    assert list(heat.z[0][:3]) == [1, 2, None]
-    (heat,) = charts.throughput_by_hour(frame.assign(completions=0)).data
-    assert (heat.zmin, heat.zmax) == (0, 1)
-
-
 def test_depth_is_stacked_in_pipeline_order_and_local_time() -> None:
     align, clip = charts.depth_over_time(flow(), BERLIN).data
     assert (align.name, clip.name) == ("align", "clip")
     assert align.stackgroup == clip.stackgroup
     assert (list(align.y), list(clip.y)) == ([7, 11, 10, 8], [7, 7, 8, 8])
     assert align.x[0] == "2026-11-22T11:00:00"
-
-
-def test_more_steps_than_colours_differ_in_pattern() -> None:
-    steps = [(NOW, f"t{i}", 1) for i in range(9)]
-    bands = charts.depth_over_time(pd.DataFrame(steps, columns=["bucket", "task_type", "depth"]))
-    assert len({(band.fillcolor, band.fillpattern.shape) for band in bands.data}) == 9
 
 
 def test_arrivals_and_departures_are_apart_by_the_depth() -> None:

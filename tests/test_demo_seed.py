@@ -216,9 +216,11 @@ def test_size_changes_neither_the_fifty_nor_the_share_that_waits(empty: str) -> 
 
 
 def definitions(url: str) -> list[str]:
+    """As pg_dump prints them, without its own commands and the options of columns: some builds of
+    Postgres note numbers there that differ in each database."""
     dump = [binaries.installed() / "pg_dump", "--schema-only", "--no-comments", url]
     done = subprocess.run(dump, check=True, capture_output=True, text=True)
-    return [line for line in done.stdout.splitlines() if not line.startswith("\\")]
+    return [line for line in done.stdout.splitlines() if line[:1] != "\\" and " SET (" not in line]
 
 
 @pytest.mark.parametrize("variant", ["a", "b"])

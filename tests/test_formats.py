@@ -65,11 +65,13 @@ def test_text_that_a_spreadsheet_would_run_is_disarmed_in_csv_only(text: str) ->
     assert json.loads(formats.to_json(frame)) == [{"title": text, "n": -1}]
 
 
-@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\r\nb", 'a"b', "a,b", "'", " a ", "é 日本 🎵"])
-def test_text_goes_through_csv_unchanged(text: str) -> None:
+def test_text_goes_through_csv_unchanged() -> None:
     """A carriage return that began a row of its own could begin it with a formula."""
-    rows = csv.reader(io.StringIO(formats.to_csv(pd.DataFrame({"t": [text, None]})), newline=""))
-    assert list(rows)[1] == [text]
+    texts = ["a\rb", "a\nb", "a\r\nb", 'a"b', "a,b", "'", " a ", "é 日本 🎵"]
+    for text in texts:
+        frame = pd.DataFrame({"t": [text, None]})
+        rows = csv.reader(io.StringIO(formats.to_csv(frame), newline=""))
+        assert list(rows)[1] == [text]
 
 
 @pytest.mark.parametrize(
@@ -139,8 +141,3 @@ def test_a_value_on_a_terminal_and_on_a_page(
 )
 def test_durations_have_two_units(seconds: float, text: str) -> None:
     assert formats.duration(seconds) == text
-
-
-def test_formats_are_those_of_the_command_line() -> None:
-    written = {name: write(pd.DataFrame({"a": [1]})) for name, write in formats.FORMATS.items()}
-    assert written == {"table": "a\n1", "json": '[\n  {\n    "a": 1\n  }\n]', "csv": "a\n1\n"}

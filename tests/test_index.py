@@ -1,13 +1,13 @@
 """Folders of reports: names, leftovers, the index with what changed, and pruning."""
 
 import contextlib
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from queue_insights import formats
 from queue_insights.errors import InputError
 from queue_insights.report import folders
 from queue_insights.report.execution import ReportError
@@ -17,19 +17,15 @@ NOW = datetime.now(UTC)
 
 def made(output: Path, age: timedelta, name: str = "backlog_report", **summary: Any) -> str:
     """Make a report of *age*; returns its folder's name."""
-    started_at = NOW - age
-    with folders.new(output, name, started_at) as (folder, final):
+    start = {"report": name, "started_at": formats.iso(NOW - age)}
+    with folders.unfinished(output, start) as folder:
         (folder / "report.html").write_text("")
-        text = {"report": name, "started_at": started_at.isoformat(), **summary}
-        (folder / "summary.json").write_text(json.dumps(text))
-    return final.name
+        return folders.publish(folder, start | summary).name
 
 
 def failed(output: Path, age: timedelta) -> None:
-    with (
-        contextlib.suppress(ReportError),
-        folders.new(output, "backlog_report", NOW - age) as (folder, _),
-    ):
+    start = {"report": "backlog_report", "started_at": formats.iso(NOW - age)}
+    with contextlib.suppress(ReportError), folders.unfinished(output, start) as folder:
         (folder / "backlog_report.ipynb").write_text("{}")
         raise ReportError("cell 2 <failed>")
 
@@ -53,8 +49,8 @@ def test_what_a_killed_run_left_is_removed_but_not_a_living_one(tmp_path: Path) 
     (tmp_path / ".unfinished-dead").mkdir()
     with (
         contextlib.suppress(KeyboardInterrupt),
-        folders.new(tmp_path, "x", NOW) as (one, _),
-        folders.new(tmp_path, "x", NOW) as (two, _),
+        folders.unfinished(tmp_path, {}) as one,
+        folders.unfinished(tmp_path, {}) as two,
     ):
         assert {path.name for path in tmp_path.iterdir()} == {one.name, two.name}
         raise KeyboardInterrupt
@@ -78,7 +74,7 @@ def test_a_folder_without_a_complete_summary_is_no_run(tmp_path: Path) -> None:
     for name, text in broken.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(text)
-    assert [entry["file"].parent.name for entry in folders.listed(tmp_path)] == [good]
+    assert [entry["folder"].name for entry in folders.listed(tmp_path)] == [good]
 
 
 def test_the_change_is_since_the_run_before_on_the_same_queue(tmp_path: Path) -> None:
@@ -105,7 +101,7 @@ def test_pruning_keeps_the_newest_and_other_reports(
     assert all(name in page(tmp_path) for name in names)
     has_failure = keep != "2d"
     assert ("&lt;failed&gt;" in page(tmp_path)) is has_failure
-    assert len(list((tmp_path / "failed").iterdir())) == 2 * has_failure
+    assert len(list((tmp_path / "failed").iterdir())) == has_failure
 
 
 @pytest.mark.parametrize("keep", ["0", "-1", "all", "1.5"])

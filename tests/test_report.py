@@ -109,6 +109,10 @@ def test_the_page_needs_nothing_from_outside_and_may_ask_for_nothing(backlog: Ba
     scripts = page.select("script")
     assert [script.get("type") for script in scripts] == ["application/json"] * 3 + [None, None]
     assert not page.select("script[src], a[href^=http], img")
+    assert backlog.page.count("plotly.js v") == get_plotlyjs().count("plotly.js v") == 1
+    assert len(backlog.page.encode()) - len(get_plotlyjs().encode()) <= 300_000
+    for unwanted in ("require.min.js", "mathjax/2", "MathJax.js", "<code", "queue.backlog()"):
+        assert unwanted not in backlog.page
     assert [link["href"] for link in page.select("link")] == ["data:,"]
 
 
@@ -118,13 +122,6 @@ def test_the_page_shows_titles_as_text_under_the_verdict_and_both_times(backlog:
     assert page.select_one("h1").text == "Backlog report"
     for text in (backlog.summary["verdict"], "UTC", "Europe/Berlin"):
         assert text in page.select_one("header").text
-
-
-def test_the_page_carries_plotly_once_and_little_else(backlog: Backlog) -> None:
-    assert backlog.page.count("plotly.js v") == get_plotlyjs().count("plotly.js v") == 1
-    assert len(backlog.page.encode()) - len(get_plotlyjs().encode()) <= 300_000
-    for unwanted in ("require.min.js", "mathjax/2", "MathJax.js", "<code", "queue.backlog()"):
-        assert unwanted not in backlog.page
 
 
 def test_the_index_lists_runs_newest_first(backlog: Backlog, tmp_path: Path) -> None:
@@ -150,15 +147,16 @@ def test_what_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
         (path, "-p", "cuont", "4"): takes,
         (path, "-f", tmp_path / "params.yaml"): "flag: found 'false' (text), expected bool",
         (path, "-f", "backlog_report"): "-f backlog_report: unknown parameter 'pipeline'",
-        (path, "-f", "no.yaml"): "-f no.yaml: no such file",
+        (path, "-f", "no.yaml"): "no.yaml: cannot be read: No such file",
         (path, "--pipeline", "karaoke"): "unknown parameter 'pipeline'",
         (path, "-p", "thresholds", "[hidden]"): "thresholds: found 'hidden', expected a comparison",
         (path, "--keep", "all"): "--keep: found 'all', expected a number of runs, or an age",
         (path, "--output", tmp_path / "file"): f"--output {tmp_path / 'file'}: cannot be written: ",
-        ("backlog_raport",): "backlog_report, explore, install_trigger, reset_tasks, throughput_eta"
-        "; a notebook is named by its path, such as ./backlog_raport.ipynb (did you mean "
-        "'backlog_report'?)",
-        (tmp_path / "no.ipynb",): "no.ipynb: cannot be read: No such file",
+        (
+            "backlog_raport",
+        ): "unknown report 'backlog_raport': shipped are backfill, backlog_report,"
+        " explore, install_trigger, reset_tasks, throughput_eta (did you mean 'backlog_report'?)",
+        (tmp_path / "no.ipynb",): "no.ipynb cannot be read: No such file",
         (tmp_path / "text.ipynb",): "text.ipynb: not a notebook (of format 4)",
     }.items():
         refused(
@@ -193,14 +191,14 @@ def test_a_failing_notebook_is_kept_apart_and_listed_as_failed(tmp_path: Path) -
     done = queue_insights("report", write(tmp_path, "x = 1", "1 / (x - 1)"), "--output", output)
     failure = "mine: cell 2 (1 / (x - 1)) failed: ZeroDivisionError: division by zero"
     line = refused(done, 1, failure)
-    (kept,) = (output / "failed").glob("*.ipynb")
-    assert line.endswith(f"its notebook is {kept}")
+    (kept,) = (output / "failed").glob("*/mine.ipynb")
+    assert line.endswith(f"its notebook is in {kept.parent}")
     assert "ZeroDivisionError" in kept.read_text()
     assert {path.name for path in output.iterdir()} == {"failed", "index.html"}
     index = (output / "index.html").read_text("utf-8")
     assert "ZeroDivisionError" in index
     (link,) = BeautifulSoup(index, "html.parser").select("a")
-    assert link["href"] == f"failed/{kept.name}"
+    assert link["href"] == f"failed/{kept.parent.name}/mine.ipynb"
 
 
 def test_what_the_notebook_raises_is_one_line_with_its_advice(tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
-SKY, RED, YELLOW, GREY = "#56B4E9", "#D55E00", "#F0E442", "#8C8C8C"
-GRID = "#e3e3e3"
+SKY, RED, YELLOW, GREY, PALE = "#56B4E9", "#D55E00", "#F0E442", "#8C8C8C", "#B3B3B3"
 # From each state to its colour and pattern, in the order in which bars are stacked.
 STYLES = {
     "missing": (RED, "/"),
@@ -25,19 +24,15 @@ STYLES = {
     "stuck": ("#6E6E6E", "x"),
     "exhausted": (YELLOW, ""),
     "drifted": (ORANGE, "."),
-    "skipped": ("#B3B3B3", ""),
+    "skipped": (PALE, ""),
     "blocked": (PURPLE, "|"),
     "other": ("#D9D9D9", "-"),
 }
 # Light beside dark; more steps than colours are told apart by a pattern.
 STEPS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW)
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_TICKS = [
-    {"dtickrange": [None, 86_400_000 - 1], "value": "%H:%M\n%a %b %-d"},
-    {"dtickrange": [86_400_000, None], "value": "%b %-d\n%Y"},
-]
-
 # Colours of text, grid and background are the page's to change: it may be dark.
+_AXIS = {"gridcolor": "#e3e3e3", "automargin": True}
 TEMPLATE = go.layout.Template(
     layout=go.Layout(
         font={"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 13},
@@ -47,8 +42,8 @@ TEMPLATE = go.layout.Template(
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "traceorder": "normal"},
         hoverlabel={"align": "left"},
         bargap=0.3,
-        xaxis={"gridcolor": GRID, "zeroline": False, "automargin": True, "tickformat": ",d"},
-        yaxis={"gridcolor": GRID, "showgrid": False, "automargin": True, "ticklabelstandoff": 6},
+        xaxis={**_AXIS, "zeroline": False, "tickformat": ",d"},
+        yaxis={**_AXIS, "showgrid": False, "ticklabelstandoff": 6},
     )
 )
 
@@ -58,13 +53,12 @@ def backlog_by_state(backlog: pd.DataFrame) -> go.Figure:
 
     Only states that occur have a bar; the total stands at its end.
     """
-    steps = _steps(backlog)
+    steps, totals = _steps(backlog), backlog["total"].tolist()
     figure = _by_step(len(steps), "tracks")
     for state, style in STYLES.items():
         if backlog[state].sum() > 0:
             figure.add_trace(_bar(steps, backlog[state], state.replace("_", " "), style))
-    totals = [int(total) for total in backlog["total"]]
-    return figure.add_trace(_texts(steps, totals, [f"{total:,}" for total in totals]))
+    return figure.add_trace(_texts(steps, totals, [f"{total:,.0f}" for total in totals]))
 
 
 def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
@@ -90,29 +84,20 @@ def time_to_clear(eta: pd.DataFrame) -> go.Figure:
     # NaN compares false; nothing to do takes no time, which is no bar either.
     has_range = eta["clear_p50_seconds"] > 0
     known, unknown = eta[has_range], eta[~has_range]
-    names = ("lower", "p50", "upper")
-    lower, median, upper = ((known[f"clear_{name}_seconds"] / 3600).tolist() for name in names)
+    hours = {n: known[f"clear_{n}_seconds"] / 3600 for n in ("lower", "p50", "upper")}
+    ends = zip(hours["lower"], hours["upper"], strict=True)
+    steps, others = known.index.tolist(), unknown.index.tolist()
     figure = _by_step(len(eta), "hours from now")
-    figure.add_bar(
-        base=lower,
-        x=[high - low for low, high in zip(lower, upper, strict=True)],
-        y=known.index.tolist(),
-        name="80% range",
-        orientation="h",
-        marker={"color": SKY},
-        customdata=[f"{low:,.1f} to {high:,.1f}" for low, high in zip(lower, upper, strict=True)],
-        hovertemplate="%{y}<br>%{customdata} hours<extra></extra>",
+    drawn = _bar(steps, hours["upper"] - hours["lower"], "80% range", (SKY, ""))
+    drawn.update(
+        base=hours["lower"].tolist(), hovertemplate="%{y}<br>%{customdata} hours<extra></extra>"
     )
-    figure.add_scatter(
-        x=median,
-        y=known.index.tolist(),
-        mode="markers",
-        name="median",
-        marker={"symbol": "line-ns", "size": 16, "line": {"width": 3, "color": RED}},
-        hovertemplate="%{y}<br>median %{x:,.1f} hours<extra></extra>",
-    )
+    figure.add_trace(drawn.update(customdata=[f"{low:,.1f} to {high:,.1f}" for low, high in ends]))
+    median, hover = hours["p50"].tolist(), "%{y}<br>median %{x:,.1f} hours"
+    marks = {"symbol": "line-ns", "size": 16, "line": {"width": 3, "color": RED}}
+    figure.add_trace(_line(median, steps, "median", hover, "markers").update(marker=marks))
     statuses = unknown["status"].str.replace("_", " ").tolist()
-    figure.add_trace(_texts(unknown.index.tolist(), [0] * len(unknown), statuses))
+    figure.add_trace(_texts(others, [0] * len(others), statuses))
     figure.update_xaxes(tickformat=",~g")  # hours may be few
     # A step without a range has its place too.
     return figure.update_yaxes(categoryorder="array", categoryarray=eta.index.tolist())
@@ -125,16 +110,12 @@ def week_over_week(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Figure
     days.index = pd.DatetimeIndex(days.index).tz_convert(timezone)
     figure = _figure(320, barmode="group")
     figure.update_layout(xaxis={"type": "category"}, yaxis={"title": {"text": "completions"}})
-    weekdays = [f"{day:%a}" for day in days.index[-7:]]
-    for name, week, colour in (
-        ("the week before", days.iloc[-14:-7], "#B3B3B3"),
-        ("last 7 days", days.iloc[-7:], BLUE),
-    ):
+    last, before = days.iloc[-7:], days.iloc[-14:-7]
+    for name, week, colour in (("the week before", before, PALE), ("last 7 days", last, BLUE)):
         figure.add_bar(
-            x=weekdays[-len(week) :],
-            y=[int(count) for count in week],
-            name=name,
-            marker={"color": colour},
+            x=[f"{day:%a}" for day in last.index[-len(week) :]],
+            y=week.tolist(),
+            **{"name": name, "marker": {"color": colour}},
             customdata=[f"{day:%a %Y-%m-%d}" for day in week.index],
             hovertemplate="%{customdata}<br>%{y:,d} completed<extra></extra>",
         )
@@ -148,16 +129,12 @@ def throughput_by_hour(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Fi
     local = pd.DatetimeIndex(hours.index).tz_convert(timezone)
     mean = hours.groupby([local.day_of_week, local.hour]).mean().unstack()
     mean = mean.reindex(index=range(7), columns=range(24))
+    look = {"colorscale": "Cividis", "colorbar": {"thickness": 10, "outlinewidth": 0, "xpad": 6}}
     figure = _figure(300).add_heatmap(
         x=[f"{hour:02}" for hour in range(24)],
         y=list(WEEKDAYS),
         z=[[None if pd.isna(n) else round(float(n), 3) for n in day] for day in mean.to_numpy()],
-        zmin=0,
-        zmax=max(1.0, *mean.max().dropna()),
-        colorscale="Cividis",
-        xgap=1,
-        ygap=1,
-        colorbar={"thickness": 10, "outlinewidth": 0, "xpad": 6},
+        **{"zmin": 0, "zmax": max(1.0, *mean.max().dropna()), "xgap": 1, "ygap": 1, **look},
         hovertemplate="%{y} %{x}:00<br>%{z:,.1f} completed an hour<extra></extra>",
     )
     figure.update_xaxes(type="category", title={"text": f"hour of day, {escape(timezone)}"})
@@ -169,18 +146,11 @@ def depth_over_time(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     ``Queue.flow()`` returns."""
     figure = _over_time("tracks")
     for i, (task, step) in enumerate(flow.groupby("task_type", sort=False)):
-        label, colour = escape(str(task), quote=False), STEPS[i % len(STEPS)]
-        figure.add_scatter(
-            x=_local(step["bucket"], timezone),
-            y=[int(depth) for depth in step["depth"]],
-            name=label,
-            mode="lines",
-            stackgroup="steps",
-            line={"width": 0.5, "color": colour, "shape": "hv"},
-            fillcolor=colour,
-            fillpattern={"shape": "/" if i >= len(STEPS) else "", "fillmode": "overlay"},
-            hovertemplate="%{y:,d} " + label,
-        )
+        label, colour = _text(task), STEPS[i % len(STEPS)]
+        times, depths = _local(step["bucket"], timezone), step["depth"].tolist()
+        band = _line(times, depths, label, "%{y:,d} " + label, color=colour, width=0.5, shape="hv")
+        pattern = {"shape": "/" if i >= len(STEPS) else "", "fillmode": "overlay"}
+        figure.add_trace(band.update(stackgroup="steps", fillcolor=colour, fillpattern=pattern))
     return figure.update_layout(hovermode="x unified")
 
 
@@ -190,23 +160,13 @@ def cumulative_flow(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     Arrivals (with those who were there as it began) above, departures below: the gap between them
     is how many were there, and its width how long they stayed.
     """
-    before = {name: flow[name].cumsum() - flow[name] for name in ("arrivals", "departures")}
-    came = before["arrivals"] + flow["depth"].iloc[:1].sum()
-    figure = _over_time("tracks since then")
-    for name, counts, colour, dash, fill in (
-        ("departures", before["departures"], RED, "dash", None),
-        ("arrivals", came, BLUE, "solid", "tonexty"),
-    ):
-        figure.add_scatter(
-            x=_local(flow["bucket"], timezone),
-            y=[int(count) for count in counts],
-            name=name,
-            mode="lines",
-            line={"color": colour, "dash": dash},
-            fill=fill,
-            fillcolor="rgba(86, 180, 233, 0.35)",
-            hovertemplate="%{y:,d} " + name,
-        )
+    came, went = (flow[name].cumsum() - flow[name] for name in ("arrivals", "departures"))
+    came = came + flow["depth"].iloc[:1].sum()
+    times = _local(flow["bucket"], timezone)
+    below = _line(times, went.tolist(), "departures", "%{y:,d} departures", color=RED, dash="dash")
+    above = _line(times, came.tolist(), "arrivals", "%{y:,d} arrivals", color=BLUE)
+    above.update(fill="tonexty", fillcolor="rgba(86, 180, 233, 0.35)")
+    figure = _over_time("tracks since then").add_traces([below, above])
     return figure.update_layout(hovermode="x unified", legend={"traceorder": "reversed"})
 
 
@@ -217,8 +177,8 @@ def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     row = step.iloc[0]
     figure = _over_time("waiting")
     if not row["clear_p50_seconds"] > 0:  # NaN compares false
-        status = f"{row['task_type']}: {row['status'].replace('_', ' ')}"
-        figure.add_annotation(text=escape(status, quote=False), showarrow=False, font={"size": 16})
+        status = _text(f"{row['task_type']}: {row['status'].replace('_', ' ')}")
+        figure.add_annotation(text=status, showarrow=False, font={"size": 16})
         return figure.update_layout(height=120, xaxis={"visible": False}, yaxis={"visible": False})
     now = row["clear_p50_at"] - pd.Timedelta(seconds=row["clear_p50_seconds"])
     lower, median, upper, sure = (
@@ -226,25 +186,13 @@ def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
         for name in ("lower", "p50", "upper", "p95")
     )
     waiting = int(row["waiting"])
-    figure.add_scatter(
-        x=_local(pd.Series([now, upper, lower, now]), timezone),
-        y=[waiting, 0, 0, waiting],
-        name="80% range",
-        mode="lines",
-        line={"width": 0},
-        fill="toself",
-        fillcolor=SKY,
-        hoverinfo="skip",
-    )
+    times = _local(pd.Series([now, upper, lower, now]), timezone)
+    fan = _line(times, [waiting, 0, 0, waiting], "80% range", width=0)
+    figure.add_trace(fan.update(fill="toself", fillcolor=SKY))
     for end, name, colour, dash in ((median, "median", RED, None), (sure, "95% sure", BLUE, "dot")):
-        figure.add_scatter(
-            x=_local(pd.Series([now, end]), timezone),
-            y=[waiting, 0],
-            name=name,
-            mode="lines+markers",
-            line={"color": colour, "dash": dash, "width": 3},
-            hovertemplate=f"%{{y:,d}} waiting, %{{x|%a %H:%M}}<extra>{name}</extra>",
-        )
+        times, hover = _local(pd.Series([now, end]), timezone), ": %{y:,d} waiting, %{x|%a %H:%M}"
+        line = _line(times, [waiting, 0], name, name + hover, "lines+markers", color=colour)
+        figure.add_trace(line.update(line={"dash": dash, "width": 3}))
     return figure
 
 
@@ -257,24 +205,11 @@ def calibration(backtests: pd.DataFrame) -> go.Figure:
     counts = [(int(held), int(count)) for held, count in levels.itertuples(index=False)]
     shares = [held / count for held, count in counts]
     lowest = max(min([0.4, *(share - 0.05 for share in shares)]), 0.0)
-    figure = _figure(380).add_scatter(
-        x=[lowest, 1],
-        y=[lowest, 1],
-        name="as promised",
-        mode="lines",
-        line={"color": GREY, "dash": "dash"},
-        hoverinfo="skip",
-    )
-    figure.add_scatter(
-        x=[float(str(level)) for level in levels.index],
-        y=shares,
-        name="past ranges",
-        mode="lines+markers",
-        line={"color": BLUE},
-        marker={"size": 10},
-        customdata=[f"{held:,} of {count:,}" for held, count in counts],
-        hovertemplate="%{x:.0%} ranges: %{customdata} held<extra></extra>",
-    )
+    diagonal = _line([lowest, 1], [lowest, 1], "as promised", color=GREY, dash="dash")
+    promised, hover = levels.index.astype(float).tolist(), "%{x:.0%} ranges: %{customdata} held"
+    points = _line(promised, shares, "past ranges", hover, "lines+markers", color=BLUE)
+    points.update(marker={"size": 10}, customdata=[f"{held:,} of {n:,}" for held, n in counts])
+    figure = _figure(380).add_traces([diagonal, points])
     axis = {"tickformat": ".0%", "range": [lowest, 1.02], "dtick": 0.1}
     figure.update_xaxes(title={"text": "range given as"}, **axis)
     return figure.update_yaxes(title={"text": "share that held"}, showgrid=True, **axis)
@@ -292,51 +227,46 @@ def _by_step(steps: int, title: str, height: int = 40) -> go.Figure:
 
 
 def _over_time(title: str) -> go.Figure:
-    figure = _figure(360).update_xaxes(type="date", tickformatstops=_TICKS)
+    figure = _figure(360).update_xaxes(type="date")
     axis = {"rangemode": "tozero", "showgrid": True, "tickformat": ",d"}
     return figure.update_yaxes(title={"text": title}, **axis)
 
 
+def _text(name: object) -> str:
+    return escape(str(name), quote=False)
+
+
 def _steps(frame: pd.DataFrame) -> list[str]:
     """A step's label: its task, and the stage at which it is due if it has one."""
-    labels = []
-    for task, stage in zip(frame["task_type"], frame["stage"], strict=True):
-        label = escape(task, quote=False)
-        if pd.notna(stage):
-            stage = escape(stage, quote=False)
-            label += f"<br><span style='font-size:.85em'>at {stage}</span>"
-        labels.append(label)
-    return labels
+    at = "<br><span style='font-size:.85em'>at {}</span>"
+    stages = ["" if pd.isna(stage) else at.format(_text(stage)) for stage in frame["stage"]]
+    return [_text(task) + stage for task, stage in zip(frame["task_type"], stages, strict=True)]
 
 
 def _bar(
-    steps: list[str], values: pd.Series, name: str, style: tuple[str, str], group: str = ""
+    steps: list[str], values: pd.Series, name: str, style: tuple[str, str], group: str | None = None
 ) -> go.Bar:
     colour, pattern = style
     drawn = {"shape": pattern, "fillmode": "overlay", "fgopacity": 0.6, "size": 6}
-    return go.Bar(
-        x=[int(value) for value in values],
-        y=steps,
-        name=name,
-        orientation="h",
-        offsetgroup=group or None,
-        marker={"color": colour, "pattern": drawn},
-        hovertemplate="%{y}<br>%{x:,d} " + name + "<extra></extra>",
-    )
+    look = {"orientation": "h", "marker": {"color": colour, "pattern": drawn}}
+    hover = "%{y}<br>%{x:,d} " + name + "<extra></extra>"
+    x = values.tolist()
+    return go.Bar(x=x, y=steps, name=name, offsetgroup=group, hovertemplate=hover, **look)
 
 
-def _texts(steps: list[str], at: list[int], texts: list[str]) -> go.Scatter:
+def _line(
+    x: list[Any], y: list[Any], name: str, hover: str = "", mode: str = "lines", **line: Any
+) -> go.Scatter:
+    """A line of such colour, dash or width, and what it says under the mouse, if anything."""
+    said = {"hovertemplate": f"{hover}<extra></extra>"} if hover else {"hoverinfo": "skip"}
+    return go.Scatter(x=x, y=y, name=name, mode=mode, line=line, **said)
+
+
+def _texts(steps: list[str], at: list[float], texts: list[str]) -> go.Scatter:
     """Text to the right of the bars' ends."""
-    return go.Scatter(
-        x=at,
-        y=steps,
-        mode="text",
-        text=[f" {text}" for text in texts],
-        textposition="middle right",
-        showlegend=False,
-        hoverinfo="skip",
-        cliponaxis=False,
-    )
+    look = {"textposition": "middle right", "cliponaxis": False, "showlegend": False}
+    texts = [f" {text}" for text in texts]
+    return go.Scatter(x=at, y=steps, mode="text", text=texts, hoverinfo="skip", **look)
 
 
 def _local(times: pd.Series, timezone: str) -> list[str]:

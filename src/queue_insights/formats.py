@@ -4,17 +4,15 @@ import csv
 import json
 import math
 import unicodedata
-from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
-from html import escape
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader
 
-_TERMINAL, _PAGE, _NARROW = 48, 200, 30  # characters: cut on a terminal, on a page; wraps there
+_TERMINAL, _PAGE = 48, 200  # characters: longer text is cut on a terminal, on a page
 _CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of what a terminal obeys instead of showing
-# JupyterLab aligns every cell to the right.
-_STYLE = "<style>.records :is(th, td) {text-align: left} .records .n {text-align: right}</style>"
+_TEMPLATES = Environment(loader=PackageLoader("queue_insights"), autoescape=True)
 
 
 def plain(value: Any) -> Any:
@@ -28,24 +26,20 @@ def cell(name: str, value: Any, zone: tzinfo | None = None, grouped: bool = True
     """The value of the column or figure *name* as people read it, at most 200 characters.
 
     ``-`` stands for a missing value. A number is a duration if *name* ends in ``_seconds``; others
-    have their thousands separated and two decimals, unless *grouped* is false. Times are UTC and
-    say so with a Z, or they are those of *zone*.
+    have their thousands separated and two decimals, unless *grouped* is false. Times are those of
+    *zone*, or else UTC and say so with a Z.
     """
     value = plain(value)
     if value is None:
         return "-"
     if isinstance(value, datetime):
-        if zone is None:
-            return value.isoformat(" ", "seconds").replace("+00:00", "Z")
-        return f"{value.astimezone(zone):%Y-%m-%d %H:%M:%S}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        text = str(_json(value))
-        return text if len(text) <= _PAGE else text[: _PAGE - 1] + "…"
-    if name.endswith("_seconds"):
-        return duration(value)
-    if not grouped:
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+        return f"{value.astimezone(zone or UTC):%Y-%m-%d %H:%M:%S}" + ("" if zone else "Z")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if name.endswith("_seconds"):
+            return duration(value)
+        return f"{value:{',d' if isinstance(value, int) else ',.2f'}}" if grouped else str(value)
+    text = str(_nested(value))
+    return text if len(text) <= _PAGE else text[: _PAGE - 1] + "…"
 
 
 def label(name: str) -> str:
@@ -65,21 +59,23 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f}s"
     hours, minutes = divmod(round(seconds / 60), 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d {hours:02}h"
+    if hours >= 24:
+        return f"{hours // 24}d {hours % 24:02}h"
     return f"{hours}h {minutes:02}m" if hours else f"{minutes}m"
 
 
 def visible(text: str, widest: int = _TERMINAL) -> str:
     """*text* on one line without control or direction characters, cut to *widest* columns."""
-    text = "".join(
+    shown = "".join(
         c.encode("unicode_escape").decode() if unicodedata.category(c) in _CONTROL else c
         for c in text[: widest + 1]
     )
-    while _width(text) > widest:
-        text = text[: max(0, min(len(text) - 1, widest) - 1)] + "…"
-    return text
+    if len(shown) <= widest and _width(shown) <= widest:
+        return shown
+    shown = shown[: widest - 1]
+    while _width(shown) > widest - 1:
+        shown = shown[:-1]
+    return f"{shown}…"
 
 
 def _width(text: str) -> int:
@@ -95,8 +91,8 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
         is_time = isinstance(value, datetime)
         return value.isoformat().replace("+00:00", "Z") if is_time else value
 
-    columns = [[ready(value) for value in frame[name].astype(object)] for name in frame]
-    return [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
+    rows = frame.astype(object).itertuples(index=False, name=None)
+    return [dict(zip(frame.columns, map(ready, row), strict=True)) for row in rows]
 
 
 def to_json(frame: pd.DataFrame) -> str:
@@ -107,24 +103,22 @@ def to_json(frame: pd.DataFrame) -> str:
 def to_csv(frame: pd.DataFrame) -> str:
     """Comma-separated, with a header; text that a spreadsheet would run as a formula gets an
     apostrophe before it."""
-    rows = [{k: _disarmed(_json(v)) for k, v in record.items()} for record in records(frame)]
-    # Minimal quoting leaves a carriage return bare, and readers take that for a new row.
-    bare = any("\r" in str(value) for row in rows for value in row.values())
+
+    def disarmed(value: Any) -> Any:
+        is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        return f"'{value}" if is_formula else _nested(value)
+
+    rows = [[disarmed(value) for value in record.values()] for record in records(frame)]
     cells = pd.DataFrame(rows, columns=frame.columns, dtype=object)
-    return cells.to_csv(index=False, quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
+    text = cells.to_csv(index=False)
+    # Minimal quoting leaves a carriage return bare, and readers take that for a new row.
+    return cells.to_csv(index=False, quoting=csv.QUOTE_ALL) if "\r" in text else text
 
 
-def _json(value: Any) -> Any:
-    return (
-        json.dumps(value, ensure_ascii=False, default=str)
-        if isinstance(value, dict | list)
-        else value
-    )
-
-
-def _disarmed(value: Any) -> Any:
-    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if formula else value
+def _nested(value: Any) -> Any:
+    """A list or mapping as JSON; other values as they are."""
+    is_nested = isinstance(value, dict | list)
+    return json.dumps(value, ensure_ascii=False, default=str) if is_nested else value
 
 
 def _with_values(frame: pd.DataFrame) -> pd.DataFrame:
@@ -135,50 +129,28 @@ def _with_values(frame: pd.DataFrame) -> pd.DataFrame:
 def to_table(frame: pd.DataFrame) -> str:
     """Aligned columns for a terminal; durations as ``2h 05m``, times in UTC to the second, columns
     without any value left out, control characters shown and not sent to the terminal."""
-    columns, aligned = [], []
+    columns = []
     for name, values in _with_values(frame).items():
+        to_right = pd.api.types.is_numeric_dtype(values)
         texts = [visible(cell(str(name), v, grouped=False)) for v in values.astype(object)]
-        columns.append([str(name).removesuffix("_seconds"), *texts])
-        aligned.append(str.rjust if pd.api.types.is_numeric_dtype(values) else str.ljust)
-    widths = [max(map(_width, column)) for column in columns]
-    lines = [
-        "  ".join(
-            align(text, width + len(text) - _width(text))
-            for text, width, align in zip(row, widths, aligned, strict=True)
-        ).rstrip()
-        for row in zip(*columns, strict=True)
-    ]
+        texts.insert(0, str(name).removesuffix("_seconds"))
+        widest = max(map(_width, texts))
+        padded = ((" " * (widest - _width(text)), text) for text in texts)
+        columns.append([gap + text if to_right else text + gap for gap, text in padded])
+    lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
     return "\n".join(lines if len(frame) else [*lines, "(none)"])
 
 
 def to_html(frame: pd.DataFrame, caption: str = "", zone: tzinfo = UTC) -> str:
     """An HTML table, its text escaped; times in *zone*, columns without any value left out."""
-    columns = [_html_cells(str(name), c, zone) for name, c in _with_values(frame).items()]
-    rows = [f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True)]
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    parts = f"{title}<thead>{''.join(rows[:1])}</thead><tbody>{''.join(rows[1:])}</tbody>"
-    none = "" if len(frame) else "<p>None.</p>"
-    return f'{_STYLE}<table class="records">{parts}</table>{none}'
+    titles, columns = [], []
+    for name, values in _with_values(frame).items():
+        where = f" ({zone})" if isinstance(values.dtype, pd.DatetimeTZDtype) else ""
+        titles.append((label(str(name)) + where, pd.api.types.is_numeric_dtype(values)))
+        columns.append([(cell(str(name), v, zone), plain(v)) for v in values.astype(object)])
+    rows = [*zip(*columns, strict=True)]
+    template = _TEMPLATES.get_template("table.html.j2")
+    return template.render(caption=caption, titles=titles, rows=rows)
 
 
-def _html_cells(name: str, column: "pd.Series[Any]", zone: tzinfo) -> list[str]:
-    """The cells of a column, its heading first. Numbers and times carry in ``data-v`` the number
-    to sort them by, because their text is for people."""
-    values = [plain(value) for value in column.astype(object)]
-    texts = [escape(cell(name, value, zone)) for value in values]
-    are_times = isinstance(column.dtype, pd.DatetimeTZDtype)
-    title = escape(f"{label(name)} ({zone})" if are_times else label(name))
-    if not are_times and not pd.api.types.is_numeric_dtype(column):
-        long = " class=long" if any(len(text) > _NARROW for text in texts) else ""
-        return [f'<th scope="col">{title}</th>', *(f'<td dir="auto"{long}>{t}</td>' for t in texts)]
-    keys = [value.timestamp() if isinstance(value, datetime) else value for value in values]
-    shown = zip(("" if key is None else key for key in keys), texts, strict=True)
-    cells = [f'<td class=n data-v="{key}">{text}</td>' for key, text in shown]
-    return [f'<th scope="col" class=n>{title}</th>', *cells]
-
-
-FORMATS: dict[str, Callable[[pd.DataFrame], str]] = {
-    "table": to_table,
-    "json": to_json,
-    "csv": to_csv,
-}
+FORMATS = {"table": to_table, "json": to_json, "csv": to_csv}

@@ -10,19 +10,15 @@ import re
 from collections.abc import Mapping
 from datetime import UTC
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from queue_insights import formats, summary
 from queue_insights.buckets import time_zone
+from queue_insights.database import Moment
 from queue_insights.errors import InputError
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-    from queue_insights.database import Moment
-    from queue_insights.queue import Queue
+from queue_insights.queue import Queue
 
 MIME = "application/vnd.queue-insights+json"
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -30,13 +26,9 @@ PLOTLY = "application/vnd.plotly.v1+json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
 
 
-def heading(queue: "Queue", moment: "Moment", timezone: str = "UTC") -> None:
-    """Which database and pipeline this is about, and as of when (in UTC and in *timezone*).
-
-    >>> with queue.snapshot() as moment:
-    ...     backlog, audit = queue.backlog(), queue.audit()
-    >>> show.heading(queue, moment, "Europe/Berlin")
-    """
+def heading(queue: Queue, moment: Moment, timezone: str = "UTC") -> None:
+    """Which database and pipeline this is about, and as of when, in UTC and in *timezone*; the
+    *moment* is that of ``with queue.snapshot() as moment``. A standby's lag is a warning."""
     as_of = moment.as_of.astimezone(UTC)
     times = f"{as_of:%Y-%m-%d %H:%M} UTC"
     if timezone != "UTC":
@@ -45,10 +37,7 @@ def heading(queue: "Queue", moment: "Moment", timezone: str = "UTC") -> None:
     data: dict[str, Any] = {
         "database": queue.database.name,
         "pipeline": {"name": queue.pipeline.name, "fingerprint": queue.pipeline.fingerprint},
-        "variant": queue.schema.variant,
-        "as_of": formats.iso(as_of),
-        "timezone": timezone,
-        "times": times,
+        **{"variant": queue.schema.variant, "as_of": formats.iso(as_of), "times": times},
     }
     text = f"Queue {queue.pipeline.name} in {queue.database.name}, as of {times}"
     if moment.replay_lag_seconds is not None:
@@ -64,21 +53,15 @@ def verdict(
     end: pd.DataFrame | None = None,
     timezone: str = "UTC",
 ) -> None:
-    """The one sentence that matters, from ``Queue.backlog()``, ``audit()``, ``eta_end_to_end()``.
-
-    >>> show.verdict(queue.backlog(), queue.audit(), queue.eta_end_to_end(), "Europe/Berlin")
-    """
-    time_zone(timezone, "timezone")
+    """The one sentence that matters: ``summary.sentence`` of ``Queue.backlog()`` and so on."""
     text = summary.sentence(backlog, audit, end, timezone)
     _display("verdict", {"text": text}, text, f"<p><strong>{escape(text)}</strong></p>")
 
 
 def figures(values: Mapping[str, summary.Figure]) -> None:
-    """Key figures, by name; a name that ends in ``_seconds`` is a duration, None is unknown.
+    """Key figures, by name; one that ends in ``_seconds`` is a duration, None is unknown.
 
     Raises InputError for a name that is not lower-case letters, digits and underscores.
-
-    >>> show.figures(summary.key_figures(backlog, audit))
     """
     data = {_checked(name): formats.plain(value) for name, value in values.items()}
     lines = [(formats.label(name), formats.cell(name, value)) for name, value in data.items()]
@@ -88,22 +71,19 @@ def figures(values: Mapping[str, summary.Figure]) -> None:
 
 
 def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UTC") -> None:
-    """A frame as a table, and as ``tables/NAME.csv`` of a report.
+    """A frame as a table, and as ``tables/NAME.csv`` of a report, which has everything, in UTC and
+    seconds. Here times are in *timezone*, and columns without any value are left out.
 
-    Times are shown in *timezone*, columns that end in ``_seconds`` as durations, columns without
-    any value not at all; the CSV has everything, in UTC and seconds. Raises InputError for a name
-    that is not lower-case letters, digits and underscores, and for an unknown time zone.
+    Raises InputError for a name that is not lower-case letters, digits and underscores, and for an
+    unknown time zone.
     """
     zone = time_zone(timezone, "timezone")
-    data = {
-        "name": _checked(name),
-        "columns": [str(column) for column in frame],
-        "rows": [list(record.values()) for record in formats.records(frame)],
-    }
+    rows = [list(record.values()) for record in formats.records(frame)]
+    data = {"name": _checked(name), "columns": [str(column) for column in frame], "rows": rows}
     _display("table", data, formats.to_table(frame), formats.to_html(frame, caption, zone))
 
 
-def chart(figure: "go.Figure", description: str) -> None:
+def chart(figure: Any, description: str) -> None:
     """A plotly figure; *description* says in words what it shows, for people who cannot see it."""
     # If plotly displayed it, its renderer might embed 5 MB of JavaScript each time.
     drawing = json.loads(figure.to_json()) | {"config": {"displaylogo": False, "responsive": True}}
@@ -111,11 +91,10 @@ def chart(figure: "go.Figure", description: str) -> None:
 
 
 def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"name {name!r}: expected lower-case letters, digits and underscores, such as by_stage"
-        )
-    return name
+    if _NAME.fullmatch(name):
+        return name
+    expected = "expected lower-case letters, digits and underscores, such as by_stage"
+    raise InputError(f"name {name!r}: {expected}")
 
 
 def _display(

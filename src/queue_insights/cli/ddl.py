@@ -1,25 +1,75 @@
 """The commands that keep the backlog visible, the trigger and the views, and who may see it."""
 
-import importlib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 from queue_insights.cli.actions import show_plan
-from queue_insights.cli.common import connect, note, pipeline_option
+from queue_insights.cli.common import command, connect, note, pipeline_option
 
 AMISS = 3
+_output = click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write it there instead of printing it.",
+)
+_probe = click.option(
+    "--probe", is_flag=True, help="Also prove it live, in a transaction rolled back."
+)
 
 
-@click.group()
-def trigger() -> None:
-    """Insert a pending row whenever a track reaches a stage (recommended)."""
+def _group(name: str, help: str, fine: str, uninstalled: str) -> click.Group:
+    """The commands of ``trigger`` or ``views``, each a function of the module of that name."""
+
+    def module() -> Any:
+        return import_module(f"queue_insights.ddl.{name}")
+
+    def sql(output: Path | None, pipeline: str) -> None:
+        from queue_insights.ddl.migration import write
+
+        text = module().generate(connect(pipeline)).text()
+        if output is None:
+            click.echo(text, nl=False)
+        else:
+            write(output, text)
+            click.echo(output)
+
+    def verify(pipeline: str, **given: bool) -> None:
+        findings = module().verify(connect(pipeline), *given.values())
+        proved = "; proved: a track got its rows at every stage (rolled back)"
+        for line in findings or [fine + (proved if any(given.values()) else "")]:
+            click.echo(line)
+        if findings:
+            raise SystemExit(AMISS)
+
+    def uninstall(pipeline: str) -> None:
+        click.echo(module().uninstall(connect(pipeline)))
+
+    group = click.Group(name, help=help)
+    text = "Print the complete migration, up and down, for a DBA."
+    group.add_command(command("sql", text, sql, _output, pipeline_option))
+    checks = (_probe, pipeline_option) if name == "trigger" else (pipeline_option,)
+    text = "Check that all is there, up to date, and alone; exits 3 if anything is amiss."
+    group.add_command(command("verify", text, verify, *checks))
+    group.add_command(command("uninstall", uninstalled, uninstall, pipeline_option))
+    return group
 
 
-@click.group()
-def views() -> None:
-    """Let psql and dashboards read the truth; nothing is inserted."""
+trigger = _group(
+    "trigger",
+    "Insert a pending row whenever a track reaches a stage (recommended).",
+    "the trigger is in place",
+    "Remove it, at once; rows that it made stay.",
+)
+views = _group(
+    "views",
+    "Let psql and dashboards read the truth; nothing is inserted.",
+    "the views are in place and say what the CLI says",
+    "Remove them, at once; the ledger stays.",
+)
 
 
 @trigger.command("install")
@@ -43,18 +93,6 @@ def trigger_install(pipeline: str) -> None:
         click.echo("nothing to backfill: every track that waits has its row")
 
 
-@trigger.command("verify")
-@click.option("--probe", is_flag=True, help="Also prove it live, in a transaction rolled back.")
-@pipeline_option
-def trigger_verify(probe: bool, pipeline: str) -> None:
-    """Check that it is there, enabled, up to date, and alone; exits 3 if anything is amiss."""
-    from queue_insights.ddl.trigger import verify
-
-    findings = verify(connect(pipeline), prove=probe)
-    proved = "; proved: a track got its rows at every stage (rolled back)" if probe else ""
-    _report(findings, f"the trigger is in place{proved}")
-
-
 @views.command("install")
 @pipeline_option
 def views_install(pipeline: str) -> None:
@@ -63,15 +101,6 @@ def views_install(pipeline: str) -> None:
 
     click.echo(install(connect(pipeline)))
     click.echo("who may read them: see the GRANT lines of `queue-insights views sql`")
-
-
-@views.command("verify")
-@pipeline_option
-def views_verify(pipeline: str) -> None:
-    """Check that they are there, up to date, and say what the CLI says; exits 3 if not."""
-    from queue_insights.ddl.views import verify
-
-    _report(verify(connect(pipeline)), "the views are in place and say what the CLI says")
 
 
 @click.command()
@@ -88,44 +117,4 @@ def grants(kind: Any, role: str, pipeline: str) -> None:
     click.echo(generate(connect(pipeline), kind, role), nl=False)
 
 
-def _add_shared(group: click.Group, uninstall_help: str) -> None:
-    """The commands that trigger and views, modules named as their groups, have alike."""
-
-    def module() -> Any:
-        return importlib.import_module(f"queue_insights.ddl.{group.name}")
-
-    @group.command()
-    @click.option(
-        "--output",
-        type=click.Path(path_type=Path, dir_okay=False),
-        metavar="FILE",
-        help="Write it there instead of printing it.",
-    )
-    @pipeline_option
-    def sql(output: Path | None, pipeline: str) -> None:
-        """Print the complete migration, up and down, for a DBA."""
-        from queue_insights.ddl.migration import write
-
-        text = module().generate(connect(pipeline)).text()
-        if output is None:
-            click.echo(text, nl=False)
-        else:
-            write(output, text)
-            click.echo(output)
-
-    @group.command(help=uninstall_help)
-    @pipeline_option
-    def uninstall(pipeline: str) -> None:
-        click.echo(module().uninstall(connect(pipeline)))
-
-
-def _report(findings: list[str], fine: str) -> None:
-    for line in findings or [fine]:
-        click.echo(line)
-    if findings:
-        raise SystemExit(AMISS)
-
-
-_add_shared(trigger, "Remove it, at once; rows that it made stay.")
-_add_shared(views, "Remove them, at once; the ledger stays.")
 COMMANDS = (trigger, views, grants)

@@ -1,21 +1,24 @@
 """One notebook run by papermill in a kernel of this Python, which never outlives the run."""
 
 import contextlib
-import importlib.util
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from queue_insights.database import READ_URL, WRITE_URL
 from queue_insights.errors import InputError, QueueInsightsError, Stopped
 from queue_insights.formats import visible
-from queue_insights.report.redaction import without_passwords
 
 # Linux kills the kernel when this process dies, even in the middle of a cell.
 _DIE_WITH_PARENT = "--IPKernelApp.exec_lines=__import__('ctypes').CDLL(None).prctl(1, 9);"
@@ -29,21 +32,22 @@ def execute(
     notebook: dict[str, Any], name: str, working: Path, values: dict[str, Any], progress: bool
 ) -> Any:
     """Run *notebook*, JSON of format 4, with the parameters *values*; it is saved as *working*,
-    failed or not, and returned as nbformat has it, without passwords in its outputs.
+    failed or not, without passwords, and returned as nbformat has it.
 
     Raises ReportError in one line naming cell and exception; InputError where that is what the
-    notebook raised, or where there is no kernel to run it; Stopped on SIGTERM and Ctrl-C.
+    notebook raised; Stopped on SIGTERM and Ctrl-C.
     """
-    if importlib.util.find_spec("ipykernel") is None:
-        raise InputError("this Python has no notebook kernel: pip install ipykernel")
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     # What papermill logs it also raises, and stderr is for one line.
     logging.getLogger("papermill").addHandler(logging.NullHandler())
+    working.write_text(json.dumps(notebook), "utf-8")  # papermill saves none if the kernel dies
+    failure: QueueInsightsError | None = None
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
-        with _sigterm_raises(), _kernel() as options:
+        with _kernel() as options:
             papermill.execute_notebook(
                 nbformat.reads(json.dumps(notebook), as_version=4),  # type: ignore[no-untyped-call]
                 str(working).replace("{", "{{").replace("}", "}}"),  # papermill formats it
@@ -52,24 +56,34 @@ def execute(
                 request_save_on_cell_execute=False,
                 **options,
             )
-        return _redacted(working)
-    except PapermillExecutionError as error:
-        _redacted(working)
-        raise _failed_cell(error, name) from error
     except KeyboardInterrupt as error:
         how = str(error) or "interrupted"
         raise Stopped(f"{name}: {how} while it ran; nothing was kept") from None
+    except PapermillExecutionError as error:
+        failure = _failed_cell(error, name)
     except OSError:
         raise
     except Exception as error:
         text = str(error).partition("\n")[0] or type(error).__name__
-        raise ReportError(f"{name}: the notebook's kernel failed: {text}") from error
+        failure = ReportError(f"{name}: the notebook's kernel failed: {text}")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    executed = _without_passwords(json.loads(working.read_text("utf-8")))
+    working.write_text(json.dumps(executed, ensure_ascii=False, indent=1), "utf-8")
+    if failure:
+        raise failure
+    return nbformat.reads(json.dumps(executed), as_version=4)  # type: ignore[no-untyped-call]
+
+
+def _stop(number: int, frame: object) -> None:
+    """On SIGTERM: an exception, so that what is open gets closed, the kernel first."""
+    raise KeyboardInterrupt("stopped by SIGTERM")
 
 
 @contextlib.contextmanager
 def _kernel() -> Iterator[dict[str, Any]]:
-    """The options that make papermill use a private kernel, which is killed at the end at the
-    latest."""
+    """The options that make papermill use this interpreter's kernel, whatever kernels there are. It
+    leaves nothing in the home folder, and is killed at the end at the latest."""
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
 
@@ -81,8 +95,6 @@ def _kernel() -> Iterator[dict[str, Any]]:
             files |= {"transport": "ipc", "ip": os.path.join(private, "socket")}
 
         class ThisPython(AsyncKernelManager):
-            """This interpreter's kernel, whatever kernels are installed; nothing in the home."""
-
             def __init__(self, **options: Any):
                 shipped = KernelSpecManager(kernel_dirs=[])
                 super().__init__(kernel_spec_manager=shipped, **files, **options)
@@ -104,39 +116,30 @@ def _kernel() -> Iterator[dict[str, Any]]:
                     process.wait()
 
 
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that what is open gets closed, the kernel first."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt("stopped by SIGTERM")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _failed_cell(error: Any, name: str) -> ReportError | InputError:
-    line = error.source.strip().partition("\n")[0]
-    said = without_passwords(str(error.evalue)).strip().partition("\n")[0]
-    what = f"{error.ename}: {visible(said, 500)}" if said else error.ename
+    lines = [text.strip().partition("\n")[0] for text in (error.source, str(error.evalue))]
+    cell, said = visible(lines[0]), visible(_without_passwords(lines[1]), 500)
     kind = InputError if error.ename == InputError.__name__ else ReportError
-    return kind(f"{name}: cell {error.exec_count} ({visible(line)}) failed: {what}")
+    return kind(f"{name}: cell {error.exec_count} ({cell}) failed: {error.ename}: {said}")
 
 
-def _redacted(file: Path) -> Any:
-    """The notebook in *file*, after passwords were taken out of its outputs, there too."""
-    import nbformat
+def _without_passwords(value: Any) -> Any:
+    """*value*, JSON-like, with ``***`` for each password in its texts; keys stay as they are."""
+    found = {os.environ.get("PGPASSWORD", "")}
+    for name in (READ_URL, WRITE_URL):
+        with contextlib.suppress(psycopg.ProgrammingError):
+            settings = conninfo_to_dict(os.environ.get(name, ""))
+            found |= {str(settings.get(key, "")) for key in ("password", "sslpassword")}
+    found |= {quote(password, safe="") for password in found}
+    # To take out shorter ones would spoil the page, and they are as quickly guessed.
+    long = sorted((password for password in found if len(password) >= 6), key=len, reverse=True)
+    passwords = re.compile("|".join(map(re.escape, long)) or "(?!)")
 
-    notebook = nbformat.read(file, as_version=4)  # type: ignore[no-untyped-call]
-    for cell in notebook.cells:
-        if "outputs" in cell:
-            outputs = without_passwords(cell.outputs)
-            cell.outputs = nbformat.from_dict(outputs)  # type: ignore[no-untyped-call]
-    nbformat.write(notebook, file)  # type: ignore[no-untyped-call]
-    return notebook
+    def replaced(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: replaced(item) for key, item in part.items()}
+        if isinstance(part, list):
+            return [replaced(item) for item in part]
+        return passwords.sub("***", part) if isinstance(part, str) else part
+
+    return replaced(value)

@@ -2,8 +2,10 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,13 +22,13 @@ _UNFINISHED = ".unfinished-"
 
 
 @contextlib.contextmanager
-def new(output: Path, report: str, started_at: datetime) -> Iterator[tuple[Path, Path]]:
-    """A folder to make a report in, and the path it has once that is done and it is listed.
+def unfinished(output: Path, start: dict[str, Any]) -> Iterator[Path]:
+    """A new folder to make a report in; unless it is published, nothing is left of it.
 
-    Of what fails nothing is left, but for InputError and ReportError: a note why and the notebook,
-    as far as it got, go to ``failed/``, and the error says where. Raises InputError if *output*
-    cannot be written, and ReportError if that happens later.
+    What fails with a ReportError or InputError is published as failed, with *start*: report and
+    started_at. Raises InputError if *output* cannot be written, ReportError if that comes later.
     """
+    folder = output / f"{_UNFINISHED}{secrets.token_hex(8)}"
     with contextlib.ExitStack() as ends:
         try:
             output.mkdir(parents=True, exist_ok=True)
@@ -35,61 +37,48 @@ def new(output: Path, report: str, started_at: datetime) -> Iterator[tuple[Path,
                 for left in output.glob(f"{_UNFINISHED}*"):
                     with contextlib.suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
                         shutil.rmtree(left, ignore_errors=True)
-                final = output / _free_name(output, f"{report}-{started_at:%Y%m%dT%H%M%SZ}")
-                folder = output / f"{_UNFINISHED}{final.name}"
                 folder.mkdir()
                 ends.enter_context(_locked(folder))
                 ends.callback(shutil.rmtree, folder, ignore_errors=True)
         except OSError as error:
             raise InputError(f"--output {output}: cannot be written: {error.strerror}") from None
         try:
-            yield folder, final
-            with _locked(output):
-                folder.rename(final)
-                _write_index(output)
+            yield folder
         except OSError as error:
-            why = error.strerror or error
-            raise ReportError(f"--output {output}: cannot be written: {why}") from error
+            raise ReportError(f"--output {output}: cannot be written: {error.strerror}") from error
         except (ReportError, InputError) as error:
-            failure = {"report": report, "started_at": formats.iso(started_at), "error": str(error)}
-            note, kept = output / FAILED / f"{final.name}.json", ""
             with contextlib.suppress(OSError):  # the disk may be full
-                kept = _keep_failed(note, failure, folder / f"{report}.ipynb")
-            raise type(error)(f"{error}{kept}") from error
+                kept = publish(folder, start | {"error": str(error)})
+                error.args = (f"{error}; its notebook is in {kept}",)
+            raise
 
 
-def _free_name(output: Path, name: str) -> str:
-    """The first of NAME, NAME-2, NAME-3, … that is free; the caller has locked the folder."""
-    free, number = name, 1
-    places = "{}", f"{_UNFINISHED}{{}}", f"{FAILED}/{{}}.json"
-    while any((output / place.format(free)).exists() for place in places):
-        number += 1
-        free = f"{name}-{number}"
-    return free
-
-
-def _keep_failed(note: Path, failure: dict[str, str], notebook: Path) -> str:
-    """Write the *note*, move the notebook beside it if there is one, and say so if there is."""
-    kept, output = "", note.parents[1]
+def publish(folder: Path, summary: dict[str, Any]) -> Path:
+    """Write the *summary* into the folder, give it its name, REPORT-TIME, and list it in the index;
+    returns its new path. One whose summary has an ``error`` goes to ``failed/``."""
+    output = folder.parent
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    started_at = datetime.fromisoformat(summary["started_at"])
     with _locked(output):
-        note.parent.mkdir(exist_ok=True)
-        if notebook.is_file():
-            kept = f"; its notebook is {notebook.rename(note.with_suffix('.ipynb'))}"
-        _write(note, json.dumps(failure, ensure_ascii=False))
+        place = output / FAILED if "error" in summary else output
+        place.mkdir(exist_ok=True)
+        first = place / f"{summary['report']}-{started_at:%Y%m%dT%H%M%SZ}"
+        others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+        final = next(free for free in itertools.chain([first], others) if not free.exists())
+        folder.rename(final)
         _write_index(output)
-    return kept
+    return final
 
 
 def listed(output: Path) -> list[dict[str, Any]]:
-    """What the index lists, newest first: a report's summary, or report, started_at and error of
-    one that failed. Each has its ``file``, that summary or note."""
+    """The summaries of all reports, newest first, the failed ones too. Each has its ``folder``."""
     found = []
-    for file in [*output.glob(f"[!.]*/{SUMMARY}"), *output.glob(f"{FAILED}/[!.]*.json")]:
+    for file in [*output.glob(f"[!.]*/{SUMMARY}"), *output.glob(f"{FAILED}/[!.]*/{SUMMARY}")]:
         with contextlib.suppress(OSError, ValueError):
             entry = json.loads(file.read_text("utf-8"))
             if isinstance(entry, dict) and {"report", "started_at"} <= set(entry):
-                found.append({**entry, "file": file})
-    return sorted(found, key=lambda entry: (entry["started_at"], entry["file"]), reverse=True)
+                found.append({**entry, "folder": file.parent})
+    return sorted(found, key=lambda entry: (entry["started_at"], entry["folder"]), reverse=True)
 
 
 def parse_keep(text: str) -> int | timedelta:
@@ -97,59 +86,49 @@ def parse_keep(text: str) -> int | timedelta:
     try:
         return int(text) if text.isdecimal() and int(text) else parse_duration(text)
     except ValueError:
-        expected = "expected a number of runs, or an age such as 30d"
-        raise InputError(f"--keep: found {text!r}, {expected}") from None
+        problem = f"found {text!r}, expected a number of runs, or an age such as 30d"
+        raise InputError(f"--keep: {problem}") from None
 
 
 def prune(output: Path, report: str, keep: int | timedelta) -> None:
-    """Remove older folders of *report*, and its failures: all but the newest *keep* of each, or
+    """Remove older folders of *report*, and of its failures: all but the newest *keep* of each, or
     those older than that."""
-    kept = {False: 0, True: 0}
     with _locked(output):
-        for entry in [entry for entry in listed(output) if entry["report"] == report]:
-            file, is_failure = entry["file"], entry["file"].name != SUMMARY
-            age = datetime.now(UTC) - datetime.fromisoformat(entry["started_at"])
-            if kept[is_failure] < keep if isinstance(keep, int) else age <= keep:
-                kept[is_failure] += 1
-            elif is_failure:
-                for suffix in (".ipynb", ".json"):
-                    file.with_suffix(suffix).unlink(missing_ok=True)
+        for failed in (False, True):
+            runs = [
+                run for run in listed(output) if (run["report"], "error" in run) == (report, failed)
+            ]
+            if isinstance(keep, int):
+                doomed = runs[keep:]
             else:
+                oldest = formats.iso(datetime.now(UTC) - keep)
+                doomed = [run for run in runs if run["started_at"] < oldest]
+            for run in doomed:
                 # Renamed first: a folder that is half removed would still be listed.
-                doomed = output / f"{_UNFINISHED}{file.parent.name}"
-                file.parent.rename(doomed)
-                shutil.rmtree(doomed, ignore_errors=True)
+                removed = run["folder"].rename(output / f"{_UNFINISHED}{secrets.token_hex(8)}")
+                shutil.rmtree(removed, ignore_errors=True)
         _write_index(output)
 
 
 def _write_index(output: Path) -> None:
-    """Write ``index.html`` anew; the caller has locked the folder."""
+    """Write ``index.html`` anew, or leave what was there; the caller has locked the folder."""
     from jinja2 import Environment, PackageLoader
 
-    entries = listed(output)
+    runs = listed(output)
     last: dict[tuple[Any, ...], dict[str, Any]] = {}  # of each report on each queue, its figures
-    for entry in reversed(entries):
-        target = entry["file"].with_suffix(".ipynb")
-        if entry["file"].name == SUMMARY:
-            target = entry["file"].with_name(PAGE)
-            pipeline = (entry.get("pipeline") or {}).get("name")
-            queue = (entry["report"], entry.get("database"), pipeline)
-            entry["before"] = last.get(queue, {})
-            last[queue] = entry.get("figures", {})
-        entry["link"] = str(target.relative_to(output)) if target.exists() else None
+    for run in reversed(runs):
+        page = run["folder"] / (f"{run['report']}.ipynb" if "error" in run else PAGE)
+        run["link"] = str(page.relative_to(output)) if page.exists() else None
+        if "error" not in run:
+            pipeline = (run.get("pipeline") or {}).get("name")
+            queue = (run["report"], run.get("database"), pipeline)
+            run["before"] = last.get(queue, {})
+            last[queue] = run.get("figures", {})
     environment = Environment(loader=PackageLoader("queue_insights.report"), autoescape=True)
     environment.filters |= {"label": formats.label, "cell": formats.cell}
-    _write(output / "index.html", environment.get_template("runs.html.j2").render(runs=entries))
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a complete file, or leave what was there; the caller has locked the folder."""
-    temporary = file.with_name(f".{file.name}")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    complete = output / f"{_UNFINISHED}index"
+    complete.write_text(environment.get_template("runs.html.j2").render(runs=runs), "utf-8")
+    complete.replace(output / "index.html")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from queue_insights.errors import InputError
 
 WORKPLACE = "queue-insights-notebooks"
 _NEWS = "@jupyterlab/apputils-extension:announcements"
-_PAGE = {"page_config_data": {"disabledExtensions": {_NEWS: True}}}
 
 
 def start(arguments: Sequence[str] = ()) -> None:
@@ -21,8 +20,9 @@ def start(arguments: Sequence[str] = ()) -> None:
         from queue_insights import demo
 
         demo.default_url()  # by this process: its server lasts as long, kernels come and go
-        no_database = "no database named (QUEUE_INSIGHTS_URL or PG*)"
-        print(f"queue-insights: {no_database}: using the embedded DEMO database", file=sys.stderr)
+        print(
+            "queue-insights: no database named: using the embedded DEMO database", file=sys.stderr
+        )
     from jupyterlab.labapp import LabApp
 
     # The kernel is this interpreter's, whatever the user has installed elsewhere.
@@ -30,21 +30,18 @@ def start(arguments: Sequence[str] = ()) -> None:
     ours = {
         "--ServerApp.root_dir": folder,
         "--LabApp.default_url": "/lab/tree/explore.ipynb",
-        # Without news and updates: neither asked about, nor fetched.
-        "--ServerApp.tornado_settings": _PAGE,
+        # News and updates are neither asked about nor fetched.
+        "--ServerApp.tornado_settings": {"page_config_data": {"disabledExtensions": {_NEWS: True}}},
         "--LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
     }
-    given = {argument.split("=")[0] for argument in arguments}
+    given = {argument.split("=")[0] for argument in arguments}  # an option may not come twice
     options = [f"{name}={value}" for name, value in ours.items() if name not in given]
     root = ["--allow-root"] if os.geteuid() == 0 else []
     LabApp.launch_instance(argv=[*options, *root, *arguments])
 
 
 def workplace() -> Path:
-    """A checkout's notebooks, or a copy of the package's: site-packages is no place to work in.
-
-    Raises InputError if the copy cannot be made.
-    """
+    """A checkout's notebooks, or a copy of the package's, which InputError says if it fails."""
     source = pipeline.shipped("notebooks")
     if source.parent != Path(__file__).parents[1]:
         return source

@@ -17,37 +17,26 @@ def check(file: Path) -> None:
         raise InputError(f"--metrics {file}: expected a file in a folder that exists")
 
 
-def write(file: Path, summary: dict[str, Any], tables: list[dict[str, Any]]) -> None:
+def write(file: Path, summary: dict[str, Any]) -> None:
     """Gauges, labelled with report, pipeline and database, replacing *file* in one step.
 
-    Each key figure; each numeric column of the tables by step, as ``queue_insights_step_COLUMN``
-    with stage and task_type; the number of breached thresholds; and ``as_of`` and ``finished`` as
-    Unix times, to alert on a report that has stopped running. Raises ReportError if it fails.
+    Each key figure that is a number, how many thresholds are breached, and ``as_of`` and
+    ``finished`` as Unix times, to alert on a report that has stopped running. Raises ReportError.
     """
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-    samples: dict[tuple[str, ...], Any] = {(name,): v for name, v in summary["figures"].items()}
-    samples["thresholds_breached",] = len(summary["breached"])
-    for key in ("as_of", "finished_at"):
-        if summary[key]:
-            time = datetime.fromisoformat(summary[key]).timestamp()
-            samples[f"{key.removesuffix('_at')}_timestamp_seconds",] = time
-    for table in tables:
-        rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-        steps = [(row.pop("stage", "") or "", row.pop("task_type", "") or "") for row in rows]
-        if {"stage", "task_type"} <= set(table["columns"]) and len(set(steps)) == len(steps):
-            for step, row in zip(steps, rows, strict=True):
-                for column, value in row.items():
-                    samples.setdefault((f"step_{column}", *step), value)
-    registry, gauges = CollectorRegistry(), dict[str, Gauge]()
-    queue = (summary["pipeline"] or {}).get("name", ""), summary["database"] or ""
-    for (name, *where), value in samples.items():
-        if type(value) in (int, float) and name.isascii() and name.isidentifier():
-            if name not in gauges:
-                labels = ["report", "pipeline", "database", "stage", "task_type"][: 3 + len(where)]
-                full_name, text = f"queue_insights_{name}", name.replace("_", " ")
-                gauges[name] = Gauge(full_name, text, labels, registry=registry)
-            gauges[name].labels(summary["report"], *queue, *where).set(value)
+    values = {**summary["figures"], "thresholds_breached": len(summary["breached"])}
+    for name, time in (("as_of", summary["as_of"]), ("finished", summary["finished_at"])):
+        seconds = datetime.fromisoformat(time).timestamp() if time else None
+        values[f"{name}_timestamp_seconds"] = seconds
+    pipeline = (summary["pipeline"] or {}).get("name", "")
+    labels = {"report": summary["report"], "pipeline": pipeline}
+    labels["database"] = summary["database"] or ""
+    registry = CollectorRegistry()
+    for name, value in values.items():
+        if type(value) in (int, float):
+            gauge = Gauge(f"queue_insights_{name}", name, labels, registry=registry)
+            gauge.labels(**labels).set(value)
     try:
         write_to_textfile(str(file), registry)
     except OSError as error:

@@ -1,6 +1,5 @@
 """A report's page: one HTML file that needs nothing else and asks nobody for anything."""
 
-import re
 import secrets
 from base64 import b64encode
 from hashlib import sha256
@@ -11,17 +10,16 @@ from typing import Any
 from queue_insights import formats
 from queue_insights.report import thresholds
 
-TEMPLATES = Path(__file__).with_name("templates")
+_TEMPLATES = Path(__file__).with_name("templates")
 _SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
-_TITLE = re.compile(r"\A\s*# +([^\n]+?)[ \t#]*(?:\n|\Z)")
 
 
 def take_title(notebook: Any, name: str) -> str:
-    """The first heading of the notebook, which it then has no more, or else its file's *name*."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown" and (match := _TITLE.search(cell.source)):
-            cell.source = cell.source[match.end() :]
-            return match[1]
+    """The heading that the notebook begins with, and then has no more, or else its *name*."""
+    first: Any = notebook.cells[0] if notebook.cells else {}
+    if first.get("cell_type") == "markdown" and first.source.startswith("# "):
+        title, _, first.source = first.source[2:].partition("\n")
+        return str(title.strip())
     return name.replace("_", " ")
 
 
@@ -32,23 +30,18 @@ def render(notebook: Any, summary: dict[str, Any]) -> str:
     from traitlets.config import Config
 
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]
-        template_name=TEMPLATES.name,
-        extra_template_basedirs=[str(TEMPLATES.parent)],
-        exclude_input=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        exclude_anchor_links=True,
+        template_name=_TEMPLATES.name,
+        extra_template_basedirs=[str(_TEMPLATES.parent)],
         filters={"label": formats.label, "cell": formats.cell, "describe": thresholds.describe},
         config=Config({"NbConvertBase": {"display_data_priority": _SHOWN}}),
+        **dict.fromkeys(("exclude_input", "exclude_output_prompt", "exclude_anchor_links"), True),
     )
     plotly = get_plotlyjs().replace("</script", "<\\/script")
-    script = (TEMPLATES / "page.js").read_text("utf-8")
+    script = (_TEMPLATES / "page.js").read_text("utf-8")
     mark = secrets.token_hex(16)
     resources = {
         "hashes": [b64encode(sha256(text.encode()).digest()) for text in (plotly, script)],
-        "plotly": mark,
-        "script": script,
-        "run": summary,
+        **{"plotly": mark, "script": script, "run": summary},
         "version": metadata.version("queue-insights"),
     }
     body, _ = exporter.from_notebook_node(notebook, resources=resources)

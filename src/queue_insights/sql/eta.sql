@@ -27,7 +27,7 @@ event (position, number, arrivals, completions) AS (
     FROM moving WHERE at >= :start),
 counted AS (
     SELECT position, number, sum(arrivals) AS arrivals, sum(completions) AS completions
-    FROM event GROUP BY position, number),
+    FROM event WHERE number IS NOT NULL GROUP BY position, number),
 history AS (
     SELECT position,
            array_agg(number ORDER BY number) FILTER (WHERE arrivals > 0) AS arrivals_interval,
