@@ -5,7 +5,7 @@ from click.testing import CliRunner, Result
 
 from conftest import Bench
 from operating import operable
-from processes import until
+from processes import SLEEPS, until
 from queue_insights import demo
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
@@ -15,10 +15,6 @@ READS = (
     *("throughput", "durations", "flow", "eta"),
 )
 ACTIONS = ("backfill", "reset", "retry", "requeue", "prune")
-SLEEPS = (
-    "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' "
-    "AND application_name = 'queue-insights' AND datname = current_database()"
-)
 # Whoever reads a track through us sleeps, while the switch is on.
 SLOW = """
     CREATE TABLE slow (seconds float8); INSERT INTO slow VALUES (60);

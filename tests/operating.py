@@ -1,12 +1,12 @@
 """What the tests of actions share: a queue to operate on, its rows, a record of every change."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from conftest import Bench
 from queue_insights import pipeline
@@ -32,14 +32,16 @@ RECORD = """
     CREATE TRIGGER record AFTER INSERT OR UPDATE OR DELETE ON audio_tasks
         FOR EACH ROW EXECUTE FUNCTION record();
 """
-# A batch waits here while as many batches of the run as `allowed` are in the ledger. It sleeps: on
-# a lock it would wait no longer than the run's lock_timeout.
+# A batch waits here while as many as `allowed` are in the ledger; one that is undone, while as many
+# are undone. It sleeps: on a lock it would wait no longer than the run's lock_timeout.
 GATE = """
     CREATE TABLE gate (allowed bigint);
     INSERT INTO gate VALUES (0);
     CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        WHILE (SELECT count(*) >= (SELECT allowed FROM gate) FROM queue_insights.batches) LOOP
+        WHILE (SELECT CASE WHEN bool_or(undoing) THEN count(undone_at) ELSE count(batch) END
+               FROM queue_insights.batches JOIN queue_insights.runs USING (run))
+            >= (SELECT allowed FROM gate) LOOP
             PERFORM pg_sleep(0.002);
         END LOOP;
         RETURN NULL;
@@ -47,7 +49,8 @@ GATE = """
     CREATE TRIGGER gate BEFORE INSERT OR UPDATE OR DELETE ON audio_tasks
         FOR EACH STATEMENT EXECUTE FUNCTION pass_gate();
 """
-
+LONG_AGO = sql.SQL("now() - interval '5 hours'")
+STUCK = {"attempts": 1, "last_attempt_at": LONG_AGO}
 
 pace.REST = 0.0  # most tests have nobody else at their tables
 
@@ -63,6 +66,15 @@ def operable(url: str, file: str | Path = pipeline.DEFAULT, write_url: str | Non
     return Queue(Database(url, write_url), pipeline.load(file))
 
 
+def edited(folder: Path, old: str, new: str) -> Path:
+    """A copy of the shipped pipeline file with *new* in place of *old*."""
+    shipped = Path("params/pipelines/karaoke.yaml").read_text()
+    assert old in shipped
+    file = folder / "edited.yaml"
+    file.write_text(shipped.replace(old, new, 1))
+    return file
+
+
 def rows(connection: psycopg.Connection[Any]) -> dict[int, str]:
     """All task rows but for updated_at, exactly: JSON null is not SQL null."""
     found = connection.execute(
@@ -74,67 +86,46 @@ def rows(connection: psycopg.Connection[Any]) -> dict[int, str]:
 
 def everything(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
     """All that an action may have written: task rows, tracks, ledger."""
-    tracks = connection.execute("SELECT * FROM tracks ORDER BY 1").fetchall()
-    tasks = connection.execute("SELECT t::text FROM audio_tasks t ORDER BY id").fetchall()
-    ledger: Any = None
-    if connection.execute("SELECT to_regclass('queue_insights.runs')::text").fetchone()[0]:  # type: ignore[index]
-        ledger = connection.execute("SELECT * FROM queue_insights.runs ORDER BY run").fetchall()
-    return tracks, tasks, ledger
+    found: list[Any] = []
+    for table in ("tracks", "audio_tasks", "queue_insights.runs"):
+        try:
+            query = f"SELECT each::text FROM {table} AS each ORDER BY 1"
+            found.append(connection.execute(query).fetchall())
+        except psycopg.errors.UndefinedTable:
+            found.append(None)
+    return tuple(found)
 
 
 def pending(bench: Bench, task: str) -> list[str]:
     """What the application's getPendingTasks returns: track ids, in its order."""
     found = bench.sql(
-        "SELECT t.spotify_track_id FROM audio_tasks a JOIN tracks t USING (spotify_track_id) "
-        "WHERE a.status = 'pending' AND a.task_type = %s ORDER BY a.created_at",
+        "SELECT spotify_track_id FROM audio_tasks JOIN tracks USING (spotify_track_id) "
+        "WHERE status = 'pending' AND task_type = %s ORDER BY audio_tasks.created_at",
         task,
     )
     return [track for (track,) in found]
 
 
-def status(bench: Bench, *ids: int) -> list[tuple[Any, ...]]:
-    """(status, attempts, max_attempts, next_retry_at) of task rows."""
-    found = bench.sql(
-        "SELECT id, status, attempts, max_attempts, next_retry_at FROM audio_tasks "
-        "WHERE id = ANY(%s)",
-        list(ids),
-    )
-    by_id = {id: tuple(rest) for id, *rest in found}
-    return [by_id.get(id, ()) for id in ids]
-
-
 def many(bench: Bench, stage: str, count: int, prefix: str = "t") -> list[str]:
     """*count* tracks at *stage* without a row, whose order of arrival is not that of their ids
     nor of their rows; the ids in order of arrival."""
-    bench.sql(
+    found = bench.sql(
         "INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at) "
         "SELECT %s || i, 'Song ' || i, '[]', %s, now() - make_interval(mins => 10 + "
-        "(i * 7919 %% 10007)) FROM generate_series(1, %s) i",
-        prefix,
-        stage,
-        count,
+        "(i * 7919 %% 10007)) FROM generate_series(1, %s) i RETURNING updated_at, spotify_track_id",
+        *(prefix, stage, count),
     )
-    found = bench.sql(
-        "SELECT spotify_track_id FROM tracks WHERE stage = %s AND spotify_track_id LIKE %s "
-        "ORDER BY updated_at, spotify_track_id",
-        stage,
-        f"{prefix}%",
-    )
-    return [track for (track,) in found]
+    return [track for _, track in sorted(found)]
 
 
 def give_rows(bench: Bench, tracks: Iterable[str], task: str, status: str, **columns: str) -> None:
     """One task row for each of *tracks*; *columns* are SQL expressions."""
-    names, values = ["spotify_track_id", "task_type", "status"], ["track", f"'{task}'"]
-    values.append(f"'{status}'")
+    columns = {"task_type": f"'{task}'", "status": f"'{status}'", **columns}
     if bench.variant == "b":
-        names += ["subject_type", "subject_id"]
-        values += ["'track'", "track"]
-    names += columns
-    values += columns.values()
+        columns |= {"subject_type": "'track'", "subject_id": "track"}
     bench.sql(
-        f"INSERT INTO audio_tasks ({', '.join(names)}) SELECT {', '.join(values)} "
-        "FROM unnest(%s::text[]) AS track",
+        f"INSERT INTO audio_tasks (spotify_track_id, {', '.join(columns)}) "
+        f"SELECT track, {', '.join(columns.values())} FROM unnest(%s::text[]) AS track",
         list(tracks),
     )
 
@@ -145,17 +136,15 @@ def video(bench: Bench, task: str, status: str = "pending") -> None:
         bench.sql(
             "INSERT INTO audio_tasks (subject_type, subject_id, task_type, status, attempts, "
             "last_attempt_at) VALUES ('tiktok_video', %s, %s, %s, 1, now() - interval '9 h')",
-            f"video {task} {status}",
-            task,
-            status,
+            *(f"video {task} {status}", task, status),
         )
 
 
-def changes(bench: Bench, who: str = "queue-insights") -> list[dict[str, Any]]:
-    found = bench.sql(
-        "SELECT what, old, new, stage FROM changes WHERE who = %s ORDER BY change", who
+def changes(bench: Bench) -> list[tuple[Any, ...]]:
+    """What was done by us, to what, what it became, and the stage that its track had."""
+    return bench.sql(
+        "SELECT what, old, new, stage FROM changes WHERE who = 'queue-insights' ORDER BY change"
     )
-    return [dict(zip(("what", "old", "new", "stage"), row, strict=True)) for row in found]
 
 
 def ledger_agrees(bench: Bench, run: int) -> None:
@@ -175,7 +164,3 @@ def ledger_agrees(bench: Bench, run: int) -> None:
     )
     assert listed == distinct == done
     assert (listed_drops, left) == (dropped, 0)
-
-
-def as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))

@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,10 @@ from operating import GATE
 
 PATIENCE = 20.0
 OPEN = 2**40
+SLEEPS = """
+    SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'
+    AND application_name = 'queue-insights' AND datname = current_database()
+"""
 
 
 @dataclass
@@ -90,12 +94,6 @@ def children() -> Iterator[Callable[[Callable[[], Any]], Process]]:
                 process.kill()
 
 
-def first_end(processes: Sequence[Process]) -> None:
-    """Return once one of them has ended."""
-    pipes = [process.answers for process in processes]
-    assert select.select(pipes, [], [], PATIENCE)[0], f"waited {PATIENCE} s for the first to end"
-
-
 def ended(pid: int, within: float) -> bool:
     """Whether the process, whosever child it is, does; returns as soon as it has."""
     try:
@@ -130,10 +128,4 @@ class Gate:
 
     def waited_at(self) -> None:
         """Return once a batch waits here."""
-        until(
-            lambda: self.bench.sql(
-                "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' "
-                "AND datname = current_database()"
-            ),
-            "a batch at the gate",
-        )
+        until(lambda: self.bench.sql(SLEEPS), "a batch at the gate")

@@ -66,36 +66,37 @@ def own(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running(programs: Path, data: Path, settings: Mapping[str, str] = SETTINGS) -> Iterator[str]:
-    """The URL of the server of *data*, while it runs."""
-    sockets = own(data.with_name(f"{data.name}-socket"))
-    switches = [f"-c{name}={value}" for name, value in (SETTINGS | dict(settings)).items()]
-    url = f"postgresql://postgres@/postgres?host={sockets}"
-    with data.with_name(f"{data.name}.log").open("w") as log:
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, "-k", sockets, *switches],
-            cwd="/",
-            user=_user(),
-            group=_user(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+def serving(url: str, log: Path, *command: str | Path) -> Iterator[str]:
+    """*url*, while the program that *command* starts answers there, as nobody where we are root."""
+    with log.open("w") as output:
+        program = subprocess.Popen(
+            command, cwd="/", user=_user(), group=_user(), stdout=output, stderr=output
         )
 
         def answers() -> bool:
-            assert server.poll() is None, Path(log.name).read_text()
+            assert program.poll() is None, log.read_text()
             with contextlib.suppress(psycopg.OperationalError):
                 psycopg.connect(url).close()
                 return True
             return False
 
         try:
-            until(answers, "the server to answer")
+            until(answers, f"{command[0]} to answer")
             yield url
         finally:
-            server.terminate()  # a smart shutdown would wait for our own pools
-            server.send_signal(2)
-            server.wait(60)
+            program.terminate()  # a smart shutdown would wait for our own pools
+            program.send_signal(2)
+            program.wait(60)
+
+
+@contextlib.contextmanager
+def running(programs: Path, data: Path, settings: Mapping[str, str] = SETTINGS) -> Iterator[str]:
+    """The URL of the server of *data*, while it runs."""
+    sockets = own(data.with_name(f"{data.name}-socket"))
+    switches = [f"-c{name}={value}" for name, value in (SETTINGS | dict(settings)).items()]
+    url, log = f"postgresql://postgres@/postgres?host={sockets}", data.with_name(f"{data.name}.log")
+    with serving(url, log, programs / "postgres", "-D", data, "-k", sockets, *switches):
+        yield url
 
 
 @contextlib.contextmanager

@@ -4,13 +4,14 @@ import logging
 import os
 import platform
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from conftest import Bench
-from operating import ledger_agrees, many, operable, pending, small_batches
-from queue_insights.actions import ledger, pace, progress
+from operating import edited, ledger_agrees, many, operable, pending, small_batches
+from queue_insights.actions import ledger, pace, progress, runs
 from queue_insights.errors import DatabaseError
 
 
@@ -29,6 +30,8 @@ def test_the_ledger_says_who_did_what_when_and_how_far_it_got(bench: Bench) -> N
     many(bench, "audio_ready", 5)
     queue = operable(bench.url)
     assert len(queue.runs()) == 0
+    for _ in range(2):
+        bench.connection.execute(ledger.ddl())  # as a DBA may do first, even twice
     before = queue.as_of
     run = queue.plan_backfill(tasks="align", limit=4, older_than="1m").apply(max_rows=4)
     found = queue.runs()
@@ -48,59 +51,40 @@ def test_the_ledger_says_who_did_what_when_and_how_far_it_got(bench: Bench) -> N
     ledger_agrees(bench, run.run)
 
 
-def test_the_ledger_may_be_created_by_a_dba_first_and_twice(bench: Bench) -> None:
-    bench.connection.execute(ledger.ddl())
-    bench.connection.execute(ledger.ddl())
-    many(bench, "audio_ready", 1)
-    assert operable(bench.url).plan_backfill().apply(max_rows=1).run == 1
+def test_pipelines_of_other_names_have_runs_of_their_own(bench: Bench, tmp_path: Path) -> None:
+    other = operable(bench.url, edited(tmp_path, "name: karaoke", "name: other"))
+    many(bench, "audio_ready", 3)
+    operable(bench.url).plan_backfill().apply(max_rows=3)
+    bench.sql("UPDATE queue_insights.runs SET state = 'running'")
+    other.plan_backfill().apply(max_rows=3)
+    found = other.runs()[["run", "pipeline", "rows_done"]].values.tolist()
+    assert found == [[2, "other", 0], [1, "karaoke", 3]]
 
 
-def test_a_batch_that_fails_is_recorded_with_its_error_and_resumed_after_the_cause_is_gone(
-    bench: Bench,
-) -> None:
-    tracks = many(bench, "audio_ready", 9)
-    bench.sql(
-        f"ALTER TABLE audio_tasks ADD CONSTRAINT odd CHECK (spotify_track_id <> '{tracks[5]}')"
-    )
-    queue = operable(bench.url)
-    plan = queue.plan_backfill()
-    with pytest.raises(DatabaseError, match=r'"odd".*run 1 has failed.*resume 1') as error:
-        plan.apply(confirm=plan.token, pause=0)
-    assert "\n" not in str(error.value)
-    run = queue.run(1)
-    assert (run.state, run.row["rows_done"]) == ("failed", 4)
-    assert '"odd"' in run.row["error"]
-    bench.sql("ALTER TABLE audio_tasks DROP CONSTRAINT odd")
-    assert run.resume(pause=0).state == "finished"
-    assert (run.row["error"], pending(bench, "align")) == (None, tracks)
+def in_trouble(bench: Bench, how: str, tries: str) -> None:
+    """Let those of our inserts that are in the range *tries* fail."""
+    what = {
+        "lost connection": "PERFORM pg_terminate_backend(pg_backend_pid())",
+        "deadlock": "RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'",
+        "lock timeout": "RAISE EXCEPTION 'lock timeout' USING ERRCODE = '55P03'",
+        "constraint": "RAISE EXCEPTION 'violates \"odd\"' USING ERRCODE = '23514'",
+    }[how]
+    bench.connection.execute(f"""
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION make_trouble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF current_setting('application_name') = 'queue-insights' AND
+                int8range('{tries}') @> nextval('tries') THEN {what}; END IF;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER trouble BEFORE INSERT ON audio_tasks FOR EACH STATEMENT
+            EXECUTE FUNCTION make_trouble();
+    """)
 
 
 @pytest.mark.parametrize("trouble", ["lock timeout", "lost connection", "deadlock"])
-def test_passing_troubles_are_outlived(
-    bench: Bench, trouble: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_passing_troubles_are_outlived(bench: Bench, trouble: str) -> None:
     tracks = many(bench, "audio_ready", 9)
-    bench.sql("CREATE TABLE trouble (left_over int); INSERT INTO trouble VALUES (2)")
-    bench.connection.execute("""
-        CREATE FUNCTION make_trouble() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF current_setting('application_name') = 'queue-insights' AND
-               nextval('tries') BETWEEN 3 AND 5 THEN
-                IF TG_ARGV[0] = 'deadlock' THEN
-                    RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01';
-                ELSIF TG_ARGV[0] = 'lock timeout' THEN
-                    RAISE EXCEPTION 'lock timeout' USING ERRCODE = '55P03';
-                END IF;
-                PERFORM pg_terminate_backend(pg_backend_pid());
-            END IF;
-            RETURN NULL;
-        END $$;
-        CREATE SEQUENCE tries;
-    """)
-    bench.sql(
-        "CREATE TRIGGER trouble BEFORE INSERT ON audio_tasks FOR EACH STATEMENT "
-        f"EXECUTE FUNCTION make_trouble('{trouble}')"
-    )
+    in_trouble(bench, trouble, "[3,5]")
     run = operable(bench.url).plan_backfill().apply(max_rows=9, pause=0)
     assert run.state == "finished"
     assert bench.sql("SELECT last_value > 5 FROM tries") == [(True,)]
@@ -108,9 +92,36 @@ def test_passing_troubles_are_outlived(
     ledger_agrees(bench, 1)
 
 
+@pytest.mark.parametrize(
+    ("trouble", "tries", "says"),
+    [("lost connection", 3, "terminating connection"), ("constraint", 1, '"odd"')],
+)
+def test_lasting_ones_fail_the_run_in_a_line_after_bounded_tries_and_it_is_resumed_without_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: str, tries: int, says: str
+) -> None:
+    monkeypatch.setattr(runs, "RETRIES", 3)
+    monkeypatch.setattr(pace.Pace, "rest", lambda self, seconds: None)
+    tracks = many(bench, "audio_ready", 9)
+    in_trouble(bench, trouble, "[3,]")
+    plan = operable(bench.url).plan_backfill()
+    with pytest.raises(DatabaseError) as error:
+        plan.apply(confirm=plan.token, pause=0)
+    (line,) = str(error.value).splitlines()
+    assert says in line
+    assert "run 1 has failed: go on with it by `queue-insights resume 1`" in line
+    assert bench.sql("SELECT last_value FROM tries") == [(2 + tries,)]
+    run = operable(bench.url).run(1)
+    assert (run.state, run.row["rows_done"]) == ("failed", 4)
+    assert says in run.row["error"]
+    assert pending(bench, "align") == tracks[:4]
+    bench.sql("DROP TRIGGER trouble ON audio_tasks")
+    assert run.resume(pause=0).state == "finished"
+    assert (run.row["error"], pending(bench, "align")) == (None, tracks)
+    ledger_agrees(bench, 1)
+
+
 def test_batches_shrink_on_timeouts_and_grow_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "FIRST", 16)
-    monkeypatch.setattr(pace, "LARGEST", 64)
+    small_batches(monkeypatch, chunk=2, first=16, largest=64)
     monkeypatch.setattr(pace.Pace, "rest", lambda self, seconds: None)
     speed = pace.Pace(0)
     speed.failed(0)

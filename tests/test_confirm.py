@@ -2,17 +2,30 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from psycopg import sql
 
 from conftest import Bench
-from operating import everything, many, operable, pending
+from operating import edited, everything, many, operable, pending
 from queue_insights import demo
+from queue_insights.actions import ledger
 from queue_insights.errors import DatabaseError, InputError, PlanError, RunError
 
-LONG_AGO = sql.SQL("now() - interval '5 hours'")
-STUCK = {"attempts": 1, "last_attempt_at": LONG_AGO}
+# What is refused, how, and as what.
+Cases = list[tuple[type[Exception], str, Callable[[], object]]]
+
+
+def refused(cases: Cases, *benches: Bench) -> list[Any]:
+    """The errors of *cases*: one line each, and nothing is written."""
+    before, errors = [everything(bench.connection) for bench in benches], []
+    for kind, why, act in cases:
+        with pytest.raises(kind, match=why) as error:
+            act()
+        assert "\n" not in str(error.value)
+        errors.append(error.value)
+    assert [everything(bench.connection) for bench in benches] == before
+    return errors
 
 
 def test_a_token_allows_what_was_planned_though_every_row_is_another_by_now(bench: Bench) -> None:
@@ -29,12 +42,8 @@ def test_a_token_allows_what_was_planned_though_every_row_is_another_by_now(benc
 @pytest.mark.parametrize(
     ("planned", "now", "applies"),
     [
-        (50, 60, True),
-        (50, 61, False),
-        (200, 220, True),
-        (200, 221, False),
-        (0, 10, True),
-        (5, 16, False),
+        *((50, 60, True), (50, 61, False), (200, 220, True), (200, 221, False)),
+        *((0, 10, True), (5, 16, False)),
     ],
 )
 def test_a_step_may_grow_by_a_tenth_or_by_ten_rows(
@@ -49,33 +58,29 @@ def test_a_step_may_grow_by_a_tenth_or_by_ten_rows(
         run = queue.plan_backfill().apply(confirm=token)
         assert (run.row["rows_done"], run.row["came_after"]) == (planned, now - planned)
         return
-    before = everything(bench.connection)
-    with pytest.raises(PlanError, match=f"align has grown from {planned} rows to {now}") as refusal:
-        queue.plan_backfill().apply(confirm=token)
-    assert refusal.value.plan.rows == now  # type: ignore[attr-defined]
-    assert everything(bench.connection) == before
-    assert refusal.value.plan.apply(confirm=refusal.value.plan.token).row["rows_done"] == now  # type: ignore[attr-defined]
+    why, plan = f"align has grown from {planned} rows to {now}", queue.plan_backfill()
+    (error,) = refused([(PlanError, why, lambda: plan.apply(confirm=token))], bench)
+    assert error.plan.rows == now
+    assert error.plan.apply(confirm=error.plan.token).row["rows_done"] == now
 
 
 def test_a_step_that_was_empty_may_not_grow_unseen_behind_the_total(bench: Bench) -> None:
     many(bench, "audio_ready", 40)
-    queue = operable(bench.url)
-    token = queue.plan_backfill().token
+    plan = operable(bench.url).plan_backfill()
+    assert plan.token
     bench.sql("UPDATE tracks SET stage = 'aligned'")
-    with pytest.raises(PlanError, match="translate has grown from 0 rows to 40"):
-        queue.plan_backfill().apply(confirm=token)
+    why = "translate has grown from 0 rows to 40"
+    refused([(PlanError, why, lambda: plan.apply(confirm=plan.token))], bench)
 
 
-def test_a_token_is_refused_where_its_frame_has_changed(
+def test_a_token_is_refused_where_its_frame_has_changed_even_since_the_plan(
     fresh: Callable[[str], Bench], tmp_path: Path
 ) -> None:
     bench, twin = fresh("a"), fresh("a")
-    file = tmp_path / "karaoke.yaml"
-    shipped = Path("params/pipelines/karaoke.yaml").read_text()
-    file.write_text(shipped.replace("stuck_after: 30m", "stuck_after: 31m"))
+    file = edited(tmp_path, "stuck_after: 30m", "stuck_after: 31m")
     for one in (bench, twin):
         many(one, "audio_ready", 3)
-    token = operable(bench.url).plan_backfill().token
+    plan = operable(bench.url).plan_backfill()
     others = {
         "database": operable(twin.url).plan_backfill(),
         "pipeline file": operable(bench.url, file).plan_backfill(),
@@ -83,26 +88,16 @@ def test_a_token_is_refused_where_its_frame_has_changed(
         "action": operable(bench.url).plan_reset(),
         "its parameters": operable(bench.url).plan_backfill(tasks="align"),
     }
-    before = everything(bench.connection), everything(twin.connection)
-    for what, plan in others.items():
-        with pytest.raises(PlanError, match=what) as refusal:
-            plan.apply(confirm=token)
-        assert refusal.value.plan.token == plan.token  # type: ignore[attr-defined]
-    assert (everything(bench.connection), everything(twin.connection)) == before
-
-
-def test_a_token_is_refused_after_the_migration_even_by_who_planned_before_it(
-    fresh: Callable[[str], Bench],
-) -> None:
-    bench = fresh("a")
-    many(bench, "audio_ready", 3)
-    plan = operable(bench.url).plan_backfill()
-    assert plan.rows == 3
+    cases: Cases = [
+        (PlanError, what, lambda other=other: other.apply(confirm=plan.token))
+        for what, other in others.items()
+    ]
+    errors = refused(cases, bench, twin)
+    assert [error.plan.token for error in errors] == [other.token for other in others.values()]
     demo.migrate(bench.connection)
-    with pytest.raises(PlanError, match="table variant is not what was planned") as refusal:
-        plan.apply(confirm=plan.token)
-    new = refusal.value.plan
-    new.apply(confirm=new.token)  # type: ignore[attr-defined]
+    why = "table variant is not what was planned"
+    (error,) = refused([(PlanError, why, lambda: plan.apply(confirm=plan.token))], bench)
+    error.plan.apply(confirm=error.plan.token)
     assert bench.sql("SELECT subject_type, count(*) FROM audio_tasks GROUP BY 1") == [("track", 3)]
 
 
@@ -111,19 +106,15 @@ def test_wrong_use_is_one_clear_line_and_writes_nothing(bench: Bench) -> None:
     queue = operable(bench.url)
     plan = queue.plan_backfill()
     wrong = plan.token[:-1] + ("0" if plan.token[-1] != "0" else "1")
-    more = plan.token.replace("3.", "9.", 1)
-    before = everything(bench.connection)
-    cases: list[tuple[type[Exception], str, Callable[[], object]]] = [
-        (InputError, "not a plan's token", lambda: plan.apply(confirm=wrong)),
-        (InputError, "not a plan's token", lambda: plan.apply(confirm=more)),
-        (InputError, "not a plan's token", lambda: plan.apply(confirm="")),
-        (InputError, "not a plan's token", lambda: plan.apply(confirm="é.5-x-y-z-0")),
-        (InputError, "either the plan's token or max_rows", plan.apply),
-        (
-            InputError,
-            "either the plan's token or max_rows",
-            lambda: plan.apply(confirm=plan.token, max_rows=5),
+    tokens = (wrong, plan.token.replace("3.", "9.", 1), "", "é.5-x-y-z-0")
+    both = {"confirm": plan.token, "max_rows": 5}
+    cases: Cases = [
+        *(
+            (InputError, "not a plan's token", lambda token=token: plan.apply(confirm=token))
+            for token in tokens
         ),
+        (InputError, "either the plan's token or max_rows", plan.apply),
+        (InputError, "either the plan's token or max_rows", lambda: plan.apply(**both)),
         (InputError, "expected a number", lambda: plan.apply(max_rows=True)),
         (InputError, "expected a number", lambda: plan.apply(max_rows=-1)),
         (PlanError, "3 rows, more than max_rows 2", lambda: plan.apply(max_rows=2)),
@@ -135,34 +126,19 @@ def test_wrong_use_is_one_clear_line_and_writes_nothing(bench: Bench) -> None:
         (InputError, "status: found 'running'", lambda: queue.plan_prune(status="running")),
         (RunError, "no run 7", lambda: queue.run(7)),
     ]
-    for kind, text, call in cases:
-        with pytest.raises(kind, match=text) as error:
-            call()
-        assert "\n" not in str(error.value)
-    assert everything(bench.connection) == before
+    refused(cases, bench)
 
 
-def test_max_rows_bounds_an_unattended_run(bench: Bench) -> None:
-    many(bench, "audio_ready", 3)
-    assert operable(bench.url).plan_backfill().apply(max_rows=3).row["rows_done"] == 3
-    assert operable(bench.url).plan_backfill().apply(max_rows=0).row["rows_done"] == 0
-
-
-GRANTS = {
-    "backfill": {
-        "tracks": ["SELECT", "UPDATE"],
-        "audio_tasks": ["SELECT", "INSERT", "UPDATE", "DELETE"],
-        "SEQUENCE audio_tasks_id_seq": ["USAGE"],
-    },
-    "retry": {"tracks": ["SELECT", "UPDATE"], "audio_tasks": ["SELECT", "UPDATE"]},
-    "prune": {
-        "tracks": ["SELECT", "UPDATE"],
-        "audio_tasks": ["SELECT", "INSERT", "UPDATE", "DELETE"],
-    },
+WRITE = [("UPDATE", "tracks"), ("UPDATE", "audio_tasks")]
+REPLACE = [*WRITE, ("INSERT", "audio_tasks"), ("DELETE", "audio_tasks")]
+NEEDED = {
+    "backfill": [*REPLACE, ("USAGE", "SEQUENCE audio_tasks_id_seq")],
+    "retry": WRITE,
+    "prune": REPLACE,
 }
 
 
-@pytest.mark.parametrize("action", GRANTS)
+@pytest.mark.parametrize("action", NEEDED)
 def test_a_role_that_could_not_finish_or_undo_is_refused_before_anything_is_written(
     bench: Bench, action: str
 ) -> None:
@@ -170,67 +146,36 @@ def test_a_role_that_could_not_finish_or_undo_is_refused_before_anything_is_writ
     bench.task(bench.track("f", "audio_ready"), "align", "failed", attempts=3)
     bench.task(bench.track("o", "aligned"), "align", "pending")
     role = f"role_{bench.connection.info.dbname}"
-    wanted = [(table, p) for table, all_of in GRANTS[action].items() for p in all_of]
     bench.sql(f"CREATE ROLE {role} LOGIN")
-    url = bench.url.replace("postgres@", f"{role}@")
     try:
-        for table, privilege in wanted:
-            bench.sql(f"GRANT {privilege} ON {table} TO {role}")
-        queue = operable(url)
-        plan = getattr(queue, f"plan_{action}")()
-        before = everything(bench.connection)
-        with pytest.raises(RunError, match=r"no ledger yet.*runs --ddl"):
-            plan.apply(confirm=plan.token)
-        assert everything(bench.connection) == before
-        bench.sql(f"GRANT CREATE ON DATABASE {bench.connection.info.dbname} TO {role}")
-        for table, privilege in wanted:
-            if privilege == "SELECT":
-                continue  # without it there is no plan
-            bench.sql(f"REVOKE {privilege} ON {table} FROM {role}")
-            with pytest.raises(
-                RunError, match=f"lacks {privilege} on .*{table.split()[-1]}"
-            ) as error:
-                plan.apply(confirm=plan.token)
-            assert "\n" not in str(error.value)
-            bench.sql(f"GRANT {privilege} ON {table} TO {role}")
-        assert everything(bench.connection) == before
-        run = plan.apply(confirm=plan.token)
+        for privilege, on in [("SELECT", "tracks, audio_tasks"), *NEEDED[action]]:
+            bench.sql(f"GRANT {privilege} ON {on} TO {role}")
+        plan = getattr(operable(bench.url.replace("postgres@", f"{role}@")), f"plan_{action}")()
+
+        def apply() -> Any:
+            return plan.apply(confirm=plan.token)
+
+        refused([(RunError, r"no ledger yet.*runs --ddl", apply)], bench)
+        bench.connection.execute(ledger.ddl())
+        refused([(RunError, "lacks USAGE on SCHEMA queue_insights", apply)], bench)
+        bench.sql(f"GRANT USAGE ON SCHEMA queue_insights TO {role}")
+        refused([(RunError, r"lacks SELECT on queue_insights\.runs", apply)], bench)
+        bench.sql(f"GRANT ALL ON ALL TABLES IN SCHEMA queue_insights TO {role}")
+        for privilege, on in NEEDED[action]:
+            bench.sql(f"REVOKE {privilege} ON {on} FROM {role}")
+            refused([(RunError, f"lacks {privilege} on .*{on.split()[-1]}", apply)], bench)
+            bench.sql(f"GRANT {privilege} ON {on} TO {role}")
+        run = apply()
         assert run.row["role"] == role
         assert run.undo().row["rows_undone"] == run.row["rows_done"] > 0
     finally:
-        bench.sql(f"DROP OWNED BY {role}")
-        bench.sql(f"DROP ROLE {role}")
-
-
-def test_a_role_without_rights_on_the_ledger_is_told_so(bench: Bench) -> None:
-    many(bench, "audio_ready", 3)
-    operable(bench.url).plan_retry().apply(max_rows=0)
-    role = f"role_{bench.connection.info.dbname}"
-    bench.sql(f"CREATE ROLE {role} LOGIN")
-    try:
-        bench.sql(f"GRANT ALL ON tracks, audio_tasks TO {role}")
-        bench.sql(f"GRANT USAGE ON SEQUENCE audio_tasks_id_seq TO {role}")
-        queue = operable(bench.url.replace("postgres@", f"{role}@"))
-        plan = queue.plan_backfill()
-        before = everything(bench.connection)
-        with pytest.raises((RunError, DatabaseError), match="queue_insights") as error:
-            plan.apply(confirm=plan.token)
-        assert "\n" not in str(error.value)
-        bench.sql(f"GRANT USAGE ON SCHEMA queue_insights TO {role}")
-        with pytest.raises(RunError, match=r"lacks SELECT on queue_insights\.runs"):
-            plan.apply(confirm=plan.token)
-        assert everything(bench.connection) == before
-    finally:
-        bench.sql(f"DROP OWNED BY {role}")
-        bench.sql(f"DROP ROLE {role}")
+        bench.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_a_read_only_server_is_refused_in_one_line(bench: Bench) -> None:
     many(bench, "audio_ready", 3)
     plan = operable(bench.url).plan_backfill()
     name = bench.connection.info.dbname
-    before = everything(bench.connection)
     bench.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    with pytest.raises(DatabaseError, match="read-only transaction; set QUEUE_INSIGHTS_WRITE_URL"):
-        plan.apply(confirm=plan.token)
-    assert everything(bench.connection) == before
+    why = "read-only transaction; set QUEUE_INSIGHTS_WRITE_URL"
+    refused([(DatabaseError, why, lambda: plan.apply(confirm=plan.token))], bench)

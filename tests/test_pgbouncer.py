@@ -2,12 +2,8 @@
 
 import contextlib
 import os
-import pwd
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psycopg
 import psycopg.conninfo
@@ -15,16 +11,16 @@ import pytest
 
 from conftest import Bench
 from operating import ledger_agrees, many, operable, pending, rows
-from processes import until
+from servers import folder, own, serving
 from test_batches import test_passing_troubles_are_outlived  # noqa: F401  run here once more, too
 from test_runs import (  # noqa: F401  run here once more, with the bench of this module
     _small_batches,
     start,
     test_a_frozen_process_is_taken_over_and_changes_nothing_when_it_wakes,
     test_a_killed_run_is_refused_to_others_who_are_told_who_has_it_and_resumed,
-    test_an_interrupt_ends_the_run_after_the_batch_in_hand_and_says_how_to_resume,
+    test_an_interrupt_or_stop_ends_the_run_after_the_batch_in_hand_and_says_how_to_resume,
     test_of_two_that_start_at_the_same_time_one_runs_and_the_other_is_told_by_whom,
-    test_stop_from_elsewhere_ends_it_after_the_batch_in_hand,
+    tracks,
 )
 
 # Debian installs it where only root's PATH leads.
@@ -42,14 +38,12 @@ def pgbouncer(url: str, lifetime: int = 0) -> Iterator[str]:
     for *lifetime* seconds: with 0, for one transaction each."""
     assert PROGRAM is not None, "pgbouncer is required when CI is set: apt-get install pgbouncer"
     server = psycopg.conninfo.conninfo_to_dict(url)
-    target = " ".join(
-        f"{key}='{server[key]}'"
-        for key in ("host", "port", "dbname", "user", "password")
-        if server.get(key)
-    )
-    folder = Path(tempfile.mkdtemp(prefix="queue-insights-pgbouncer-", dir="/var/tmp"))
-    (folder / "pgbouncer.ini").write_text(
-        f"""
+    wanted = ("host", "port", "dbname", "user", "password")
+    target = " ".join(f"{key}='{server[key]}'" for key in wanted if server.get(key))
+    with folder() as home:
+        sockets, file = own(home / "sockets"), home / "pgbouncer.ini"
+        file.write_text(
+            f"""
 [databases]
 {server["dbname"]} = {target}
 [pgbouncer]
@@ -58,41 +52,14 @@ default_pool_size = 8
 auth_type = any
 listen_addr =
 listen_port = 6432
-unix_socket_dir = {folder}
+unix_socket_dir = {sockets}
 server_lifetime = {lifetime}
 """
-    )
-    account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # it refuses to run as root
-    if account is not None:
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        (folder / "pgbouncer.ini").chmod(0o644)
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [PROGRAM, "-q", str(folder / "pgbouncer.ini")],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            user=account.pw_uid if account else None,
-            group=account.pw_gid if account else None,
-            extra_groups=[] if account else None,
         )
-    through = f"postgresql://postgres@/{server['dbname']}?host={folder}&port=6432"
-
-    def answers() -> bool:
-        assert process.poll() is None, (folder / "log").read_text()
-        with contextlib.suppress(psycopg.OperationalError):
-            psycopg.connect(through).close()
-            return True
-        return False
-
-    try:
-        until(answers, "PgBouncer to answer")
-        yield through
-    finally:
-        process.terminate()
-        process.wait()
-        shutil.rmtree(folder)
+        file.chmod(0o644)
+        through = f"postgresql://postgres@/{server['dbname']}?host={sockets}&port=6432"
+        with serving(through, home / "log", PROGRAM, "-q", file):
+            yield through
 
 
 @pytest.fixture
@@ -115,12 +82,12 @@ def test_every_transaction_has_a_session_of_its_own_here(bench: Bench) -> None:
 
 
 def test_plan_apply_and_undo_through_a_transaction_pooler(bench: Bench) -> None:
-    tracks = many(bench, "audio_ready", 9)
+    in_order = many(bench, "audio_ready", 9)
     queue = operable(bench.url)
     plan = queue.plan_backfill()
     assert plan.rows == 9
     run = plan.apply(confirm=plan.token, pause=0)
-    assert pending(bench, "align") == tracks
+    assert pending(bench, "align") == in_order
     ledger_agrees(bench, run.run)
     run.undo(pause=0)
     assert rows(bench.connection) == {}

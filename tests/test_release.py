@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,11 +17,11 @@ PACKAGE = "queue_insights"
 PATIENCE = 600  # seconds; an empty pip cache fills from the index
 
 
-def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run *command* as somebody would who has no checkout and no database."""
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    """Run *command* as somebody would who has no checkout and no database; what it prints."""
     ours = ("PYTHON", "QUEUE_INSIGHTS_", "PG", "COV", "VIRTUAL_ENV")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-    return subprocess.run(
+    done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
         env={**inherited, **environment},
@@ -30,15 +29,15 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        check=False,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def build(source: Path, target: Path, *kinds: str) -> None:
     wanted = [word for kind in kinds for word in ("-t", kind)]
     backend = (sys.executable, "-m", "hatchling", "build")
-    done = run(*backend, *wanted, "--directory", target, cwd=source)
-    assert done.returncode == 0, done.stderr
+    run(*backend, *wanted, "--directory", target, cwd=source)
 
 
 @pytest.fixture(scope="session")
@@ -70,26 +69,24 @@ def shipped() -> set[str]:
     }
 
 
-def test_the_wheel_holds_the_code_the_notebooks_and_the_parameters(released: Path) -> None:
+def test_the_wheel_holds_code_notebooks_and_parameters_and_the_sdist_builds_the_same(
+    released: Path, tmp_path: Path
+) -> None:
     found = contents(only(released, "*.whl"))
     assert found == shipped()
     for name in ("notebooks/backlog_report.ipynb", "params/pipelines/karaoke.yaml"):
         assert f"{PACKAGE}/{name}" in found
     assert f"{PACKAGE}/actions/sql/ledger.sql" in found
-
-
-def test_the_sdist_builds_the_same_wheel(released: Path, tmp_path: Path) -> None:
     with tarfile.open(only(released, "*.tar.gz")) as archive:
         archive.extractall(tmp_path, filter="data")
     build(only(tmp_path, "queue_insights-*"), tmp_path / "dist", "wheel")
-    assert contents(only(tmp_path / "dist", "*.whl")) == contents(only(released, "*.whl"))
+    assert contents(only(tmp_path / "dist", "*.whl")) == found
 
 
 @pytest.fixture
 def demo_folder() -> Iterator[str]:
-    folder = tempfile.mkdtemp(prefix="queue-insights-release-", dir="/var/tmp")  # open to nobody
-    yield folder
-    shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="queue-insights-release-", dir="/var/tmp") as folder:
+        yield folder  # open to nobody
 
 
 def test_the_wheel_alone_in_an_empty_venv_runs_the_demo_doctor_and_a_report(
@@ -98,22 +95,19 @@ def test_the_wheel_alone_in_an_empty_venv_runs_the_demo_doctor_and_a_report(
     """One test, because filling the venv takes most of its time."""
     venv, away = tmp_path / "a venv", tmp_path / "away"
     away.mkdir()
-    made = run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=away)
-    assert made.returncode == 0, made.stderr
+    run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=away)
     python = venv / "bin" / "python"
     pip = (sys.executable, "-m", "pip", "--python", python, "install")
     pip += ("--quiet", "--disable-pip-version-check", "--no-compile")
     wheel = f"{only(released, '*.whl')}[demo]"
-    installed = run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=away)
-    assert installed.returncode == 0, installed.stderr
+    run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=away)
     where = run(python, "-c", f"import {PACKAGE}; print({PACKAGE}.__file__)", cwd=away)
-    assert Path(where.stdout).is_relative_to(venv)
+    assert Path(where).is_relative_to(venv)
 
     def queue_insights(*arguments: str) -> list[str]:
         program = venv / "bin" / "queue-insights"
-        done = run(program, *arguments, cwd=away, QUEUE_INSIGHTS_DEMO_DIR=demo_folder)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.splitlines()
+        found = run(program, *arguments, cwd=away, QUEUE_INSIGHTS_DEMO_DIR=demo_folder)
+        return found.splitlines()
 
     said = queue_insights("demo", "--tracks", "2000")
     assert "before: 50 tracks at audio_ready, 0 pending align rows" in said

@@ -20,13 +20,9 @@ from typing import Any
 import psycopg
 
 STEPS = {
-    "lyrics_acquired": "download",
-    "audio_ready": "align",
-    "aligned": "translate",
-    "translated": "separate",
-    "separated": "segment",
-    "segmented": "enhance",
-    "enhanced": "clip",
+    **{"lyrics_acquired": "download", "audio_ready": "align", "aligned": "translate"},
+    **{"translated": "separate", "separated": "segment", "segmented": "enhance"},
+    **{"enhanced": "clip"},
 }
 SELECT = """
     SELECT t.spotify_track_id, a.id IS NOT NULL
@@ -121,7 +117,7 @@ class Worker:
         return True
 
     def _run(self, step: str, statement: str, names: dict[str, Any]) -> Any:
-        """Rows, or how many were changed, which is never none; None after an error, kept."""
+        """Rows, or how many were changed; None after an error, which is kept."""
         try:
             cursor = self.connection.execute(statement, names)
         except psycopg.Error as error:
@@ -157,13 +153,9 @@ def crew(
     """*size* worker processes while the block runs; afterwards the list has what each met."""
     met: list[dict[str, Any]] = []
     command = [sys.executable, __file__, url, variant]
-    workers = [
-        subprocess.Popen(
-            [*command, str(number), str(size), str(think), stages, order],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    workers: list[subprocess.Popen[str]] = [
+        subprocess.Popen([*command, str(number), str(size), str(think), stages, order], **pipes)
         for number in range(size)
     ]
     try:
