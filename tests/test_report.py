@@ -73,6 +73,7 @@ def test_the_summary_holds_the_key_figures_of_the_incident(backlog: Backlog) -> 
     given = {"pipeline": "karaoke", "limit": 100, "timezone": "Europe/Berlin"}
     assert summary["parameters"] == given
     figures = summary["figures"]
+    assert list(figures)[:3] == ["waiting", "eligible", "hidden"]  # as shown, not as a file sorts
     expected = {"waiting": HIDDEN, "eligible": HIDDEN, "hidden": HIDDEN, "visible": 1}
     expected |= {"orphans": 1, "stuck": 1, "running": 0, "exhausted": 0}
     assert {name: figures[name] for name in expected} == expected

@@ -67,7 +67,8 @@ def figures(values: Mapping[str, summary.Figure]) -> None:
     lines = [(formats.label(name), formats.cell(name, value)) for name, value in data.items()]
     text = "\n".join(f"{figure}: {value}" for figure, value in lines)
     html = formats.to_html(pd.DataFrame(lines, columns=["figure", "value"]))
-    _display("figures", {"figures": data}, text, html)
+    # A notebook's file sorts keys; the names keep the order.
+    _display("figures", {"figures": data, "names": list(data)}, text, html)
 
 
 def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UTC") -> None:

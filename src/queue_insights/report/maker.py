@@ -122,7 +122,7 @@ def _summary(
         **{key: first.get("heading", {}).get(key) for key in _FROM_HEADING},
         "parameters": {name: value for name, value in values.items() if name != "thresholds"},
         "verdict": first.get("verdict", {}).get("text"),
-        "figures": {k: v for data in shown for k, v in data.get("figures", {}).items()},
+        "figures": {k: data["figures"][k] for data in shown for k in data.get("names", [])},
         "tables": [table["name"] for table in tables],
         "thresholds": values["thresholds"],
         "breached": [],
