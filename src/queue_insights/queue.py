@@ -1,7 +1,7 @@
 """The facade that notebooks use: ``queue = queue_insights.connect()``, then ask."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,8 @@ from queue_insights.pipeline import Pipeline, parse_duration
 from queue_insights.schema import Schema, reflect
 from queue_insights.sql import Query
 from queue_insights.sql.frames import enough, fetch, query
+
+Ids = Iterable[str] | None
 
 
 class Queue:
@@ -129,24 +131,44 @@ class Queue:
         """
         return self._read("audit", sources=sources)
 
-    def missing(self, task: str | None = None, limit: int | None = None) -> pd.DataFrame:
+    def missing(
+        self,
+        task: str | None = None,
+        limit: int | None = None,
+        ids: Ids = None,
+        failure: str | None = None,
+    ) -> pd.DataFrame:
         """Tracks that stand at a step and have no task row, the longest waiting first.
+
+        *ids* and *failure* narrow every list down: to these tracks, and to the failed rows of one
+        kind, named as ``failures`` names it. An empty list of ids chooses nothing.
 
         Columns: the pipeline's id column, title, stage, task_type, arrived_at.
 
         >>> queue.missing("align", limit=10)
         """
-        return self._read("missing", task=task, limit=limit)
+        return self._read("missing", task=task, limit=limit, ids=ids, failure=failure)
 
-    def upcoming(self, task: str | None = None, limit: int | None = 50) -> pd.DataFrame:
+    def upcoming(
+        self,
+        task: str | None = None,
+        limit: int | None = 50,
+        ids: Ids = None,
+        failure: str | None = None,
+    ) -> pd.DataFrame:
         """The tracks that workers would select next, first come first.
 
         Columns: as ``missing``, and state, and the task row's columns (null without a row).
         """
-        return self._read("upcoming", task=task, limit=limit)
+        return self._read("upcoming", task=task, limit=limit, ids=ids, failure=failure)
 
     def tasks(
-        self, state: str | None = None, task: str | None = None, limit: int | None = None
+        self,
+        state: str | None = None,
+        task: str | None = None,
+        limit: int | None = None,
+        ids: Ids = None,
+        failure: str | None = None,
     ) -> pd.DataFrame:
         """Tracks that stand at a step, in one *state* or in any, in order of arrival.
 
@@ -154,15 +176,40 @@ class Queue:
 
         >>> queue.tasks(state="stuck")
         """
-        return self._read("tasks", state=state, task=task, limit=limit)
+        given = {"state": state, "task": task, "limit": limit, "ids": ids, "failure": failure}
+        return self._read("tasks", **given)
 
-    def orphans(self, task: str | None = None, limit: int | None = None) -> pd.DataFrame:
+    def orphans(
+        self,
+        task: str | None = None,
+        limit: int | None = None,
+        ids: Ids = None,
+        failure: str | None = None,
+    ) -> pd.DataFrame:
         """Pending and failed rows whose track is not at their task's stage.
 
         Columns: as ``upcoming`` without state; stage is where the track stands now (null if it
         has none).
         """
-        return self._read("orphans", task=task, limit=limit)
+        return self._read("orphans", task=task, limit=limit, ids=ids, failure=failure)
+
+    def failures(
+        self, since: str = "1D", task: str | None = None, limit: int | None = None
+    ) -> pd.DataFrame:
+        """Why tasks fail: one row per step and kind of message, most rows first.
+
+        Messages are of one kind where they differ only in numbers, ids, addresses, paths and quoted
+        parts. Rows with status failed count, those whose track stands elsewhere apart.
+
+        Columns: task_type, failure (8 hex digits that name the kind, for ``failure=`` elsewhere),
+        error (the message, such parts as ``*``), rows, exhausted, retryable (of the rows, those
+        that are retried by themselves), first_seen and last_seen (UTC), last_hour, last_day,
+        last_week (rows by their last attempt), new (bool: no row of that kind that the table still
+        has failed before *since* ago). Raises InputError for a bad duration.
+
+        >>> queue.failures().query("new")
+        """
+        return self._read("failures", since=since, task=task, limit=limit)
 
     def track(self, id: str) -> pd.DataFrame:
         """One track's whole task history: its task rows, and the step it stands at without one.

@@ -3,8 +3,12 @@
 Nothing heavy is imported here, so that the command line starts at once.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from queue_insights.errors import InputError
 
 STATES = (
     *("missing", "pending", "retryable", "backing_off", "running", "stuck", "exhausted"),
@@ -40,9 +44,33 @@ class Read:
     brief: tuple[str, ...] = ()
 
 
+def chosen_ids(ids: Iterable[Any] | str | None) -> list[str] | None:
+    """The ids that a list or an action is narrowed down to, each once; None where it is not: an
+    empty selection chooses nothing. Raises InputError for a value that is no id."""
+    if ids is None:
+        return None
+    texts = [ids] if isinstance(ids, str) else [str(i) if type(i) is int else i for i in ids]
+    for text in texts:
+        if not isinstance(text, str) or "\0" in text:
+            raise InputError(f"ids: found {text!r}, expected the id of a track")
+    return list(dict.fromkeys(texts))
+
+
+def chosen_failure(failure: str | None) -> str | None:
+    """The kind of failure that a list or an action is narrowed down to. Raises InputError."""
+    if failure is not None and not re.fullmatch("[0-9a-f]{8}", str(failure)):
+        expected = "expected the 8 hex digits that `queue-insights failures` prints"
+        raise InputError(f"failure: found {failure!r}, {expected}")
+    return failure
+
+
 TASK = Option("task", None, "TASK", "Only this task.")
 LIMIT = Option("limit", None, "N", "At most so many rows.")
 WEEK, MONTHS = (Option("since", age, "AGE", "How far back.") for age in ("7D", "60D"))
+CHOSEN = (
+    Option("ids", None, "ID", "Only this track (again; - reads ids from stdin, one a line)."),
+    Option("failure", None, "ID", "Only failed rows of this kind, as `failures` names it."),
+)
 BUCKETS = (
     Option("bucket", "1h", "LENGTH", "15min, 1h, 1D, 1W."),
     Option("zone", "UTC", "NAME", "Of whole days."),
@@ -65,20 +93,32 @@ READS = {
         Read(
             "missing",
             "Tracks that wait and have no task row, the longest waiting first.",
-            (TASK, LIMIT),
+            (TASK, LIMIT, *CHOSEN),
         ),
         Read(
             "upcoming",
             "Tracks that workers would select next.",
-            (TASK, Option("limit", 50, "N", "At most so many rows.")),
+            (TASK, Option("limit", 50, "N", "At most so many rows."), *CHOSEN),
         ),
         Read(
             "tasks",
             "Tracks at a step with their task rows, in one state or any.",
-            (Option("state", None, "STATE", "Only those in this state."), TASK, LIMIT),
+            (Option("state", None, "STATE", "Only those in this state."), TASK, LIMIT, *CHOSEN),
         ),
-        Read("orphans", "Pending and failed rows whose track has moved on.", (TASK, LIMIT)),
+        Read(
+            "orphans", "Pending and failed rows whose track has moved on.", (TASK, LIMIT, *CHOSEN)
+        ),
         Read("track", "All that one track has of each step.", (Option("id", ..., "ID"),)),
+        Read(
+            "failures",
+            "Why tasks fail: the messages of failed rows by kind, most rows first.",
+            (
+                Option("since", "1D", "AGE", "A kind is new that failed only since then."),
+                TASK,
+                LIMIT,
+            ),
+            counts=("rows", "exhausted", "retryable", "last_hour", "last_day", "last_week"),
+        ),
         Read(
             "throughput",
             "What came, was done and failed at each step, per bucket of time.",

@@ -103,6 +103,8 @@ class Schema:
         leading = [self.pipeline.previous(step) for step in every]
         most = max(1, *map(len, leading))
         columns = list(self.task_columns())
+        # An id is given as text: the index of another type does not serve, but no text is refused.
+        plain = self.tracks.columns[self.tracks.roles["id"]].startswith(("text", "character var"))
 
         def earlier(stage: str) -> int:
             return sum(stages.index(step.stage) < stages.index(stage) for step in every)
@@ -130,6 +132,7 @@ class Schema:
             ],
             "behind_all": len(every),
             "id_column": self.tracks.id,
+            "track_id_text": Markup("track_id" if plain else "track_id::text"),
             "row_columns": [_named(f"k.{name}", alias, name) for name, alias, _ in columns],
             "shown_columns": [_named(a, shown, a) for _, a, shown in columns if shown],
         }

@@ -12,7 +12,7 @@ from queue_insights.buckets import edges
 from queue_insights.errors import InputError
 from queue_insights.forecast.steps import HISTORY
 from queue_insights.pipeline import nearest, parse_duration
-from queue_insights.reads import LARGEST, READS, STATES
+from queue_insights.reads import LARGEST, READS, STATES, chosen_failure, chosen_ids
 from queue_insights.schema import Schema
 from queue_insights.sql import Query
 
@@ -38,8 +38,12 @@ def query(schema: Schema, now: datetime, name: str, **given: Any) -> Query:
         steps = schema.pipeline.steps  # whichever is shown, history reckons with all of them
     if "sources" in given:
         context |= _sources(schema, given["sources"])
-    for option in ("limit", "state"):
-        context[option] = _checked(option, given.get(option)) is not None
+    values["ids"], values["failure"] = (
+        chosen_ids(given.get("ids")),
+        chosen_failure(given.get("failure")),
+    )
+    for option in ("limit", "state", "ids", "failure"):
+        context[option] = _checked(option, values.get(option)) is not None
     text = schema.render(f"{name}.sql", steps, counts=READS[name].counts, **context)
     return Query(text, values, frozenset(READS[name].counts))
 

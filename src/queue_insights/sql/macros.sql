@@ -53,3 +53,27 @@ LEFT JOIN {{ tasks.table }} AS p ON {{ same_track("p", k) }}
 {% macro steps_behind(stage) -%}
 CASE {{ stage }} {{ behind | wrapped(12, 45, " ") }} ELSE {{ behind_all }} END
 {%- endmacro %}
+
+{#- The kind of a message: its numbers, ids, addresses, paths and quoted parts as *, so that alike ones are one.
+    First the words that have a digit, which is cheap and leaves few messages different, then the rest. -#}
+{% macro without_digits(message) -%}
+regexp_replace({{ message }}, '[A-Za-z0-9_.:@/+-]*[0-9](([A-Za-z0-9_.:@/+-]|,[0-9])*[A-Za-z0-9_/])?', '*', 'g')
+{%- endmacro %}
+
+{% macro without_names(message) -%}
+coalesce(nullif(btrim(regexp_replace({{ message }},
+           E'([A-Za-z]+://|\\*[?&#])([^[:space:]"'']*[A-Za-z0-9_/=*])?|[A-Za-z_.+-]+@[A-Za-z.-]+|(/[A-Za-z_.@%+~=*-]+){2,}|"([^"\\\\]|\\\\.)*"|`[^`]*`'
+           '|(?<![A-Za-z0-9])''([^'']|(?<=[[:alnum:]])''(?=[[:alnum:]]))*''(?![A-Za-z0-9])'
+           '|[\\u201c\\u201e\\u00ab\\u300c][^\\u201c\\u201d\\u00bb\\u300d]*[\\u201c\\u201d\\u00bb\\u300d]'
+           '|(?<![A-Za-z])[A-Fa-f]{8,}(?![A-Za-z])', '*', 'g'), E' \t\r\n'), ''), '(no message)')
+{%- endmacro %}
+
+{% macro kind_of(message) %}{{ without_names(without_digits(message)) }}{% endmacro %}
+
+{#- What narrows a list down: the tracks of these ids, the failed rows of this kind. -#}
+{% macro and_chosen() -%}
+{% if ids %} AND {{ track_id_text }} = ANY (CAST(:ids AS text[])){% endif %}
+{% if failure %} AND status = 'failed' AND left(md5({{ kind_of("error_message" | sql) }}), 8) = :failure{% endif %}
+{%- endmacro %}
+
+{% macro where_chosen() %}{% if ids or failure %} WHERE true{{ and_chosen() }}{% endif %}{% endmacro %}

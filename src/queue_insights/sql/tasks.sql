@@ -1,8 +1,8 @@
+{% from "macros.sql" import and_chosen, where_chosen with context %}
 {% include "standing.sql" %}
 
 SELECT track_id AS {{ id_column }}, title, stage, task_type, state, arrived_at,
        {{ shown_columns | wrapped(7) }}
-FROM standing
-{%- if state %} WHERE state = :state{% endif +%}
+FROM standing{% if state %} WHERE state = :state{{ and_chosen() }}{% else %}{{ where_chosen() }}{% endif +%}
 ORDER BY arrived_at, track_id, task_type
 {%- if limit %} LIMIT :limit{% endif %}
