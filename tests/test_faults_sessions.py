@@ -105,19 +105,19 @@ def test_a_run_whose_table_is_locked_under_it_fails_after_bounded_tries_and_is_r
 ) -> None:
     small_batches(monkeypatch, chunk=2, first=1, largest=1)
     monkeypatch.setattr(runs, "RETRIES", 2)
-    queue, settle = operable(bench.url), runs._Loop.settle
+    queue, settle = operable(bench.url), runs.Loop.settle
     tracks = list(queue.missing().spotify_track_id)
 
-    def lock_after_one(loop: runs._Loop) -> int | None:
+    def lock_after_one(loop: runs.Loop) -> int | None:
         done = settle(loop)
         locker.execute(LOCK.format(table))
         return done
 
     plan = queue.plan_backfill()
-    monkeypatch.setattr(runs._Loop, "settle", lock_after_one)
+    monkeypatch.setattr(runs.Loop, "settle", lock_after_one)
     with pytest.raises(DatabaseError) as error:
         plan.apply(confirm=plan.token, pause=0)
-    monkeypatch.setattr(runs._Loop, "settle", settle)
+    monkeypatch.setattr(runs.Loop, "settle", settle)
     locker.rollback()
     (line,) = str(error.value).splitlines()
     assert "somebody holds a lock" in line
