@@ -20,7 +20,6 @@ from queue_insights.database import TIMEOUT, Database
 from queue_insights.errors import DatabaseError
 
 LOCK = "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE"
-LINE = "statement timeout (at most 0.1 s)"
 
 
 @pytest.fixture
@@ -49,28 +48,19 @@ def test_a_start_whose_connection_is_cut_has_started_nothing(bench: Bench) -> No
     assert plan.apply(confirm=plan.token, pause=0).row["rows_done"] == 6
 
 
-@pytest.mark.parametrize("name", [*READS, *ACTIONS])
-def test_whatever_reads_a_slow_table_ends_at_the_timeout(bench: Bench, name: str) -> None:
-    bench.task("t1", "clip")
-    bench.connection.execute(SLOW)
-    line = failure(command(bench.url, name, **{TIMEOUT: "0.1s"}))
-    assert LINE in line
-    assert "set QUEUE_INSIGHTS_STATEMENT_TIMEOUT=5min" in line
-
-
 @pytest.fixture
 def locker(bench: Bench) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(bench.url) as connection:
         yield connection
 
 
-@pytest.mark.parametrize("name", ["backlog", "eta", "backfill", "views verify", "trigger verify"])
+@pytest.mark.parametrize("name", [*READS, *ACTIONS, "views verify", "trigger verify"])
 def test_what_reads_a_locked_table_ends_at_the_timeout(
     bench: Bench, locker: psycopg.Connection[Any], name: str
 ) -> None:
     locker.execute(LOCK.format("tracks, audio_tasks"))
     line = failure(command(bench.url, *name.split(), **{TIMEOUT: "0.1s"}))
-    assert LINE in line
+    assert "statement timeout (at most 0.1 s); set QUEUE_INSIGHTS_STATEMENT_TIMEOUT=5min" in line
     assert "wait for whoever has locked the table" in line
     locker.rollback()
     assert command(bench.url, *name.split(), **{TIMEOUT: "20s"}).exit_code in (0, 3)

@@ -170,18 +170,6 @@ def test_install_goes_on_when_the_writer_ends(bench: Bench, writer: psycopg.Conn
     assert trigger.verify(bench.queue) == []
 
 
-def test_uninstall_gives_up_beside_a_long_reader(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trigger.install(bench.queue)
-    monkeypatch.setattr(migration, "PATIENCE", 0.1)
-    with psycopg.connect(bench.url, application_name="slow report") as reader:
-        reader.execute("SELECT * FROM tracks")
-        with pytest.raises(MigrationError, match="slow report"):
-            trigger.uninstall(bench.queue)
-    assert trigger.verify(bench.queue) == []
-
-
 # --- the migration as a file ----------------------------------------------------------------------
 
 

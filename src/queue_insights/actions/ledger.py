@@ -64,14 +64,6 @@ def get(connection: sa.Connection, run: int) -> dict[str, Any]:
     return dict(found)
 
 
-def take_over(database: Database, run: int, undoing: bool) -> int:
-    """Make this process the only one that may go on with *run*; returns its fencing number.
-
-    Whoever had it before finds its number outdated in its next batch, dead, alive or frozen.
-    """
-    return int(change(database, "take_over", run, undoing=undoing, **this_process()))
-
-
 def drop(database: Database, age: timedelta) -> int:
     """Drop the entries of runs that ended longer than *age* ago; returns how many. They can no
     longer be undone."""

@@ -86,15 +86,16 @@ class Run:
     def dropped(self) -> pd.DataFrame:
         """What no longer qualified when its turn came: id (track's for backfill, else the task
         row's), task_type, reason."""
-        return self._listed("dropped")
+        return self._left_alone(undoing=False)
 
     def kept(self) -> pd.DataFrame:
         """Task rows that undo left alone: id, task_type, reason."""
-        return self._listed("kept")
+        return self._left_alone(undoing=True)
 
-    def _listed(self, entries: str) -> pd.DataFrame:
+    def _left_alone(self, undoing: bool) -> pd.DataFrame:
+        query = Query(statements.named("left_alone"), {"run": self.run, "undoing": undoing})
         with self.database.read(primary=True) as moment:
-            return fetch(moment.connection, Query(statements.named(entries), {"run": self.run}))
+            return fetch(moment.connection, query)
 
     def _fitting(self) -> Mapping[str, Any]:
         row, pipeline = self.row, self.schema.pipeline
@@ -108,8 +109,11 @@ class Run:
         return row
 
     def _take_over(self, row: Mapping[str, Any], undoing: bool, pause: float | None) -> "Run":
+        """Go on with it as the only one who may: whoever had it before, dead, alive or frozen,
+        finds its fencing number outdated in its next batch."""
+        who = {"undoing": undoing, **ledger.this_process()}
         with ledger.alone(self.database, row["pipeline"], row["action"]):
-            fence = ledger.take_over(self.database, self.run, undoing)
+            fence = ledger.change(self.database, "take_over", self.run, **who)
         return drive(self, fence, pause)
 
 

@@ -74,12 +74,7 @@ WHERE run = :run AND state = 'running' RETURNING run
 DELETE FROM queue_insights.runs
 WHERE state <> 'running' AND ended_at < now() - CAST(:age AS interval) RETURNING run
 
--- name: dropped
+-- name: left_alone
 SELECT entry ->> 'id' AS id, task_type, entry ->> 'reason' AS reason
-FROM queue_insights.batches CROSS JOIN jsonb_array_elements(dropped) AS entry
-WHERE run = :run ORDER BY batch
-
--- name: kept
-SELECT entry ->> 'id' AS id, task_type, entry ->> 'reason' AS reason
-FROM queue_insights.batches CROSS JOIN jsonb_array_elements(kept) AS entry
+FROM queue_insights.batches CROSS JOIN jsonb_array_elements(CASE WHEN :undoing THEN kept ELSE dropped END) AS entry
 WHERE run = :run ORDER BY batch
