@@ -117,7 +117,7 @@ def test_the_trigger_is_installed_and_rows_are_backfilled_by_the_printed_strings
     (confirm,) = re.findall(r"give the parameter confirm: (\S+)", printed)
     (backfill,) = re.findall(r"give confirm_backfill: (\S+)", printed)
     wrong = ("report", "install_trigger", "-p", "confirm", "true", "--output", tmp_path / "wrong")
-    refused(queue_insights(*wrong, url=url), 1, "does not confirm this trigger")
+    refused(queue_insights(*wrong, url=url), 2, "does not confirm this trigger")
     assert len(trigger.verify(queue)) == 1
     assert rows(url) == before
 

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import Bench
+from operating import FUNCTION, field_trigger
 from processes import until
 from queue_insights import demo, pipeline
 from queue_insights.cli import main
@@ -21,7 +22,6 @@ from queue_insights.demo import binaries
 from queue_insights.errors import InputError
 from queue_insights.queue import Queue
 from reporting import queue_insights
-from triggers import FUNCTION, field_trigger
 
 OBJECTS = """
     SELECT 'function', proname::text, md5(prosrc) FROM pg_proc

@@ -3,7 +3,7 @@
 The conditions and the changes themselves are SQL, in actions/sql/actions.sql.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -44,30 +44,24 @@ ACTIONS = {
 
 @dataclass(frozen=True)
 class Parameters:
-    """What narrows an action down. ``older_than`` counts from the last attempt, else arrival."""
+    """What narrows an action down, as the ledger keeps it. ``older_than`` is seconds, counted from
+    the last attempt, else arrival."""
 
-    tasks: tuple[str, ...] | None = None
-    older_than: timedelta | None = None
+    tasks: Sequence[str] | None = None
+    older_than: float | None = None
     error: str | None = None
     limit: int | None = None
     attempts: str = "refund"
     status: str = "pending"
 
-    def as_json(self) -> dict[str, Any]:
-        """As the ledger keeps them."""
-        older = self.older_than.total_seconds() if self.older_than else None
-        return {**vars(self), "older_than": older, "tasks": list(self.tasks or ()) or None}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Parameters":
-        older = timedelta(seconds=data["older_than"]) if data["older_than"] else None
-        return cls(**{**data, "older_than": older, "tasks": tuple(data["tasks"] or ()) or None})
-
     def context(self, action: Action) -> dict[str, Any]:
         """What the templates of *action* are given."""
-        attempts = self.attempts if "attempts" in action.options else "zero"
-        about = {"action": action.name, "kind": action.kind, "attempts": attempts}
-        return {name: value for name, value in vars(self).items() if name != "tasks"} | about
+        return {
+            **{"action": action.name, "kind": action.kind},
+            **{"error": self.error, "limit": self.limit, "status": self.status},
+            "attempts": self.attempts if "attempts" in action.options else "zero",
+            "older_than": self.older_than and timedelta(seconds=self.older_than),
+        }
 
 
 def parameters(
@@ -92,6 +86,8 @@ def parameters(
             raise InputError(f"{action.name}: no such parameter {name!r}")
         if value not in CHOICES[name]:
             raise wrong(name, value, f"one of {', '.join(CHOICES[name])}")
-    age = None if older_than is None else parse_duration(older_than, f"{action.name}: older_than")
+    age = None
+    if older_than is not None:
+        age = parse_duration(older_than, f"{action.name}: older_than").total_seconds()
     named = (tasks,) if isinstance(tasks, str) else None if tasks is None else tuple(tasks)
     return Parameters(named, age, error, limit, **options)

@@ -82,7 +82,7 @@ class Plan:
         """The complete command that applies this plan, read through the *pipeline* file."""
         given: list[str] = [part for t in self.parameters.tasks or () for part in ("--task", t)]
         if self.parameters.older_than is not None:
-            seconds = f"{self.parameters.older_than.total_seconds():.6f}".rstrip("0").rstrip(".")
+            seconds = f"{self.parameters.older_than:.6f}".rstrip("0").rstrip(".")
             given += ["--older-than", f"{seconds}s"]
         for name in ("error", "limit", *self.action.options):
             value = getattr(self.parameters, name)
@@ -127,7 +127,7 @@ class Plan:
         return (
             _digest([str(part) for part in identity]),
             _digest([self.schema.pipeline.fingerprint, self.schema.variant]),
-            _digest([self.action.name, self.parameters.as_json()]),
+            _digest([self.action.name, vars(self.parameters)]),
         )
 
     def _confirmed(self, token: str, now: tuple[str, ...]) -> dict[str, int]:
@@ -162,7 +162,7 @@ class Plan:
         ):
             require(connection, schema, action)
             ledger.create(connection)
-            given = json.dumps(self.parameters.as_json())
+            given = json.dumps(vars(self.parameters))
             run = ledger.ask(connection, "begin", parameters=given, **about).scalar_one()
             values = {"run": run, "chunk": pace.CHUNK}
             listing = selection(schema, action, self.parameters, "list.sql", planned, **values)

@@ -20,12 +20,13 @@ def lacking(connection: sa.Connection, schema: Schema, kind: str) -> dict[str, l
 def require(connection: sa.Connection, schema: Schema, action: Action) -> None:
     """Refuse before anything is written what this role could not finish. Raises RunError."""
     for on, (privilege, *_) in lacking(connection, schema, action.kind).items():
-        lacks = f"{action.name}: nothing was done: this role lacks {privilege.split()[0]} on {on}"
+        why = (
+            f"this role lacks {privilege.split()[0]} on {on}; ask its owner for "
+            f"GRANT {privilege} ON {on}, or use another role in {WRITE_URL}"
+        )
         if on.startswith("DATABASE "):
-            raise RunError(
-                f"{action.name}: nothing was done: there is no ledger yet and this role may not "
-                "create the schema queue_insights; a DBA can run the output of "
-                "`queue-insights runs --ddl`"
+            why = (
+                "there is no ledger yet and this role may not create the schema queue_insights; "
+                "a DBA can run the output of `queue-insights runs --ddl`"
             )
-        ask = f"ask its owner for GRANT {privilege} ON {on}"
-        raise RunError(f"{lacks}; {ask}, or use another role in {WRITE_URL}")
+        raise RunError(f"{action.name}: nothing was done: {why}")

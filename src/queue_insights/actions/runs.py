@@ -133,16 +133,12 @@ def drive(run: Run, fence: int, pause: float | None) -> Run:
                 progress.advance(done)
                 if speed.interrupted:
                     raise Stopped(f"run {run.run} stopped after a whole batch; {go_on}")
-    except Stopped:
+    except (Stopped, KeyboardInterrupt) as error:
         end("stopped")
+        cut_off = f"run {run.run} was cut off in a batch, which counts for nothing; {go_on}"
+        raise error if isinstance(error, Stopped) else Stopped(cut_off) from None
+    except RunError:  # somebody else has it
         raise
-    except RunError:
-        raise
-    except KeyboardInterrupt:
-        end("stopped")
-        raise Stopped(
-            f"run {run.run} was cut off in a batch, which counts for nothing; {go_on}"
-        ) from None
     except BaseException as error:
         with contextlib.suppress(DatabaseError):  # the reason is on its way already
             end("failed", str(error) or type(error).__name__)
@@ -185,7 +181,7 @@ class Loop:
         """The statement that a turn runs for this task, rendered once."""
         if task not in self.texts:
             action = ACTIONS[self.row["action"]]
-            given = Parameters.from_json(self.row["parameters"])
+            given = Parameters(**self.row["parameters"])
             self.texts[task] = (
                 statements.undo(self.schema, action)
                 if self.row["undoing"]

@@ -1,6 +1,7 @@
 """The statements of an action: what it takes, one batch of it, and the undo of a batch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,6 @@ _HASHABLE = {
 }
 
 
-class _Named:
-    """Stands for a relation's row where a template expects a table: its columns are the roles."""
-
-    def __getattr__(self, role: str) -> Markup:
-        return identifier(role)
-
-
 def selection(
     schema: Schema,
     action: Action,
@@ -44,7 +38,9 @@ def selection(
     plan_rows.sql or list.sql (of each task no more than *planned*)."""
     steps = schema.pipeline.select(parameters.tasks)
     limits = {step.task: (planned or {}).get(step.task) for step in steps}
-    given = parameters.context(action) | {"named": _Named(), "planned": limits}
+    # A row of the relations: its columns are called as their roles.
+    named = replace(schema.tasks, roles={role: role for role in schema.tasks.roles})
+    given = parameters.context(action) | {"named": named, "planned": limits}
     counts = frozenset(("rows", "ends_pending", "ends_exhausted"))
     return Query(schema.render(file, steps, **given), values, counts)
 
