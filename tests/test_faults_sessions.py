@@ -13,10 +13,10 @@ import pytest
 
 from conftest import Bench
 from faults import ACTIONS, READS, SLOW, asleep, command, failure
-from operating import everything, ledger_agrees, many, operable, pending, rows, small_batches
+from operating import everything, ledger_agrees, many, operable, pending, small_batches
 from processes import SLEEPS, children
 from queue_insights.actions import runs
-from queue_insights.database import TIMEOUT, Database
+from queue_insights.database import TIMEOUT
 from queue_insights.errors import DatabaseError
 
 LOCK = "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE"
@@ -64,29 +64,6 @@ def test_what_reads_a_locked_table_ends_at_the_timeout(
     assert "wait for whoever has locked the table" in line
     locker.rollback()
     assert command(bench.url, *name.split(), **{TIMEOUT: "20s"}).exit_code in (0, 3)
-
-
-def test_a_run_does_not_start_where_the_tables_are_locked_after_its_plan(
-    bench: Bench, locker: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = operable(bench.url).plan_backfill()
-    waits, write = [], Database.write
-
-    def lock_first(database: Database, lock: str = "500ms", **bounds: str) -> Any:
-        locker.execute(LOCK.format("tracks, audio_tasks"))
-        waits.append(lock)
-        return write(database, lock="100ms", **bounds)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Database, "write", lock_first)
-        with pytest.raises(DatabaseError, match="somebody holds a lock") as error:
-            plan.apply(confirm=plan.token)
-    locker.rollback()
-    assert len(str(error.value).splitlines()) == 1
-    assert waits == ["30s"]
-    assert bench.sql("SELECT to_regclass('queue_insights.runs')::text") == [(None,)]
-    assert rows(bench.connection) == {}
-    assert plan.apply(confirm=plan.token, pause=0).row["rows_done"] == 6
 
 
 @pytest.mark.parametrize("table", ["tracks", "audio_tasks"])

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
-import sqlalchemy as sa
 
 from queue_insights.actions import ledger, pace, runs
 from queue_insights.actions.definitions import Action, Parameters
@@ -47,7 +47,6 @@ class Plan:
         """
         query = selection(self.schema, self.action, self.parameters, "plan_counts.sql")
         with self.database.read(primary=True) as moment:
-            self._frame = self._fixed(moment.connection)
             return fetch(moment.connection, query)
 
     @property
@@ -62,8 +61,7 @@ class Plan:
     def token(self) -> str:
         """Confirms this plan: the database, the pipeline, the action, its parameters and the
         counts, but not the very rows, which change all the time on a live queue."""
-        counts = [int(rows) for rows in self.counts["rows"]]
-        return _token(self._frame, counts)
+        return _token(self._fixed, [int(rows) for rows in self.counts["rows"]])
 
     def preview(self, limit: int = 10) -> pd.DataFrame:
         """The first rows it would touch, in order of arrival: id column, title, stage, task_type,
@@ -113,35 +111,36 @@ class Plan:
         try:
             with self.database.read(primary=True) as moment:
                 now.schema = reflect(moment.connection, self.schema.pipeline)  # as it is by now
-                fixed = now._fixed(moment.connection)
-            run = now._begin(None if confirm is None else now._confirmed(confirm, fixed), max_rows)
+            run = now._begin(None if confirm is None else now._confirmed(confirm), max_rows)
         except PlanError as error:
             error.plan = now
             raise
         return runs.drive(run, 1, pause)
 
-    def _fixed(self, connection: sa.Connection) -> tuple[str, ...]:
+    @cached_property
+    def _fixed(self) -> tuple[str, ...]:
         """What a token fixes, in the order of _FIXED."""
         tasks = unescaped(self.schema.tasks.table)
-        identity = ledger.ask(connection, "identity", tasks=tasks).one()
+        with self.database.read(primary=True) as moment:
+            identity = ledger.ask(moment.connection, "identity", tasks=tasks).one()
         return (
             _digest([str(part) for part in identity]),
             _digest([self.schema.pipeline.fingerprint, self.schema.variant]),
             _digest([self.action.name, vars(self.parameters)]),
         )
 
-    def _confirmed(self, token: str, now: tuple[str, ...]) -> dict[str, int]:
+    def _confirmed(self, token: str) -> dict[str, int]:
         """The counts that *token* allows, if everything else in it is as it is now."""
         name = self.action.name
         listed, *fixed = token.strip().split("-")
         counts = [int(n) for n in listed.split(".") if n.isascii() and n.isdigit()]
-        if _token(tuple(fixed[:-1]), counts) != token.strip() or len(fixed) != len(_FIXED) + 1:
+        if _token(fixed[:-1], counts) != token.strip() or len(fixed) != len(_FIXED) + 1:
             raise InputError(
                 f"{name}: this is not a plan's token; run `queue-insights {name}` without --apply "
                 "and copy the one it prints"
             )
-        found = zip(_FIXED, fixed, now, strict=False)  # the last of them is the check digit
-        changed = [f"the {what} is" for what, planned, is_now in found if planned != is_now]
+        found = zip(_FIXED, fixed[:-1], self._fixed, strict=True)
+        changed = [f"the {what} is" for what, planned, now in found if planned != now]
         if len(counts) != len(self.steps):
             changed.append("the steps are")
         if changed:
@@ -194,6 +193,6 @@ def _digest(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _token(fixed: tuple[str, ...], counts: list[int]) -> str:
+def _token(fixed: Sequence[str], counts: list[int]) -> str:
     listed = ".".join(map(str, counts))
     return "-".join((listed, *fixed, _digest([*fixed, listed])))
