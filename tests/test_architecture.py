@@ -131,7 +131,7 @@ def test_only_actions_and_migrations_open_a_transaction_that_writes() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if node.func.attr == "write" and ast.unparse(node.func.value).endswith("database")
     }
-    assert writers == {"actions.runs", "actions.ledger", "ddl.migration"}
+    assert writers == {"actions.plan", "actions.ledger", "actions.runs", "ddl.migration"}
 
 
 @pytest.mark.parametrize("folder", ["src", "tests", "benchmarks"])

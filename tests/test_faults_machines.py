@@ -106,9 +106,9 @@ def write_on(bench: Bench) -> None:
 def test_on_a_full_disk_nothing_starts_and_a_run_ends_in_a_line_and_goes_on_once_there_is_room(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filler, settle = small / "filler", runs._Loop.settle
+    filler, settle = small / "filler", runs.Loop.settle
 
-    def fill_after_one(loop: runs._Loop) -> int | None:
+    def fill_after_one(loop: runs.Loop) -> int | None:
         done = settle(loop)
         if not filler.exists():
             fill(filler)
@@ -129,7 +129,7 @@ def test_on_a_full_disk_nothing_starts_and_a_run_ends_in_a_line_and_goes_on_once
         views.install(bench.queue)
         write_on(bench)
         with monkeypatch.context() as patch:
-            patch.setattr(runs._Loop, "settle", fill_after_one)
+            patch.setattr(runs.Loop, "settle", fill_after_one)
             line = failure(command(bench.url, "backfill", "--apply", "--max-rows=99999"))
         assert "No space left on device" in line
         assert "the server needs room on its disk first" in line

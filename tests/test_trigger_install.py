@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import Bench
+from operating import FUNCTION, field_trigger
 from processes import until
 from queue_insights import demo, pipeline
 from queue_insights.cli import main
@@ -21,7 +22,6 @@ from queue_insights.demo import binaries
 from queue_insights.errors import InputError
 from queue_insights.queue import Queue
 from reporting import queue_insights
-from triggers import FUNCTION, field_trigger
 
 OBJECTS = """
     SELECT 'function', proname::text, md5(prosrc) FROM pg_proc
@@ -167,18 +167,6 @@ def test_install_goes_on_when_the_writer_ends(bench: Bench, writer: psycopg.Conn
     writer.commit()
     installer.join(60)
     assert not errors
-    assert trigger.verify(bench.queue) == []
-
-
-def test_uninstall_gives_up_beside_a_long_reader(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trigger.install(bench.queue)
-    monkeypatch.setattr(migration, "PATIENCE", 0.1)
-    with psycopg.connect(bench.url, application_name="slow report") as reader:
-        reader.execute("SELECT * FROM tracks")
-        with pytest.raises(MigrationError, match="slow report"):
-            trigger.uninstall(bench.queue)
     assert trigger.verify(bench.queue) == []
 
 
