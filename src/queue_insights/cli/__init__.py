@@ -62,14 +62,14 @@ def report(
     from queue_insights.report.maker import make
     from queue_insights.report.thresholds import describe
 
-    given_to = (name, file, given, output, pipeline, keep, metrics)
-    made = make(*given_to, progress=sys.stderr.isatty())
-    for breach in made.summary["breached"]:
+    progress = sys.stderr.isatty()
+    page, summary = make(name, file, given, output, pipeline, keep, metrics, progress)
+    for breach in summary["breached"]:
         note(f"breached: {describe(breach)}")
-    if made.summary["verdict"]:
-        click.echo(made.summary["verdict"])
-    click.echo(made.page)
-    if made.summary["breached"]:
+    if summary["verdict"]:
+        click.echo(summary["verdict"])
+    click.echo(page)
+    if summary["breached"]:
         raise SystemExit(3)
 
 
@@ -111,9 +111,9 @@ def demo(variant: str, tracks: int, output: str) -> None:
     click.echo(f"before: {at_stage} tracks at audio_ready, {pending} pending align rows")
     show(audit, "table")
     click.echo("\nrunning the backlog report ...")
-    made = make("backlog_report", None, (), output, None, progress=sys.stderr.isatty())
-    click.echo(made.summary["verdict"])
-    click.echo(f"report: {made.page}\n\ntry next:")
+    page, summary = make("backlog_report", output=output, progress=sys.stderr.isatty())
+    click.echo(summary["verdict"])
+    click.echo(f"report: {page}\n\ntry next:")
     for line in ("missing --task align --limit 5", "backfill --task align", "doctor", "lab"):
         click.echo(f"  {program()} {line}")
 

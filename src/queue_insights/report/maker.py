@@ -5,9 +5,12 @@ The notebook says what matters through ``queue_insights.show``; this reads it fr
 
 import json
 import re
+import secrets
+from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +18,12 @@ import pandas as pd
 
 from queue_insights import formats, show
 from queue_insights.errors import InputError
-from queue_insights.pipeline import nearest, shipped
-from queue_insights.report import execution, folders, metrics, page, parameters, thresholds
+from queue_insights.pipeline import nearest, read_yaml, shipped
+from queue_insights.report import execution, folders, metrics, parameters, thresholds
 
+_TEMPLATES = Path(__file__).with_name("templates")
+_SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 _THRESHOLDS = parameters.Parameter("thresholds", "list[str]", [])
-_FROM_HEADING = ("database", "pipeline", "variant", "as_of", "times")
-
-
-@dataclass(frozen=True)
-class Report:
-    """A finished report: the path of its page, and what its ``summary.json`` holds."""
-
-    page: Path
-    summary: dict[str, Any]
 
 
 def make(
@@ -39,8 +35,9 @@ def make(
     keep: str | None = None,
     metrics_file: str | Path | None = None,
     progress: bool = False,
-) -> Report:
-    """Run the notebook *name* (a shipped one's name, or a path) into a new folder below *output*.
+) -> tuple[Path, dict[str, Any]]:
+    """Run the notebook *name* (a shipped one's name, or a path) into a new folder below *output*;
+    returns the path of its page, and what its ``summary.json`` holds.
 
     *file*: parameters as YAML (a path, or a shipped one's name); *given*: (name, text) pairs over
     them; *pipeline*: the parameter of that name; *keep*: remove this report's older folders, all
@@ -62,17 +59,21 @@ def make(
     with folders.unfinished(Path(output), start) as folder:
         working, taken = folder / f"{report}.ipynb", {name: values[name] for name in known}
         executed = execution.execute(notebook, source.stem, working, taken, progress)
-        start["title"] = page.take_title(executed, source.stem)
+        start["title"] = _take_title(executed, source.stem)
         summary, tables = _summary(executed, start, values)
         summary["breached"] = thresholds.breaches(limits, summary["figures"], tables)
-        (folder / folders.PAGE).write_text(page.render(executed, summary), "utf-8")
-        _write_tables(folder / "tables", tables)
+        (folder / folders.PAGE).write_text(_page(executed, summary), "utf-8")
+        (folder / "tables").mkdir()
+        for table in tables:
+            frame = pd.DataFrame(table["rows"], columns=table["columns"], dtype=object)
+            csv = folder / "tables" / f"{table['name']}.csv"
+            csv.write_text(formats.to_csv(frame), "utf-8")
         final = folders.publish(folder, summary)
     if metrics_file is not None:
         metrics.write(Path(metrics_file), summary)
     if to_keep is not None:
         folders.prune(Path(output), report, to_keep)
-    return Report(final / folders.PAGE, summary)
+    return final / folders.PAGE, summary
 
 
 def _find(name: str) -> tuple[dict[str, Any], Path]:
@@ -97,10 +98,16 @@ def _find(name: str) -> tuple[dict[str, Any], Path]:
 def _values(
     known: dict[str, parameters.Parameter], file: str | None, given: list[Any], report: str
 ) -> dict[str, Any]:
-    """The value of every parameter, and of ``thresholds``, which every report takes."""
+    """The value of every parameter, and of ``thresholds``, which every report takes; *file* is a
+    path, or a shipped one's bare name."""
     accepted = known | {"thresholds": known.get("thresholds", _THRESHOLDS)}
     values = {name: parameter.default for name, parameter in accepted.items()}
-    from_file = {} if file is None else parameters.of_file(file)
+    from_file = {}
+    if file is not None:
+        path = Path(file)
+        if not path.is_file() and file == path.stem:
+            path = shipped("params") / f"{file}.yaml"
+        from_file = read_yaml(path)
     values |= parameters.validated(accepted, from_file, given, report, f"-f {file}")
     _THRESHOLDS.check(values["thresholds"], f"notebook {report!r}")
     return values
@@ -115,11 +122,12 @@ def _summary(
     shown = [output.data[show.MIME] for output in outputs if show.MIME in output.get("data", {})]
     first = {data["kind"]: data for data in reversed(shown)}  # of each kind
     tables = [data for data in shown if data["kind"] == "table"]
+    heading = first.get("heading", {})
     summary = {
         "schema_version": 1,
         **start,
         "finished_at": formats.iso(datetime.now(UTC)),
-        **{key: first.get("heading", {}).get(key) for key in _FROM_HEADING},
+        **{k: heading.get(k) for k in ("database", "pipeline", "variant", "as_of", "times")},
         "parameters": {name: value for name, value in values.items() if name != "thresholds"},
         "verdict": first.get("verdict", {}).get("text"),
         "figures": {k: data["figures"][k] for data in shown for k in data.get("names", [])},
@@ -131,8 +139,35 @@ def _summary(
     return summary, tables
 
 
-def _write_tables(folder: Path, tables: list[dict[str, Any]]) -> None:
-    folder.mkdir()
-    for table in tables:
-        frame = pd.DataFrame(table["rows"], columns=table["columns"], dtype=object)
-        (folder / f"{table['name']}.csv").write_text(formats.to_csv(frame), "utf-8")
+def _take_title(notebook: Any, name: str) -> str:
+    """The heading that the notebook begins with, and then has no more, or else its *name*."""
+    first: Any = notebook.cells[0] if notebook.cells else {}
+    if first.get("cell_type") == "markdown" and first.source.startswith("# "):
+        title, _, first.source = first.source[2:].partition("\n")
+        return str(title.strip())
+    return name.replace("_", " ")
+
+
+def _page(notebook: Any, summary: dict[str, Any]) -> str:
+    """HTML of an executed notebook, without its code, under a header made from *summary*: one file
+    that needs nothing else and asks nobody for anything."""
+    from nbconvert.exporters.html import HTMLExporter
+    from plotly.offline import get_plotlyjs
+    from traitlets.config import Config
+
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name=_TEMPLATES.name,
+        extra_template_basedirs=[str(_TEMPLATES.parent)],
+        filters={"label": formats.label, "cell": formats.cell, "describe": thresholds.describe},
+        config=Config({"NbConvertBase": {"display_data_priority": _SHOWN}}),
+        **dict.fromkeys(("exclude_input", "exclude_output_prompt", "exclude_anchor_links"), True),
+    )
+    plotly = get_plotlyjs().replace("</script", "<\\/script")
+    script = (_TEMPLATES / "page.js").read_text("utf-8")
+    mark = secrets.token_hex(16)
+    hashes = [b64encode(sha256(text.encode()).digest()) for text in (plotly, script)]
+    resources = {"hashes": hashes, "plotly": mark, "script": script, "run": summary}
+    resources["version"] = version("queue-insights")
+    body, _ = exporter.from_notebook_node(notebook, resources=resources)
+    # Only after nbconvert, which parses the page: plotly.js alone is ten times all the rest.
+    return str(body.replace(mark, plotly))

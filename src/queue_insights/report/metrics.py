@@ -18,20 +18,17 @@ def check(file: Path) -> None:
 
 
 def write(file: Path, summary: dict[str, Any]) -> None:
-    """Gauges, labelled with report, pipeline and database, replacing *file* in one step.
-
-    Each key figure that is a number, how many thresholds are breached, and ``as_of`` and
-    ``finished`` as Unix times, to alert on a report that has stopped running. Raises ReportError.
-    """
+    """Gauges, labelled with report, pipeline and database, replacing *file* in one step: each key
+    figure that is a number, the breached thresholds, and ``as_of`` and ``finished`` as Unix times.
+    Raises ReportError."""
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
     values = {**summary["figures"], "thresholds_breached": len(summary["breached"])}
-    for name, time in (("as_of", summary["as_of"]), ("finished", summary["finished_at"])):
-        seconds = datetime.fromisoformat(time).timestamp() if time else None
-        values[f"{name}_timestamp_seconds"] = seconds
-    pipeline = (summary["pipeline"] or {}).get("name", "")
-    labels = {"report": summary["report"], "pipeline": pipeline}
-    labels["database"] = summary["database"] or ""
+    for name, time in {"as_of": summary["as_of"], "finished": summary["finished_at"]}.items():
+        if time:
+            values[f"{name}_timestamp_seconds"] = datetime.fromisoformat(time).timestamp()
+    labels = {"report": summary["report"], "database": summary["database"] or ""}
+    labels["pipeline"] = (summary["pipeline"] or {}).get("name", "")
     registry = CollectorRegistry()
     for name, value in values.items():
         if type(value) in (int, float):
