@@ -26,7 +26,6 @@ from conftest import database
 from queue_insights import connect, demo, show, summary
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
-from queue_insights.demo.incident import FEWEST
 from queue_insights.queue import Queue
 from queue_insights.reads import READS
 
@@ -178,7 +177,7 @@ def test_importing_is_light(statement: str) -> None:
 def url(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
     """Of a database with the demo's incident in it."""
     with database(server, templates["a"]) as url:
-        demo.seed(url, "a", FEWEST)
+        demo.seed(url, "a", demo.FEWEST)
         yield url
 
 
@@ -271,7 +270,7 @@ def names(connected: str, server: Callable[[str], str]) -> dict[str, Any]:
         **{"queue": queue, "moment": moment, "backlog": backlog, "audit": audit},
         **{"show": show, "summary": summary, "events": events, "now": now, "server": running},
         "EmbeddedServer": embedded,  # the one of the tests
-        "seed": lambda url, variant, tracks: demo.seed(url, "a", min(tracks, FEWEST)),
+        "seed": lambda url, variant, tracks: demo.seed(url, "a", min(tracks, demo.FEWEST)),
     }
 
 
