@@ -9,15 +9,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from conftest import Bench, database
+from conftest import STAGE_OF, TASKS, Bench, database
 from queue_insights.demo import Seeded, binaries, migrate, seed, seeded
 from queue_insights.errors import DemoError, InputError
 
 WEDNESDAY = datetime(2025, 11, 19, 14, 0, tzinfo=UTC)
 SUNDAY = datetime(2026, 3, 1, 3, 17, tzinfo=UTC)
-STAGES = ["lyrics_acquired", "audio_ready", "aligned", "translated", "separated", "segmented"]
-STAGES += ["enhanced"]
-TASKS = ["download", "align", "translate", "separate", "segment", "enhance", "clip"]
+STAGES = list(STAGE_OF.values())
 STEPS = {"stages": STAGES, "tasks": TASKS}
 STATES = """
     SELECT stage, CASE WHEN a.id IS NULL THEN 'missing'
@@ -147,16 +145,13 @@ def test_each_tracks_history_could_have_happened(url: str) -> None:
             assert completed - last == timedelta(milliseconds=ran)
             assert timedelta() < completed - last <= timedelta(minutes=20)
             before = track, completed
-
-
-def test_ids_follow_creation_and_the_next_one_is_free(url: str) -> None:
     created = "SELECT created_at FROM audio_tasks WHERE task_type = ANY (%(tasks)s) ORDER BY id"
     assert all(one <= following for one, following in pairwise(rows(url, created)))
     next_id = "SELECT nextval(pg_get_serial_sequence('audio_tasks', 'id'))"
     assert value(url, next_id) > value(url, "SELECT max(id) FROM audio_tasks")
 
 
-def test_rows_came_before_work_until_ten_days_ago_and_with_it_since(url: str) -> None:
+def test_rows_came_before_work_until_ten_days_ago_and_every_step_is_at_work(url: str) -> None:
     share = """
         SELECT avg((last_attempt_at - created_at > interval '2 seconds')::int)::float
         FROM audio_tasks WHERE task_type = 'download' AND status = 'completed' AND attempts = 1
@@ -164,16 +159,13 @@ def test_rows_came_before_work_until_ten_days_ago_and_with_it_since(url: str) ->
     since = WEDNESDAY - timedelta(days=10)
     assert value(url, share.format("<"), since=since) > 0.5
     assert value(url, share.format(">"), since=since + timedelta(days=1)) == 0
-
-
-def test_work_is_recent_at_every_step(url: str) -> None:
     recent = """
         SELECT max(completed_at), count(*) FILTER (WHERE completed_at > %(day)s)
         FROM audio_tasks WHERE task_type = ANY (%(tasks)s) GROUP BY task_type"""
-    found = rows(url, recent, day=WEDNESDAY - timedelta(days=1))
-    assert len(found) == 7
-    assert min(last for last, _ in found) > WEDNESDAY - timedelta(hours=2)
-    assert min(in_a_day for _, in_a_day in found) >= 10
+    last, in_a_day = zip(*rows(url, recent, day=WEDNESDAY - timedelta(days=1)), strict=True)
+    assert len(last) == 7
+    assert min(last) > WEDNESDAY - timedelta(hours=2)
+    assert min(in_a_day) >= 10
 
 
 @pytest.mark.parametrize("anchor", [WEDNESDAY, SUNDAY])

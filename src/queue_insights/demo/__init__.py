@@ -73,8 +73,6 @@ def seed(
 
     Readers see all of the old or all of the new. Raises InputError for arguments that will not do;
     DemoError where the database cannot be reached, or its tables are in use or are no demo's.
-
-    >>> seed(server.url("demo"), variant="b", tracks=1_000_000)
     """
     if not isinstance(tracks, int) or not FEWEST <= tracks <= MOST:
         raise InputError(f"tracks must be a whole number from {FEWEST} to {MOST}, not {tracks!r}")

@@ -53,9 +53,6 @@ class EmbeddedServer:
     ``folder``: default QUEUE_INSIGHTS_DEMO_DIR, or /var/tmp/queue-insights-UID; made if absent,
     refused if it is not ours alone. ``settings``: of postgresql.conf, on top of SETTINGS. Raises
     DemoError where the folder will not do, or Postgres is missing or does not start.
-
-    >>> with EmbeddedServer() as server:
-    ...     psycopg.connect(server.url("postgres"))
     """
 
     def __init__(
