@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from queue_insights.errors import InputError
-from queue_insights.report import metrics
+from queue_insights.report import maker
 
 SUMMARY: dict[str, Any] = {
     **{"report": "backlog_report", "pipeline": {"name": "karaoke"}, "breached": [{}, {}]},
@@ -20,11 +20,11 @@ SUMMARY: dict[str, Any] = {
 def test_figures_are_gauges_in_a_file_that_could_be_written(tmp_path: Path) -> None:
     for file in (tmp_path, tmp_path / "no" / "queue.prom"):
         with pytest.raises(InputError, match="expected a file in a folder that exists"):
-            metrics.check(file)
+            maker.check_metrics(file)
     file = tmp_path / "queue.prom"
     file.write_text("old")
-    metrics.check(file)
-    metrics.write(file, SUMMARY)
+    maker.check_metrics(file)
+    maker.write_metrics(file, SUMMARY)
     families = text_string_to_metric_families(file.read_text("utf-8"))
     samples = [sample for family in families for sample in family.samples]
     assert {sample.name.removeprefix("queue_insights_"): sample.value for sample in samples} == {

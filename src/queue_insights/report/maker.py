@@ -1,4 +1,4 @@
-"""Makes a report: runs a notebook and writes its page, summary and tables into a folder.
+"""Makes a report: runs a notebook and writes its page, summary, tables and metrics.
 
 The notebook says what matters through ``queue_insights.show``; this reads it from the outputs.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pandas as pd
 from queue_insights import formats, show
 from queue_insights.errors import InputError
 from queue_insights.pipeline import nearest, read_yaml, shipped
-from queue_insights.report import execution, folders, metrics, parameters, thresholds
+from queue_insights.report import execution, folders, parameters, thresholds
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
@@ -53,7 +54,7 @@ def make(
     limits = [thresholds.parse(text) for text in values["thresholds"]]
     to_keep = None if keep is None else folders.parse_keep(keep)
     if metrics_file is not None:
-        metrics.check(Path(metrics_file))
+        check_metrics(Path(metrics_file))
     report = re.sub(r"[^\w-]+", "_", source.stem).strip("_") or "report"
     start = {"report": report, "started_at": formats.iso(datetime.now(UTC))}
     with folders.unfinished(Path(output), start) as folder:
@@ -70,7 +71,7 @@ def make(
             csv.write_text(formats.to_csv(frame), "utf-8")
         final = folders.publish(folder, summary)
     if metrics_file is not None:
-        metrics.write(Path(metrics_file), summary)
+        write_metrics(Path(metrics_file), summary)
     if to_keep is not None:
         folders.prune(Path(output), report, to_keep)
     return final / folders.PAGE, summary
@@ -171,3 +172,36 @@ def _page(notebook: Any, summary: dict[str, Any]) -> str:
     body, _ = exporter.from_notebook_node(notebook, resources=resources)
     # Only after nbconvert, which parses the page: plotly.js alone is ten times all the rest.
     return str(body.replace(mark, plotly))
+
+
+def check_metrics(file: Path) -> None:
+    """Raises InputError where metrics could not be written, before a report runs for minutes."""
+    if find_spec("prometheus_client") is None:
+        raise InputError("--metrics needs prometheus-client: pip install 'queue-insights[metrics]'")
+    if not file.parent.is_dir() or file.is_dir():
+        raise InputError(f"--metrics {file}: expected a file in a folder that exists")
+
+
+def write_metrics(file: Path, summary: dict[str, Any]) -> None:
+    """Write Prometheus gauges, labelled with report, pipeline and database, to *file* in one step:
+    each key figure that is a number, how many thresholds are breached, and ``as_of`` and
+    ``finished`` as Unix times. Raises ReportError."""
+    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
+    values = {**summary["figures"], "thresholds_breached": len(summary["breached"])}
+    for name, time in {"as_of": summary["as_of"], "finished": summary["finished_at"]}.items():
+        if time:
+            values[f"{name}_timestamp_seconds"] = datetime.fromisoformat(time).timestamp()
+    labels = {"report": summary["report"], "database": summary["database"] or ""}
+    labels["pipeline"] = (summary["pipeline"] or {}).get("name", "")
+    registry = CollectorRegistry()
+    for name, value in values.items():
+        if type(value) in (int, float):
+            gauge = Gauge(f"queue_insights_{name}", name, labels, registry=registry)
+            gauge.labels(**labels).set(value)
+    try:
+        write_to_textfile(str(file), registry)
+    except OSError as error:
+        raise execution.ReportError(
+            f"--metrics {file}: cannot be written: {error.strerror}"
+        ) from None
