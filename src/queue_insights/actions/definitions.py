@@ -3,6 +3,8 @@
 The conditions and the changes themselves are SQL, in actions/sql/actions.sql.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +12,7 @@ from typing import Any, Literal
 
 from queue_insights.errors import InputError
 from queue_insights.pipeline import parse_duration
-from queue_insights.reads import LARGEST
+from queue_insights.reads import LARGEST, chosen_failure, chosen_ids
 
 Tasks = str | Iterable[str] | None
 Age = str | timedelta | None
@@ -44,8 +46,9 @@ ACTIONS = {
 
 @dataclass(frozen=True)
 class Parameters:
-    """What narrows an action down, as the ledger keeps it. ``older_than`` is seconds, counted from
-    the last attempt, else arrival."""
+    """What narrows an action down. ``older_than`` is seconds, counted from the last attempt, else
+    arrival; ``failure`` names a kind of failure. Of a run that was listed, only the number of ids
+    and their digest are known."""
 
     tasks: Sequence[str] | None = None
     older_than: float | None = None
@@ -53,12 +56,23 @@ class Parameters:
     limit: int | None = None
     attempts: str = "refund"
     status: str = "pending"
+    ids: Sequence[str] | str | None = None
+    failure: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As the ledger keeps them, and tokens: hundred thousand ids as their digest."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if self.ids is not None:
+            digest = hashlib.sha256(json.dumps(sorted(self.ids)).encode()).hexdigest()
+            given["ids"] = f"{len(self.ids)} ids, sha256 {digest[:16]}"
+        return given
 
     def context(self, action: Action) -> dict[str, Any]:
         """What the templates of *action* are given."""
         return {
             **{"action": action.name, "kind": action.kind},
             **{"error": self.error, "limit": self.limit, "status": self.status},
+            **{"ids": self.ids is not None, "failure": self.failure},
             "attempts": self.attempts if "attempts" in action.options else "zero",
             "older_than": self.older_than and timedelta(seconds=self.older_than),
         }
@@ -70,6 +84,8 @@ def parameters(
     older_than: Age = None,
     error: str | None = None,
     limit: int | None = None,
+    ids: Iterable[str] | None = None,
+    failure: str | None = None,
     **options: Any,
 ) -> Parameters:
     """Check what a caller gave. Raises InputError in one line for what does not fit the action."""
@@ -90,4 +106,5 @@ def parameters(
     if older_than is not None:
         age = parse_duration(older_than, f"{action.name}: older_than").total_seconds()
     named = (tasks,) if isinstance(tasks, str) else None if tasks is None else tuple(tasks)
+    options |= {"ids": chosen_ids(ids), "failure": chosen_failure(failure)}
     return Parameters(named, age, error, limit, **options)

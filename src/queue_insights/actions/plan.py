@@ -70,26 +70,36 @@ class Plan:
         with self.database.read(primary=True) as moment:
             return fetch(moment.connection, selection(*given, rows=limit))
 
+    def left_out(self) -> pd.DataFrame:
+        """Which of the chosen ids it would not touch: id column, reason. Empty without ids."""
+        query = selection(self.schema, self.action, self.parameters, "plan_left_out.sql")
+        with self.database.read(primary=True) as moment:
+            return fetch(moment.connection, query)
+
     def sql(self) -> str:
         """The statement that does a batch, for each task, as psql takes it: it expects the
         variables run, fence, first and beyond, and the ledger's rows of a run."""
         texts = (batch(self.schema, self.action, self.parameters, step.task) for step in self.steps)
         return "\n\n".join(f"{unescaped(text)};" for text in texts)
 
-    def command(self, pipeline: str | None = None) -> str:
-        """The complete command that applies this plan, read through the *pipeline* file."""
+    def command(self, pipeline: str | None = None, ids_from_file: bool = False) -> str:
+        """The complete command that applies this plan, read through the *pipeline* file; with
+        *ids_from_file* it reads them from FILE, else they stand in it."""
         given: list[str] = [part for t in self.parameters.tasks or () for part in ("--task", t)]
         if self.parameters.older_than is not None:
             seconds = f"{self.parameters.older_than:.6f}".rstrip("0").rstrip(".")
             given += ["--older-than", f"{seconds}s"]
-        for name in ("error", "limit", *self.action.options):
+        for name in ("error", "limit", "failure", *self.action.options):
             value = getattr(self.parameters, name)
             if value is not None and value != getattr(Parameters(), name):
                 given += [f"--{name}={value}"]
         if pipeline is not None:
             given += ["--pipeline", pipeline]
         given += ["--apply", "--confirm", self.token]
-        return f"queue-insights {self.action.name} {shlex.join(given)}"
+        if not ids_from_file:
+            given += [f"--id={id}" for id in self.parameters.ids or ()]
+        command = f"queue-insights {self.action.name} {shlex.join(given)}"
+        return f"{command} --id - < FILE" if ids_from_file else command
 
     def apply(
         self, confirm: str | None = None, max_rows: int | None = None, pause: float | None = None
@@ -126,7 +136,7 @@ class Plan:
         return (
             _digest([str(part) for part in identity]),
             _digest([self.schema.pipeline.fingerprint, self.schema.variant]),
-            _digest([self.action.name, vars(self.parameters)]),
+            _digest([self.action.name, self.parameters.as_json()]),
         )
 
     def _confirmed(self, token: str) -> dict[str, int]:
@@ -161,7 +171,7 @@ class Plan:
         ):
             require(connection, schema, action)
             ledger.create(connection)
-            given = json.dumps(vars(self.parameters))
+            given = json.dumps(self.parameters.as_json())
             run = ledger.ask(connection, "begin", parameters=given, **about).scalar_one()
             values = {"run": run, "chunk": pace.CHUNK}
             listing = selection(schema, action, self.parameters, "list.sql", planned, **values)

@@ -42,6 +42,7 @@ def selection(
     named = replace(schema.tasks, roles={role: role for role in schema.tasks.roles})
     given = parameters.context(action) | {"named": named, "planned": limits}
     counts = frozenset(("rows", "ends_pending", "ends_exhausted"))
+    values |= {"ids": parameters.ids or []}
     return Query(schema.render(file, steps, **given), values, counts)
 
 

@@ -22,6 +22,8 @@ _pause = click.option(
 _unattended = "With --apply, unattended: refuse above so many rows."
 _SHARED = (
     click.option("--task", "tasks", metavar="TASK", multiple=True, help="Only this task (again)."),
+    common.ids_option,
+    click.option("--failure", metavar="ID", help="Only failed rows of this kind."),
     click.option("--older-than", metavar="AGE", help="Nothing happened to it for so long: 2h, 7d."),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first so many to arrive."),
     click.option("--apply", is_flag=True, help="Do it; without this, show what would be done."),
@@ -87,13 +89,15 @@ def show_plan(plan: "Plan", pipeline: str) -> None:
     """A dry run; its last line is the command that applies it."""
     common.show(plan.counts if plan.action.kind != "delete" else plan.counts.iloc[:, :3])
     click.echo(f"\n{plan.action.name} would {plan.action.does}: {plan.rows} rows")
+    _show_list("of the chosen ids it leaves out", plan.left_out())
     if plan.rows:
         click.echo("the first of them:")
         common.show(plan.preview(5))
     if exhausted := int(plan.counts["ends_exhausted"].sum()):
         click.echo(f"{exhausted} of them end exhausted: no worker selects those; see --attempts")
     click.echo("nothing was changed; to do it:")
-    click.echo(plan.command(None if pipeline == "karaoke" else pipeline))
+    from_file = click.get_current_context().meta.get("ids from stdin", False)
+    click.echo(plan.command(None if pipeline == "karaoke" else pipeline, from_file))
 
 
 def _show_run(run: "Run") -> None:
@@ -108,10 +112,14 @@ def _show_run(run: "Run") -> None:
             f"the plan; undo with: queue-insights undo {row['run']}"
         )
         title, left = "no longer qualified", run.dropped()
-    if len(left):
-        more = f" (the first 20 of {len(left)})" if len(left) > 20 else ""
+    _show_list(title, left)
+
+
+def _show_list(title: str, frame: Any) -> None:
+    if len(frame):
+        more = f" (the first 20 of {len(frame)})" if len(frame) > 20 else ""
         click.echo(f"{title}{more}:")
-        common.show(left.head(20))
+        common.show(frame.head(20))
 
 
 @contextlib.contextmanager

@@ -26,6 +26,29 @@ format_option = click.option(
 sql_option = click.option("--sql", is_flag=True, help="Print the query instead of running it.")
 
 
+def _chosen(context: click.Context, _: Any, given: tuple[str, ...]) -> list[str] | None:
+    """The ids given, those of stdin for a ``-``; None without any: all."""
+    context.meta["ids from stdin"] = "-" in given
+    if "-" not in given:
+        return list(given) or None
+    try:
+        text = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError:
+        raise InputError("--id -: what stdin gives is no UTF-8 text") from None
+    found = [line.removesuffix("\r") for line in text.split("\n")]
+    return [id for id in [*given, *found] if id not in ("-", "")]
+
+
+ids_option = click.option(
+    "--id",
+    "ids",
+    metavar="ID",
+    multiple=True,
+    callback=_chosen,
+    help="Only this track (again); - reads ids from stdin, one a line.",
+)
+
+
 class Group(click.Group):
     """Says on stderr what a QueueInsightsError says, and exits with its code."""
 

@@ -22,6 +22,9 @@ def _options(read: Read) -> Iterator[common.Option]:
         if option.default is ...:
             yield click.argument(option.name, metavar=option.metavar)
             continue
+        if option.name == "ids":
+            yield common.ids_option
+            continue
         flag = f"--{option.name.replace('_', '-')}"
         kind: dict[str, Any] = {"metavar": option.metavar, "show_default": True}
         if option.default is False:

@@ -68,12 +68,14 @@ coalesce(nullif(btrim(regexp_replace({{ message }},
            '|(?<![A-Za-z])[A-Fa-f]{8,}(?![A-Za-z])', '*', 'g'), E' \t\r\n'), ''), '(no message)')
 {%- endmacro %}
 
-{% macro kind_of(message) %}{{ without_names(without_digits(message)) }}{% endmacro %}
+{% macro failure_of(message) %}left(md5({{ without_names(without_digits(message | sql)) }}), 8){% endmacro %}
 
 {#- What narrows a list down: the tracks of these ids, the failed rows of this kind. -#}
+{% macro and_ids() %}{% if ids %} AND {{ track_id_text }} = ANY (CAST(:ids AS text[])){% endif %}{% endmacro %}
+
 {% macro and_chosen() -%}
-{% if ids %} AND {{ track_id_text }} = ANY (CAST(:ids AS text[])){% endif %}
-{% if failure %} AND status = 'failed' AND left(md5({{ kind_of("error_message" | sql) }}), 8) = :failure{% endif %}
+{{ and_ids() }}
+{% if failure %} AND status = 'failed' AND {{ failure_of("error_message") }} = :failure{% endif %}
 {%- endmacro %}
 
 {% macro where_chosen() %}{% if ids or failure %} WHERE true{{ and_chosen() }}{% endif %}{% endmacro %}

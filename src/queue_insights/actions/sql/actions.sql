@@ -1,3 +1,4 @@
+{% from "macros.sql" import failure_of with context %}
 {#- What each action takes, and what it makes of a row. ``r`` names the columns of k: ``tasks`` for a
     row of the table, ``named`` for one of the relations. -#}
 {% macro takes(k, r, state) -%}
@@ -18,6 +19,10 @@
 {% if error is not none %}
 
       AND strpos(lower({{ k | id }}.{{ r.error_message }}), lower({{ error | text }})) > 0
+{%- endif %}
+{% if failure is not none %}
+
+      AND {{ k | id }}.{{ r.status }} = 'failed' AND {{ failure_of(k ~ "." ~ r.error_message) }} = {{ failure | text }}
 {%- endif %}
 {%- endmacro %}
 

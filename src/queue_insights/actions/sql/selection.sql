@@ -1,3 +1,4 @@
+{% from "macros.sql" import and_ids with context %}
 {% from "actions.sql" import takes, and_filters, attempts_after, limit_after with context %}
 {% if kind == "delete" %}
 {% include "orphaned.sql" %},
@@ -14,7 +15,7 @@ taken AS (  -- the rows that {{ action | id }} takes
            {% if kind == "delete" %}k.status{% else %}'pending'{% endif %} AS status_after, {{ attempts_after("k", named) }} AS attempts_after,
            {{ limit_after("k", named, "a.max_attempts" | sql) }} AS max_attempts_after
     FROM {% if kind == "delete" %}orphaned{% else %}standing{% endif %} AS k JOIN allowed AS a USING (position)
-    WHERE {{ takes("k", named, "k.state" | sql) }}{{ and_filters("k", named, "k.arrived_at" | sql) }}
+    WHERE {{ takes("k", named, "k.state" | sql) }}{{ and_filters("k", named, "k.arrived_at" | sql) }}{{ and_ids() }}
 {%- if limit %}
 
     ORDER BY k.arrived_at, k.track_id, position LIMIT {{ limit }}

@@ -1,0 +1,24 @@
+{% from "macros.sql" import and_ids with context %}
+{% from "actions.sql" import takes, and_filters with context %}
+{% if kind == "delete" %}
+{% include "orphaned.sql" %},
+{% else %}
+{% include "standing.sql" %},
+{% endif %}
+here AS (  -- what the chosen tracks have at these steps, and whether {{ action | id }} takes it
+    SELECT k.track_id, k.task_type, {% if kind == "delete" %}k.status{% else %}k.state{% endif %} AS state,
+           ({{ takes("k", named, "k.state" | sql) }}{{ and_filters("k", named, "k.arrived_at" | sql) }}) IS TRUE AS taken
+    FROM {% if kind == "delete" %}orphaned{% else %}standing{% endif %} AS k WHERE true{{ and_ids() }})
+SELECT asked.id AS {{ id_column }}, CASE
+           WHEN t.{{ tracks.id }} IS NULL THEN 'there is no such track'
+           WHEN count(k.task_type) > 0 THEN string_agg(k.task_type || ' is ' || k.state, ', ')
+{% if kind == "delete" %}
+           ELSE 'it has no orphan of these tasks' END AS reason
+{% else %}
+           ELSE 'it is at ' || coalesce(t.{{ tracks.stage }}, 'no stage') || ', where none of these tasks is due' END AS reason
+{% endif %}
+FROM unnest(CAST(:ids AS text[])) WITH ORDINALITY AS asked (id, n)
+LEFT JOIN {{ tracks.table }} AS t ON t.{{ tracks.id }}::text = asked.id
+LEFT JOIN here AS k ON k.track_id = t.{{ tracks.id }}
+GROUP BY asked.id, asked.n, t.{{ tracks.id }}, t.{{ tracks.stage }} HAVING bool_or(k.taken) IS NOT TRUE
+ORDER BY asked.n
