@@ -224,7 +224,8 @@ def beside_workers(server: Server, rounds: int, seconds: float) -> Iterator[resu
             with server.clone() as url:
                 queue = operable(url)
                 plan = queue.plan_backfill(tasks="align")
-                with crew(url, server.variant, WORKERS, THINK, "audio_ready", "any") as met:
+                given = (url, server.variant, WORKERS, THINK, ["audio_ready"])
+                with crew(*given, ordered=False) as met:
                     time.sleep(1.0)  # so that all of them are warm
                     if beside:
                         speeds.append(_run_for(seconds, queue, plan))

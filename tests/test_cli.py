@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from operating import many
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.reads import READS
+from reporting import COMMANDS
 
 Run = Callable[..., Result]
 README = Path(__file__).parents[1] / "README.md"
@@ -50,16 +51,6 @@ def run(bench: Bench) -> Run:
         return result
 
     return run
-
-
-def commands(
-    group: click.Group = main, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
-        else:
-            yield (*path, name), command
 
 
 def records(run: Run, *arguments: str) -> list[dict[str, Any]]:
@@ -160,9 +151,6 @@ def test_a_reader_that_stops_reading_is_no_traceback(bench: Bench) -> None:
         assert process.stdout.readline().startswith("spotify_track_id")
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
-
-
-COMMANDS = dict(commands())
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

@@ -74,15 +74,15 @@ def before_and_after(
     return both[step + [f"{name}_{side}" for name in columns for side in ("before", "after")]]
 
 
-def track_record(forecasts: pd.DataFrame, level: float = 0.8) -> str:
+def track_record(forecasts: pd.DataFrame) -> str:
     """How earlier ranges have held, the columns held and given of *forecasts* (``Queue.eta()`` or
     ``eta_end_to_end()``) summed: ``Of the last 120 such ranges, 97 held: 81%, where 80% should.``
     """
     held, given = _sum(forecasts, "held"), _sum(forecasts, "given")
     if not given:
         return "No such range could be checked against what happened yet."
-    share = f"{held / given:.0%}, where {level:.0%} should"
-    return f"Of the last {given:,} such ranges, {held:,} held: {share}."
+    share = f"{held / given:.0%}"
+    return f"Of the last {given:,} such ranges, {held:,} held: {share}, where 80% should."
 
 
 def _sum(frame: pd.DataFrame, column: str) -> int:

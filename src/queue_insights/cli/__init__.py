@@ -45,7 +45,7 @@ def doctor(pipeline: str) -> None:
 @click.option("--output", metavar="DIR", default="reports", show_default=True)
 @click.option("--pipeline", metavar="FILE", help="Pipeline file, or the name of a shipped one.")
 @click.option("--keep", metavar="AGE|N", help="Then remove older runs: by age, or all but N.")
-@click.option("--metrics", "metrics_file", metavar="FILE", help="The figures, for Prometheus.")
+@click.option("--metrics", "metrics_file", metavar="FILE", help="Write the figures for Prometheus.")
 def report(name: str, **given: Any) -> None:
     """Run the notebook NAME into a folder below --output: page, summary, tables.
 

@@ -9,7 +9,6 @@ import click
 from queue_insights.cli.actions import show_plan
 from queue_insights.cli.common import command, connect, note, pipeline_option
 
-AMISS = 3
 _output = click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -43,7 +42,7 @@ def _group(name: str, help: str, fine: str, uninstalled: str) -> click.Group:
         for line in findings or [fine + (proved if any(given.values()) else "")]:
             click.echo(line)
         if findings:
-            raise SystemExit(AMISS)
+            raise SystemExit(3)
 
     def uninstall(pipeline: str) -> None:
         click.echo(module().uninstall(connect(pipeline)))

@@ -97,10 +97,15 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Let go of the server; if nobody else holds it, return once it is down."""
-        if self._hold is not None:
-            self._release()
-            while not self._free("server.lock", fcntl.LOCK_EX) and not self._held_by_others():
-                time.sleep(0.01)
+        if self._hold is None:
+            return
+        self._release()
+        while not self._free("server.lock", fcntl.LOCK_EX):
+            # Before the keeper notices, both could be had; while it stops, neither.
+            alone = self._free("clients.lock", fcntl.LOCK_EX)
+            if not alone and self._free("clients.lock", fcntl.LOCK_SH):
+                return
+            time.sleep(0.01)
 
     __enter__ = start
 
@@ -112,11 +117,6 @@ class EmbeddedServer:
         if self._hold is not None:
             self._hold.close()
             self._hold = None
-
-    def _held_by_others(self) -> bool:
-        # Before the keeper notices that nobody does, both could be had; while it stops, neither.
-        alone = self._free("clients.lock", fcntl.LOCK_EX)
-        return not alone and self._free("clients.lock", fcntl.LOCK_SH)
 
     def _await_answer(self) -> None:
         launched, deadline = False, time.monotonic() + PATIENCE

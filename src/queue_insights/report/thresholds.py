@@ -44,9 +44,7 @@ def parse(text: str) -> Threshold:
 
 
 def breaches(
-    thresholds: Sequence[Threshold],
-    figures: Mapping[str, Any],
-    tables: Sequence[Mapping[str, Any]],
+    thresholds: Sequence[Threshold], figures: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """The thresholds that are breached: threshold, figure, value, and for a table where (a row).
 
