@@ -1,4 +1,4 @@
-"""backfill, reset_tasks and install_trigger.ipynb: they change nothing until they are told the
+"""backfill, reset_tasks, act and install_trigger.ipynb: they change nothing until they are told the
 strings that they print, and show before and after."""
 
 import csv
@@ -47,7 +47,7 @@ def report(url: str, output: Path, name: str, *arguments: str | Path) -> tuple[P
     return folder, "".join(output.get("text", "") for output in outputs)
 
 
-@pytest.mark.parametrize("notebook", ["backfill", "reset_tasks"])
+@pytest.mark.parametrize("notebook", ["backfill", "reset_tasks", "act"])
 @pytest.mark.parametrize("how", ["plan", "unattended"])
 def test_each_parameter_file_fits_its_notebook(notebook: str, how: str) -> None:
     read = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
@@ -127,3 +127,24 @@ def test_the_trigger_is_installed_and_rows_are_backfilled_by_the_printed_strings
     assert "Nothing is amiss." in printed
     assert trigger.verify(queue) == []
     assert int(queue.audit().hidden.sum()) == 0
+
+
+@pytest.mark.parametrize("action", ["retry", "requeue", "prune"])
+def test_act_does_what_it_planned_for_the_chosen_tracks_and_is_undone(
+    url: str, tmp_path: Path, action: str
+) -> None:
+    queue = Queue(Database(url), pipeline.load())
+    before = rows(url)
+    chosen = list(queue.plan(action).preview(3)["spotify_track_id"])
+    given = [
+        part for pair in (("action", action), ("ids", json.dumps(chosen))) for part in ("-p", *pair)
+    ]
+    folder, printed = report(url, tmp_path / "plan", "act", *given)
+    assert "Nothing was changed." in printed
+    planned = (folder / "tables" / "plan.csv").read_text("utf-8")
+    assert sum(int(row["rows"]) for row in csv.DictReader(planned.splitlines())) == len(chosen)
+    (token,) = re.findall(r"^confirm: (\S+)$", printed, re.MULTILINE)
+    report(url, tmp_path / "done", "act", *given, "-p", "confirm", token)
+    assert len([row for row in before if row not in rows(url)]) == len(chosen)
+    queue.run(int(queue.runs()["run"].iloc[0])).undo()
+    assert rows(url) == before

@@ -12,8 +12,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from selenium.webdriver import Chrome
+from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from processes import until
@@ -126,3 +127,39 @@ def test_a_checkout_has_its_notebooks_and_an_installed_package_copies_them_once(
         assert lab.workplace() == mine.parent
         assert mine.read_text() == text
         mine.write_text("mine")
+
+
+def test_rows_selected_in_a_table_are_what_the_next_cell_plans(
+    server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "notebooks" / "act.ipynb", tmp_path)
+    with (
+        chromium("--window-size=1400,6000") as browser,
+        incident(server, templates, "a") as url,
+        running_lab(url, tmp_path) as address,
+    ):
+        browser.get(address.replace("/?", "/lab/tree/act.ipynb?"))
+        run_all(browser)
+        waiting = WebDriverWait(browser, PATIENCE)
+        listed = ".jp-OutputArea .dt-container tbody tr"
+        browser.save_screenshot("/tmp/lab0.png")
+        waiting.until(lambda b: len(b.find_elements(By.CSS_SELECTOR, listed)) == 10)
+        search = browser.find_element(By.CSS_SELECTOR, ".dt-search input")
+        search.send_keys("exhausted")
+        search.clear()
+        search.send_keys("timeout")
+        waiting.until(lambda b: len(b.find_elements(By.CSS_SELECTOR, listed)) < 10)
+        browser.save_screenshot("/tmp/lab1.png")
+        for row in browser.find_elements(By.CSS_SELECTOR, f"{listed} td:first-child")[:2]:
+            ActionChains(browser).key_down(Keys.CONTROL).click(row).key_up(Keys.CONTROL).perform()
+        selected = f"{listed}.selected td:first-child"
+        chosen = {cell.text for cell in browser.find_elements(By.CSS_SELECTOR, selected)}
+        assert len(chosen) == 2
+        browser.save_screenshot("/tmp/lab2.png")
+        cell = "//div[contains(@class,'jp-CodeCell')][.//*[contains(text(),'left_out')]]"
+        editor = browser.find_element(By.XPATH, f"{cell}//div[contains(@class,'cm-content')]")
+        editor.click()
+        editor.send_keys(Keys.CONTROL, Keys.ENTER)
+        said = f"{cell}//caption[contains(text(),'2 rows')]"
+        waiting.until(lambda b: b.find_elements(By.XPATH, said))
+        browser.save_screenshot("/tmp/lab3.png")

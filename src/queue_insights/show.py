@@ -6,8 +6,10 @@ into the page's header, ``summary.json`` and ``tables/*.csv``. Text is escaped w
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC
 from html import escape
 from typing import Any
@@ -82,6 +84,52 @@ def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UT
     rows = [list(record.values()) for record in formats.records(frame)]
     data = {"name": _checked(name), "columns": [str(column) for column in frame], "rows": rows}
     _display("table", data, formats.to_table(frame), formats.to_html(frame, caption, zone))
+
+
+@dataclass
+class Rows:
+    """What ``rows`` has shown. ``ids`` are those of the rows selected by now, none where nothing
+    was selected; None where nobody can select."""
+
+    shown: Any = None
+
+    @property
+    def ids(self) -> list[str] | None:
+        if self.shown is None:
+            return None
+        return [str(self.shown.df.iloc[i, 0]) for i in self.shown.selected_rows]
+
+    def _ipython_display_(self) -> None:
+        """Nothing: it is shown already, also where it is a cell's last value."""
+
+
+def rows(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UTC") -> Rows:
+    """A list of tracks, its first column their ids: as ``table`` shows it, and in JupyterLab to
+    sort, search, filter, export and select in (by itables, which loads nothing from elsewhere).
+
+    >>> picked = show.rows("stuck", queue.tasks(state="stuck"))
+    >>> plan = queue.plan_reset(ids=picked.ids)  # in the next cell
+    """
+    if "JPY_SESSION_NAME" not in os.environ:  # nobody is there: papermill, a report
+        table(name, frame, caption, timezone)
+        return Rows()
+    from IPython.display import display
+    from itables.widget import ITable
+
+    zone, shown = time_zone(timezone, "timezone"), {}
+    for column, values in frame.dropna(axis="columns", how="all").items():
+        is_number = pd.api.types.is_numeric_dtype(values)  # sorts as such
+        where = f" ({zone})" if isinstance(values.dtype, pd.DatetimeTZDtype) else ""
+        texts = [formats.cell(str(column), v, zone) for v in values.astype(object)]
+        shown[formats.label(str(column)) + where] = (
+            values.astype(object).where(values.notna(), "") if is_number else texts
+        )
+    options: Any = {"select": True, "showIndex": False, "maxBytes": 0, "column_filters": "header"}
+    options |= {"layout": {"topStart": "buttons", "topEnd": "search"}, "scrollX": True}
+    options |= {"buttons": ["selectAll", "selectNone", "csvHtml5", "excelHtml5"]}
+    found = ITable(pd.DataFrame(shown, columns=list(shown)), caption, **options)
+    display(found)  # type: ignore[no-untyped-call]
+    return Rows(found)
 
 
 def chart(figure: Any, description: str) -> None:
