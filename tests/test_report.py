@@ -5,9 +5,9 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,23 +19,13 @@ from reporting import MISSING, ROOT, TITLES, incident, queue_insights, refused, 
 HIDDEN = sum(MISSING.values())
 
 
-@dataclass
-class Backlog:
-    """One run of backlog_report, shared by the tests that look at it."""
-
-    folder: Path
-    stdout: str
-    stderr: str
-    summary: dict[str, Any]
-    page: str
-
-
 @pytest.fixture(scope="module")
 def backlog(
     server: Callable[[str], str],
     templates: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Backlog:
+) -> SimpleNamespace:
+    """One run of backlog_report, shared by the tests that look at it."""
     output = tmp_path_factory.mktemp("a {folder}") / "reports"
     file = ROOT / "params" / "backlog_report.yaml"
     arguments = ("-f", file, "-p", "timezone", "Europe/Berlin", "--output", output)
@@ -44,7 +34,7 @@ def backlog(
     assert done.returncode == 0, done.stderr
     (folder,) = output.glob("backlog_report-*")
     page = (folder / "report.html").read_text("utf-8")
-    return Backlog(folder, done.stdout, done.stderr, summary_of(done.stdout), page)
+    return SimpleNamespace(folder=folder, done=done, summary=summary_of(done.stdout), page=page)
 
 
 def summary_of(stdout: str) -> dict[str, Any]:
@@ -54,7 +44,7 @@ def summary_of(stdout: str) -> dict[str, Any]:
     return found
 
 
-def test_a_run_is_a_folder_with_page_notebook_summary_and_tables(backlog: Backlog) -> None:
+def test_a_run_is_a_folder_with_page_notebook_summary_and_tables(backlog: SimpleNamespace) -> None:
     folder = backlog.folder
     assert re.fullmatch(r"backlog_report-\d{8}T\d{6}Z", folder.name)
     files = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
@@ -65,11 +55,11 @@ def test_a_run_is_a_folder_with_page_notebook_summary_and_tables(backlog: Backlo
     assert [link["href"] for link in index.select("a")] == [f"{folder.name}/report.html"]
     assert backlog.summary["verdict"] in index.text
     # The last line is the page's path; cron gets no other noise.
-    assert backlog.stdout.splitlines()[-1] == str(folder / "report.html")
-    assert backlog.stderr == ""
+    assert backlog.done.stdout.splitlines()[-1] == str(folder / "report.html")
+    assert backlog.done.stderr == ""
 
 
-def test_the_summary_holds_the_key_figures_of_the_incident(backlog: Backlog) -> None:
+def test_the_summary_holds_the_key_figures_of_the_incident(backlog: SimpleNamespace) -> None:
     summary = backlog.summary
     assert (summary["schema_version"], summary["report"]) == (1, "backlog_report")
     assert summary["pipeline"]["name"] == "karaoke"
@@ -95,7 +85,7 @@ def test_the_summary_holds_the_key_figures_of_the_incident(backlog: Backlog) -> 
     assert (datetime.now(UTC) - datetime.fromisoformat(times[1])).total_seconds() < 600
 
 
-def test_tables_are_complete_and_no_cell_is_a_formula(backlog: Backlog) -> None:
+def test_tables_are_complete_and_no_cell_is_a_formula(backlog: SimpleNamespace) -> None:
     text = (backlog.folder / "tables" / "missing.csv").read_text("utf-8")
     rows = list(csv.DictReader(text.splitlines(keepends=True)))
     assert len(rows) == HIDDEN
@@ -105,7 +95,9 @@ def test_tables_are_complete_and_no_cell_is_a_formula(backlog: Backlog) -> None:
     assert rows[0]["arrived_at"].endswith("Z")
 
 
-def test_the_page_needs_nothing_from_outside_and_may_ask_for_nothing(backlog: Backlog) -> None:
+def test_the_page_needs_nothing_from_outside_and_may_ask_for_nothing(
+    backlog: SimpleNamespace,
+) -> None:
     page = BeautifulSoup(backlog.page, "html.parser")
     (policy,) = [meta["content"] for meta in page.select("meta[http-equiv]")]
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
