@@ -65,7 +65,8 @@ class Plan:
 
     def preview(self, limit: int = 10) -> pd.DataFrame:
         """The first rows it would touch, in order of arrival: id column, title, stage, task_type,
-        arrived_at, and status, attempts, max_attempts as they are and (``*_after``) would be."""
+        arrived_at, error_message, and status, attempts, max_attempts as they are and would be
+        (``*_after``)."""
         given = (self.schema, self.action, self.parameters, "plan_rows.sql")
         with self.database.read(primary=True) as moment:
             return fetch(moment.connection, selection(*given, rows=limit))

@@ -11,7 +11,7 @@ allowed (position, task_type, max_attempts, planned) AS (VALUES
 {%- endfor %}),
 taken AS (  -- the rows that {{ action | id }} takes
     SELECT position, {% if kind == "insert" %}k.track_id{% else %}k.id{% endif %} AS id, k.track_id, k.title, k.stage, k.task_type, k.arrived_at,
-           k.status, k.attempts, k.max_attempts,
+           k.status, k.error_message, k.attempts, k.max_attempts,
            {% if kind == "delete" %}k.status{% else %}'pending'{% endif %} AS status_after, {{ attempts_after("k", named) }} AS attempts_after,
            {{ limit_after("k", named, "a.max_attempts" | sql) }} AS max_attempts_after
     FROM {% if kind == "delete" %}orphaned{% else %}standing{% endif %} AS k JOIN allowed AS a USING (position)
