@@ -182,8 +182,9 @@ def check_url(url: str, source: str) -> str:
             [int(number or 0) for number in str(port).split(",")]
             return url
         if unknown := [name for name in given if name not in known]:
-            hint = f": {_ELSEWHERE[unknown[0]]}" if unknown[0] in _ELSEWHERE else ""
-            wrong = f"libpq has no parameter {unknown[0]!r}{nearest(unknown[0], known)}{hint}"
+            name = unknown[0]
+            hint = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else nearest(name, known)
+            wrong = f"libpq has no parameter {name!r}{hint}"
     raise InputError(f"{source} is not a usable URL: {wrong}")
 
 
