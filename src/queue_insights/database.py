@@ -319,10 +319,6 @@ def translated(url: str, timeout: timedelta | None = None) -> Iterator[None]:
         _raise(error.orig if isinstance(error.orig, psycopg.Error) else error, url, timeout)
     except psycopg.Error as error:
         _raise(error, url, timeout)
-    except UnicodeDecodeError as error:
-        found = bytes(error.object)[max(0, error.start - 20) : error.end + 20]
-        text = f"a text there is not in UTF-8: {found!r}; mend it, or leave that row out"
-        raise DatabaseError(f"{describe(url)}: {text}") from error
 
 
 def _raise(error: BaseException, url: str, timeout: timedelta | None) -> NoReturn:
@@ -369,6 +365,7 @@ def _advice(state: str, text: str, lost: bool, timeout: timedelta | None) -> str
     if state == "42501" and "row-level security" in text:
         return "; it would hide rows: ask for BYPASSRLS, or use a role that owns the table"
     advice = {
+        "22021": "; a text in the tables is not in UTF-8: mend that row first",
         "28000": "; the server's pg_hba.conf decides who may connect, whence and by what sslmode",
         "28": "; check the user and password in the URL, PGPASSWORD or ~/.pgpass",
         "3D": f"; check the database name in {READ_URL} or PGDATABASE",
