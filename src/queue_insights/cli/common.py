@@ -1,5 +1,6 @@
 """What the commands share: options, the connection, notes on stderr."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
