@@ -49,6 +49,8 @@ def make(
     Raises InputError before anything runs for what cannot be, ReportError if the notebook fails
     (``failed/`` keeps it), and Stopped on SIGTERM and Ctrl-C, which leave nothing.
     """
+    if re.match(r"[a-z][a-z0-9+.-]*:/", str(output)):
+        raise InputError(f"--output {output}: expected a folder of this machine, not a URL")
     notebook, source = _find(name)
     known = parameters.declared(notebook, source.stem)
     texts = [*given] if pipeline is None else [*given, ("pipeline", pipeline)]
@@ -186,7 +188,8 @@ def check_metrics(file: Path) -> None:
     """Raises InputError where metrics could not be written, before a report runs for minutes."""
     if find_spec("prometheus_client") is None:
         raise InputError("--metrics needs prometheus-client: pip install 'queue-insights[metrics]'")
-    if not file.parent.is_dir() or file.is_dir():
+    # What is no file, such as a pipe or a device, would be replaced by one.
+    if not file.parent.is_dir() or (file.exists() and not file.is_file()):
         raise InputError(f"--metrics {file}: expected a file in a folder that exists")
 
 
