@@ -10,32 +10,17 @@ import pandas as pd
 from queue_insights import formats
 from queue_insights.report import thresholds
 
-_WIDTH, _COMMAND = 78, 1000  # columns of the plain text; characters of a command
-_STEPS, _KINDS, _TILES = 40, 10, 6  # at most so many are shown
+_LARGEST, _WIDTH = 100_000, 78  # bytes of the HTML, columns of the text
+_COMMAND, _KINDS, _TILES = 300, 10, 6  # at most so long a command, so many kinds of failure
+_STEPS = (40, 20, 10)  # at most so many steps; fewer where that would be too large
 _WORD = re.compile(r"""(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"\\])+""")
 
 
 def write(folder: Path, summary: dict[str, Any], tables: list[dict[str, Any]]) -> None:
-    """Write both into *folder*: what *summary* (as docs/summary.md has it) and, of *tables*
-    (each name, columns, rows), by_stage, failures and eta say. What is not there is left out."""
+    """Write both into *folder*: what *summary* (as docs/summary.md has it) and, of *tables* (each
+    name, columns, rows), by_stage, failures and eta say. What is not there is left out."""
     from jinja2 import Environment, PackageLoader
 
-    figures = summary["figures"]
-    tiles = summary.get("tiles") or [(name, formats.label(name)) for name in figures]
-    steps = _frame(tables, "by_stage", ["task_type"], ["waiting", "missing"])
-    failures = _frame(tables, "failures", ["task_type", "failure", "error"], ["rows"])
-    eta = _frame(tables, "eta", ["task_type", "status", "clear_p50_seconds"], ["waiting"])
-    failures["new"] = failures["new"].eq(True) if "new" in failures else False
-    failures = failures.sort_values(["new", "rows"], ascending=False, kind="stable")
-    content = {
-        "tiles": [(*tile, figures.get(tile[0])) for tile in tiles[:_TILES]],
-        "changes": summary.get("changes") or {},
-        "steps": _most(steps).to_dict("records"),
-        "others": steps.drop(_most(steps).index)["waiting"],
-        "failures": failures.head(_KINDS).to_dict("records"),
-        "kinds": len(failures),
-        "eta": _most(eta[eta["waiting"] > 0]).to_dict("records"),
-    }
     environment = Environment(
         loader=PackageLoader("queue_insights.report"),
         autoescape=lambda name: "html" in str(name),
@@ -45,15 +30,41 @@ def write(folder: Path, summary: dict[str, Any], tables: list[dict[str, Any]]) -
     )
     environment.filters |= {"cell": formats.cell, "describe": thresholds.describe, "cut": _cut}
     environment.filters |= {"lines": command_lines, "until": _until, "wrap": _wrap}
-    for name in ("mail.html", "mail.txt"):
-        text = environment.get_template(f"{name}.j2").render(run=summary, **content)
-        (folder / name).write_text(text, "utf-8")
+    for most in _STEPS:
+        content = _content(summary, tables, most)
+        html = environment.get_template("mail.html.j2").render(run=summary, **content)
+        if len(html.encode()) <= _LARGEST:
+            break
+    (folder / "mail.html").write_text(html, "utf-8")
+    text = environment.get_template("mail.txt.j2").render(run=summary, **content)
+    (folder / "mail.txt").write_text(text, "utf-8")
+
+
+def _content(summary: dict[str, Any], tables: list[dict[str, Any]], most: int) -> dict[str, Any]:
+    """What both templates show, of at most so many steps."""
+    figures = summary["figures"]
+    tiles = summary.get("tiles") or [(name, formats.label(name)) for name in figures]
+    steps = _frame(tables, "by_stage", ["task_type"], ["waiting", "missing"])
+    failures = _frame(tables, "failures", ["task_type", "failure", "error"], ["rows"])
+    eta = _frame(tables, "eta", ["task_type", "status", "clear_p50_seconds"], ["waiting"])
+    failures["new"] = failures["new"].eq(True) if "new" in failures else False
+    failures = failures.sort_values(["new", "rows"], ascending=False, kind="stable")
+    shown = _largest(steps, most)
+    return {
+        "tiles": [(*tile, figures.get(tile[0])) for tile in tiles[:_TILES]],
+        "changes": summary.get("changes") or {},
+        "steps": shown.to_dict("records"),
+        "others": steps.drop(shown.index)["waiting"],
+        "failures": failures.head(_KINDS).to_dict("records"),
+        "kinds": len(failures),
+        "eta": _largest(eta[eta["waiting"] > 0], most).to_dict("records"),
+    }
 
 
 def command_lines(command: str) -> list[str]:
     """The lines of a command, which a shell takes for one; none where it does not fit into a mail:
     a part of it would do something else."""
-    words, widest = _WORD.findall(command), _WIDTH - 6
+    words, widest = _WORD.findall(command), _WIDTH - 8  # for the indent and a backslash
     if not words or " ".join(words) != command or not command.isprintable():
         return []
     if len(command) > _COMMAND or max(map(len, words)) > widest:
@@ -79,10 +90,10 @@ def _frame(
     return pd.DataFrame(columns=[*others, *counts])
 
 
-def _most(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows where most waits, in their own order."""
+def _largest(frame: pd.DataFrame, most: int) -> pd.DataFrame:
+    """The rows where most waits, at most so many, in their own order."""
     order = frame["waiting"].sort_values(ascending=False, kind="stable")
-    return frame.loc[order.index[:_STEPS].sort_values()]
+    return frame.loc[order.index[:most].sort_values()]
 
 
 def _until(step: dict[str, Any]) -> str:
