@@ -20,7 +20,7 @@ import pandas as pd
 from queue_insights import formats, show
 from queue_insights.errors import InputError
 from queue_insights.pipeline import nearest, read_yaml, shipped
-from queue_insights.report import changes, execution, folders, parameters, thresholds
+from queue_insights.report import changes, execution, folders, mail, parameters, thresholds
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
@@ -74,6 +74,7 @@ def make(
             frame = pd.DataFrame(table["rows"], columns=table["columns"], dtype=object)
             csv = folder / "tables" / f"{table['name']}.csv"
             csv.write_text(formats.to_csv(frame), "utf-8")
+        mail.write(folder, summary, tables)
         final = folders.publish(folder, summary)
     if metrics_file is not None:
         write_metrics(Path(metrics_file), summary)
