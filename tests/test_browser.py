@@ -16,6 +16,7 @@ from queue_insights import demo
 from reporting import TITLES, chromium, complaints, incident, queue_insights, requests, write
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
+HIDDEN = -3  # where the table of hidden tracks is
 MARKUP = "<script>document.title='owned'</script> & <b>bold</b>"
 
 
@@ -170,7 +171,7 @@ def test_titles_of_notebooks_are_text_on_page_and_index(browser: Chrome, reports
 
 
 def test_a_heading_sorts_by_text_or_size_and_says_so(page: Chrome) -> None:
-    table = named(page, -1)  # of hidden tracks
+    table = named(page, HIDDEN)
     headers = found(page, f"{table} thead th")
     (title,) = (header for header in headers if header.text.startswith("title"))
     for order in ("ascending", "descending"):
@@ -191,10 +192,29 @@ def test_a_heading_sorts_by_text_or_size_and_says_so(page: Chrome) -> None:
 
 
 def test_searching_leaves_the_rows_that_hold_every_word(page: Chrome) -> None:
-    table, box = named(page, -1), found(page, "input[type=search]")[-1]
+    table, box = named(page, HIDDEN), found(page, "input[type=search]")[-1]
     box.send_keys("ALIGN karaoke")
     assert column(page, table, 2) == ["🎤 Karaoke 🎶"]
     assert found(page, ".search output")[-1].text.startswith("1 of ")
+
+
+def test_searching_a_table_that_was_cut_says_so(browser: Chrome, tmp_path: Path) -> None:
+    tracks = "pd.DataFrame({'track': [f'Song {i}' for i in range(5000)]})"
+    listed = f"show.table('long', show.save('long', [{tracks}] * 2, limit=100), 'Tracks')"
+    path = write(tmp_path, "import pandas as pd; from queue_insights import show", listed)
+    done = queue_insights("report", path, "--output", tmp_path / "reports")
+    assert done.returncode == 0, done.stderr
+    file = Path(done.stdout.splitlines()[-1])
+    opened(browser, file, DESKTOP)
+    assert texts(browser, "caption") == ["Tracks: the first 100 of 10,000"]
+    assert texts(browser, ".search") == ["Search in the first 100 of 10,000"]
+    found(browser, ".search input")[0].send_keys("song 99")
+    assert column(browser, "table", 1) == ["Song 99"]
+    assert texts(browser, ".search") == ["Search 1 found in the first 100 of 10,000"]
+    (link,) = found(browser, "main a")
+    assert link.text == "All 10,000 rows"
+    assert link.get_attribute("href") == (file.parent / "tables" / "long.csv").as_uri()
+    assert complaints(browser) == []
 
 
 def test_the_verdict_and_what_is_breached_come_first_and_have_names(page: Chrome) -> None:

@@ -167,6 +167,28 @@ def test_equal_arrivals_are_in_order_of_primary_key_and_limits_take_the_first(be
     assert list(bench.queue.missing("translate", limit=1).spotify_track_id) == ["d"]
 
 
+def test_pages_are_the_list_in_parts_and_of_one_moment(bench: Bench) -> None:
+    every_state(bench)
+    for read, given in (("missing", {}), ("tasks", {}), ("tasks", {"state": "other"})):
+        expected = getattr(bench.queue, read)(**given)
+        pages = [*bench.queue.pages(read, size=2, **given)]
+        assert [len(page) for page in pages[:-1]] == [2] * (len(pages) - 1)
+        for page in pages:
+            pd.testing.assert_series_equal(page.dtypes, expected.dtypes)
+        together = pd.concat(pages, ignore_index=True)
+        pd.testing.assert_frame_equal(together, expected)
+    with bench.queue.snapshot():
+        pages_then = bench.queue.pages("missing", size=1)
+        next(pages_then)
+        bench.track("late", "audio_ready")
+        assert len(bench.queue.missing()) == 1 + len([*pages_then]) == 3
+    begun = bench.queue.pages("missing", size=1)
+    next(begun)
+    bench.track("later", "audio_ready")
+    assert len(bench.queue.missing()) == 5  # whoever stops halfway holds nobody else up
+    assert len([*begun]) == 3
+
+
 def test_a_track_without_a_stage_is_at_no_step_and_rows_without_a_track_are_orphans(
     bench: Bench,
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 from bs4 import BeautifulSoup
 from plotly.offline import get_plotlyjs
@@ -17,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from reporting import MISSING, ROOT, TITLES, incident, queue_insights, refused, write
 
 HIDDEN = sum(MISSING.values())
+TABLES = ["audit", "failures", "eta", "by_stage", "missing", "stuck", "exhausted"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,8 @@ def backlog(
     """One run of backlog_report, shared by the tests that look at it."""
     output = tmp_path_factory.mktemp("a {folder}") / "reports"
     file = ROOT / "params" / "backlog_report.yaml"
-    arguments = ("-f", file, "-p", "timezone", "Europe/Berlin", "--output", output)
+    arguments = ("-f", file, "-p", "timezone", "Europe/Berlin", "-p", "thresholds", "[]")
+    arguments += ("--output", output)
     with incident(server, templates) as url:
         done = queue_insights("report", "backlog_report", *arguments, url=url)
     assert done.returncode == 0, done.stderr
@@ -48,15 +51,9 @@ def test_a_run_is_a_folder_with_page_notebook_summary_and_tables(backlog: Simple
     folder = backlog.folder
     assert re.fullmatch(r"backlog_report-\d{8}T\d{6}Z", folder.name)
     files = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
-    tables = {f"tables/{name}.csv" for name in ("audit", "by_stage", "eta", "missing")}
-    assert files == {
-        "report.html",
-        "mail.html",
-        "mail.txt",
-        "summary.json",
-        "backlog_report.ipynb",
-        *tables,
-    }
+    tables = {f"tables/{name}.csv" for name in TABLES}
+    whole = {"report.html", "mail.html", "mail.txt", "summary.json", "backlog_report.ipynb"}
+    assert files == whole | tables
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, "index.html"}
     index = BeautifulSoup((folder.parent / "index.html").read_text("utf-8"), "html.parser")
     assert [link["href"] for link in index.select("a")] == [f"{folder.name}/report.html"]
@@ -83,7 +80,7 @@ def test_the_summary_holds_the_key_figures_of_the_incident(backlog: SimpleNamesp
         f"{HIDDEN} tracks wait, all of them hidden; too little history to say when they will be "
         "done; 1 more is stuck."
     )
-    assert summary["tables"] == ["audit", "eta", "by_stage", "missing"]
+    assert summary["tables"] == TABLES
     assert (summary["thresholds"], summary["breached"]) == ([], [])
     # as_of is the moment of the snapshot.
     times = [summary[key] for key in ("started_at", "as_of", "finished_at")]
@@ -100,6 +97,41 @@ def test_tables_are_complete_and_no_cell_is_a_formula(backlog: SimpleNamespace) 
     assert {f"'{title}" if title[0] in "=+" else title for title in TITLES} <= titles
     assert not [cell for row in rows for cell in row.values() if cell[:1] in "=+-@" and cell]
     assert rows[0]["arrived_at"].endswith("Z")
+
+
+def test_a_list_that_the_page_cuts_is_whole_in_its_file(
+    server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
+) -> None:
+    reads = {"missing": ["missing"], "stuck": ["tasks", "--state", "stuck"]}
+    reads["exhausted"] = ["tasks", "--state", "exhausted"]
+    with incident(server, templates, "b") as url:
+        with psycopg.connect(url) as connection:
+            connection.execute("""
+                INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at)
+                SELECT 'many ' || n, 'Song ' || n, '[]', 'aligned', now() - n % 97 * interval '1 h'
+                FROM generate_series(1, 10000) n
+            """)
+        done = queue_insights("report", "backlog_report", "--output", tmp_path, url=url)
+        said = {
+            name: queue_insights(*read, "--format", "csv", url=url).stdout
+            for name, read in reads.items()
+        }
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.splitlines()[-1]).parent
+    whole = {name: (folder / "tables" / f"{name}.csv").read_text("utf-8") for name in reads}
+    assert whole == said
+    rows = list(csv.DictReader(whole["missing"].splitlines(keepends=True)))
+    assert len(rows) == 10_000 + HIDDEN
+    arrivals = [row["arrived_at"] for row in rows]
+    assert arrivals == sorted(arrivals)
+    page = BeautifulSoup((folder / "report.html").read_text("utf-8"), "html.parser")
+    (table,) = [t for t in page.select("table") if "Waiting without" in t.text]
+    assert table.caption.text == "Waiting without a task row: the first 100 of 10,054"
+    shown = [row.td.text for row in table.select("tbody tr")]
+    assert shown == [row["spotify_track_id"] for row in rows[:100]]
+    (link,) = page.select("main a[href^=tables]")  # none where the page has all rows
+    assert (link["href"], link.text) == ("tables/missing.csv", "All 10,054 rows")
+    assert "many 5000" not in (folder / "backlog_report.ipynb").read_text("utf-8")
 
 
 def test_the_page_needs_nothing_from_outside_and_may_ask_for_nothing(
@@ -132,7 +164,7 @@ def test_what_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "text.ipynb").write_text("[]")
     (tmp_path / "file").write_text("")
     takes = "unknown parameter 'cuont': mine takes count, flag, thresholds (did you mean 'count'?)"
-    shipped = "backfill, backlog_report, explore, install_trigger, reset_tasks, throughput_eta"
+    shipped = "act, backfill, backlog_report, explore, install_trigger, reset_tasks, throughput_eta"
     for arguments, complaint in {
         (path, "-p", "cuont", "4"): takes,
         (path, "-f", tmp_path / "params.yaml"): "flag: found 'false' (text), expected bool",

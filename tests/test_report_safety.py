@@ -90,6 +90,17 @@ def test_what_cannot_be_written_is_one_line_and_leaves_nothing_half(tmp_path: Pa
     assert not list(output.iterdir())
 
 
+def test_a_list_that_cannot_be_written_is_one_line_and_not_kept(tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20,) * 2)"
+    pages = "[pd.DataFrame({'track': ['x' * 99] * 10_000})] * 2"
+    listed = f"import pandas as pd; {limit}; show.save('long', {pages}, limit=10)"
+    path, output = write(tmp_path, "from queue_insights import show", listed), tmp_path / "r"
+    done = queue_insights("report", path, "--output", output)
+    refused(done, 1, "tables/long.csv: cannot be written: File too large")
+    (folder,) = (output / "failed").iterdir()
+    assert {file.name for file in folder.iterdir()} == {"mine.ipynb", "summary.json"}
+
+
 def test_a_kernel_that_dies_is_one_line(tmp_path: Path) -> None:
     path = write(tmp_path, "import os; os._exit(1)")
     done = queue_insights("report", path, "--output", tmp_path / "reports")
@@ -125,7 +136,13 @@ def with_secret(url: str, how: str, folder: Path) -> dict[str, str]:
     }[how]
 
 
-LEAK = "import os; print(os.environ.get('QUEUE_INSIGHTS_URL'), os.environ.get('PGPASSWORD'))"
+LEAK = """
+import os, pandas as pd
+from queue_insights import show
+known = [os.environ.get('QUEUE_INSIGHTS_URL'), os.environ.get('PGPASSWORD')]
+show.save('known', [pd.DataFrame({'known': known})], limit=0)
+print(known)
+"""
 FAIL = "raise ValueError(dict(os.environ))"
 
 

@@ -1,5 +1,7 @@
 """What notebooks show: the same thing as HTML for people, as text, and as data; never as markup."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -51,6 +53,36 @@ def test_a_table_is_data_in_full_and_html_for_people(shown: list[dict[str, Any]]
     assert shown[1][show.MIME]["rows"] == []
     assert "arrived at" in shown[1]["text/html"]
     assert "None." in shown[1]["text/html"]
+
+
+def test_a_list_is_saved_whole_or_not_at_all_and_its_first_rows_are_shown(
+    shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pages = [FRAME, FRAME.iloc[:0], FRAME]
+    all_rows = pd.concat(pages, ignore_index=True)
+    for folder in (None, str(tmp_path)):
+        if folder:
+            monkeypatch.setenv(show.TABLES, folder)
+        first = show.save("missing", iter(pages), limit=4)
+        pd.testing.assert_frame_equal(first, all_rows.head(4))
+        assert [file.name for file in tmp_path.iterdir()] == (["missing.csv"] if folder else [])
+    assert (tmp_path / "missing.csv").read_text("utf-8") == formats.to_csv(all_rows)
+    show.table("missing", first, "Tracks")
+    show.table("missing", show.save("missing", pages, limit=6), "Tracks")
+    assert [bundle[show.MIME].get("of") for bundle in shown] == [6, None]
+    captions = ["<caption>Tracks: the first 4 of 6</caption>", "<caption>Tracks</caption>"]
+    assert all(words in b["text/html"] for words, b in zip(captions, shown, strict=True))
+
+    def broken() -> Iterator[pd.DataFrame]:
+        yield FRAME
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        show.save("missing", broken(), limit=1)
+    assert not list(tmp_path.iterdir())
+    for limit in (-1, True, None):
+        with pytest.raises(InputError, match="limit: found"):
+            show.save("missing", pages, limit)
 
 
 @pytest.mark.parametrize("name", ["By stage", "../x", "", "a/b", "x" * 64, "missing.csv"])

@@ -94,9 +94,9 @@ def to_json(frame: pd.DataFrame) -> str:
     return json.dumps(records(frame), indent=2, ensure_ascii=False, default=str)
 
 
-def to_csv(frame: pd.DataFrame) -> str:
-    """Comma-separated ``records`` under a header; text that a spreadsheet would run as a formula
-    gets an apostrophe before it."""
+def to_csv(frame: pd.DataFrame, header: bool = True) -> str:
+    """Comma-separated ``records``, under a *header* unless it is false; text that a spreadsheet
+    would run as a formula gets an apostrophe before it."""
 
     def disarmed(value: Any) -> Any:
         is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
@@ -104,9 +104,10 @@ def to_csv(frame: pd.DataFrame) -> str:
 
     rows = [[disarmed(value) for value in record.values()] for record in records(frame)]
     cells = pd.DataFrame(rows, columns=frame.columns, dtype=object)
-    text = cells.to_csv(index=False)
-    # Minimal quoting leaves a carriage return bare, and readers take that for a new row.
-    return cells.to_csv(index=False, quoting=csv.QUOTE_ALL) if "\r" in text else text
+    text = cells.to_csv(index=False, header=header)
+    if "\r" in text:  # minimal quoting leaves it bare, and readers take that for a new row
+        return cells.to_csv(index=False, header=header, quoting=csv.QUOTE_ALL)
+    return text
 
 
 def _nested(value: Any) -> Any:

@@ -17,7 +17,7 @@ from queue_insights.forecast import steps
 from queue_insights.pipeline import Pipeline, parse_duration
 from queue_insights.schema import Schema, reflect
 from queue_insights.sql import Query
-from queue_insights.sql.frames import enough, fetch, query
+from queue_insights.sql.frames import enough, fetch, pages, query
 
 Text = str | None
 Ids = Iterable[str] | None
@@ -99,6 +99,20 @@ class Queue:
     def _read(self, name: str, **given: Any) -> pd.DataFrame:
         with self.snapshot() as moment:
             return fetch(moment.connection, self._query(name, **given))
+
+    def pages(self, name: str, size: int = 10_000, **given: Any) -> Iterator[pd.DataFrame]:
+        """A list that may be too long for the memory: what the read *name* (``missing``, ``tasks``,
+        ...) answers, as frames of *size* rows at most, all of one moment. There is at least one
+        frame, which may be empty.
+
+        >>> for page in queue.pages("tasks", state="exhausted"):
+        ...     print(len(page))  # doctest: +SKIP
+        """
+        found = self._query(name, **given)
+        # Not by snapshot(): whoever stops halfway would leave all other reads in that moment.
+        here = contextlib.nullcontext(self._moment) if self._moment else self.database.read()
+        with here as moment:
+            yield from pages(moment.connection, found, size)
 
     def backlog(self) -> pd.DataFrame:
         """How much work waits at each step, by state: one row per step, in pipeline order.

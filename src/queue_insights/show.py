@@ -8,10 +8,11 @@ into the page's header, ``summary.json`` and ``tables/*.csv``. Text is escaped w
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,11 +20,12 @@ import pandas as pd
 from queue_insights import formats, summary
 from queue_insights.buckets import time_zone
 from queue_insights.database import Moment
-from queue_insights.errors import InputError
+from queue_insights.errors import InputError, QueueInsightsError
 from queue_insights.queue import Queue
 
 MIME = "application/vnd.queue-insights+json"
 PLOTLY = "application/vnd.plotly.v1+json"
+TABLES = "QUEUE_INSIGHTS_TABLES"  # while a report is made: the folder of its tables
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
 
@@ -86,16 +88,62 @@ def next_steps(steps: Sequence[tuple[str, str]]) -> None:
 
 def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UTC") -> None:
     """A frame as a table, and as ``tables/NAME.csv`` of a report, which has everything, in UTC and
-    seconds. Here times are in *timezone*, and columns without any value are left out.
+    seconds. Here times are in *timezone*, and columns without any value are left out. What
+    ``save`` has cut says so: ``the first 100 of 10,000``.
 
     Raises InputError for a name that is not lower-case letters, digits and underscores, and for an
     unknown time zone.
     """
     zone = time_zone(timezone, "timezone")
     rows = [list(record.values()) for record in formats.records(frame)]
-    data = {"name": _checked(name), "columns": [str(column) for column in frame], "rows": rows}
+    data: dict[str, Any] = {"name": _checked(name), "columns": [str(c) for c in frame]}
+    if (of := frame.attrs.get("of", 0)) > len(frame):
+        data["of"] = of
+        caption = f"{caption}{': ' if caption else ''}the first {len(frame):,} of {of:,}"
+    data["rows"] = rows
     data |= {"caption": caption, "timezone": timezone}
     _display("table", data, formats.to_table(frame), formats.to_html(frame, caption, zone))
+
+
+def save(name: str, pages: Iterable[pd.DataFrame], limit: int) -> pd.DataFrame:
+    """Save a list, however long, as ``tables/NAME.csv`` of the report that is being made (elsewhere
+    nothing is written). Returns its first *limit* rows, for ``table``; their ``attrs["of"]`` is how
+    many there are. *pages* is what ``Queue.pages`` gives.
+
+    Raises InputError for a bad name or limit, QueueInsightsError if the file cannot be written.
+
+    >>> with queue.snapshot():
+    ...     missing = show.save("missing", queue.pages("missing"), limit=100)
+    >>> show.table("missing", missing, "Waiting without a task row")
+    """
+    if type(limit) is not int or limit < 0:
+        raise InputError(f"limit: found {limit!r}, expected a number from zero")
+    file, of = f"{_checked(name)}.csv", 0
+    first: list[pd.DataFrame] = []
+    if folder := os.environ.get(TABLES):
+        pages = _written(pages, Path(folder, file))
+    for page in pages:
+        if not first or of < limit:
+            first.append(page.head(limit - of))
+        of += len(page)
+    shown = pd.concat(first, ignore_index=True)
+    shown.attrs["of"] = of
+    return shown
+
+
+def _written(pages: Iterable[pd.DataFrame], file: Path) -> Iterator[pd.DataFrame]:
+    """The *pages*, each written to the *file* as it passes; all of them, or there is no file."""
+    try:
+        with file.open("w", encoding="utf-8", newline="") as open_file:
+            for number, page in enumerate(pages):
+                open_file.write(formats.to_csv(page, header=number == 0))
+                yield page
+    except BaseException as error:
+        file.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        problem = f"tables/{file.name}: cannot be written: {error.strerror}"
+        raise QueueInsightsError(problem) from None
 
 
 @dataclass

@@ -69,11 +69,12 @@ def make(
         changes.compare(summary, tables, folders.listed(Path(output)))
         summary["breached"] = thresholds.breaches(limits, summary["figures"], tables)
         (folder / folders.PAGE).write_text(_page(executed, summary), "utf-8")
-        (folder / "tables").mkdir()
+        saved = [*(folder / "tables").iterdir()]  # by show.save, all of their rows
         for table in tables:
             frame = pd.DataFrame(table["rows"], columns=table["columns"], dtype=object)
             csv = folder / "tables" / f"{table['name']}.csv"
-            csv.write_text(formats.to_csv(frame), "utf-8")
+            if csv not in saved:
+                csv.write_text(formats.to_csv(frame), "utf-8")
         mail.write(folder, summary, tables)
         final = folders.publish(folder, summary)
     if metrics_file is not None:

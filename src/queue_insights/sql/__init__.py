@@ -38,9 +38,10 @@ class Query:
     values: Mapping[str, Any] = field(default_factory=dict)
     counts: frozenset[str] = frozenset()
 
-    def rows(self, connection: sa.Connection) -> sa.CursorResult[Any]:
-        """Run the statement."""
-        return connection.execute(sa.text(self.text), dict(self.values))
+    def rows(self, connection: sa.Connection, **options: Any) -> sa.CursorResult[Any]:
+        """Run the statement, with SQLAlchemy's execution *options*."""
+        given = dict(self.values)
+        return connection.execute(sa.text(self.text), given, execution_options=options)
 
     @property
     def sql(self) -> str:

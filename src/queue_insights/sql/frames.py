@@ -1,6 +1,7 @@
 """A read made into a query, and a query's rows made into a frame."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -106,9 +107,37 @@ def fetch(connection: sa.Connection, query: Query) -> pd.DataFrame:
     44 BC: they are null there) is logged."""
     before = Unheld.count
     result = query.rows(connection)
+    described = _described(result)
+    frame = _frame(result.all(), described, query)
+    _tell(Unheld.count - before)
+    return frame
+
+
+def pages(connection: sa.Connection, query: Query, size: int) -> Iterator[pd.DataFrame]:
+    """As ``fetch``, but read by a cursor of the server's, as frames of *size* rows: at least one,
+    which may be empty."""
+    before = Unheld.count
+    with query.rows(connection, yield_per=size) as result:
+        described, read = _described(result), result.partitions()
+        yield _frame(next(read, []), described, query)
+        for rows in read:
+            yield _frame(rows, described, query)
+    _tell(Unheld.count - before)
+
+
+def _tell(unheld: int) -> None:
+    if unheld:
+        _LOG.warning(f"{unheld} times, such as infinity or 44 BC, are shown as missing")
+
+
+def _described(result: sa.CursorResult[Any]) -> list[Any]:
+    """The columns as the driver has them, who forgets them once all rows are fetched."""
     assert result.cursor is not None
-    described: list[Any] = list(result.cursor.description)  # gone once all rows are fetched
-    frame = pd.DataFrame.from_records(result.all(), columns=list(result.keys()))
+    return list(result.cursor.description)
+
+
+def _frame(rows: Sequence[Any], described: list[Any], query: Query) -> pd.DataFrame:
+    frame = pd.DataFrame.from_records(rows, columns=[name for name, *_ in described])
     for name, code, *_ in described:
         info = adapters.types.get(code)  # of an array it is that of its elements
         of_type = _DTYPES.get(info.name) if info and info.oid == code else None
@@ -119,6 +148,4 @@ def fetch(connection: sa.Connection, query: Query) -> pd.DataFrame:
             frame[name] = frame[name].astype(dtype)
         if info and info.name == "bpchar":  # padded with blanks that count for nothing
             frame[name] = frame[name].str.rstrip(" ")
-    if unheld := Unheld.count - before:
-        _LOG.warning(f"{unheld} times, such as infinity or 44 BC, are shown as missing")
     return frame

@@ -57,6 +57,8 @@ function sort(table, column, header) {
 
 function addSearch(table) {
   const rows = [...table.tBodies[0].rows];
+  const all = (table.closest(".scroll") || table).dataset.of; // of which the page has the first
+  const first = all && `in the first ${[rows.length, Number(all)].map((n) => n.toLocaleString("en")).join(" of ")}`;
   const box = document.createElement("div");
   const label = document.createElement("label");
   const input = document.createElement("input");
@@ -72,7 +74,8 @@ function addSearch(table) {
       row.hidden = !words.every((word) => text.includes(word));
     }
     const left = rows.filter((row) => !row.hidden).length;
-    shown.value = left === rows.length ? `${rows.length} rows` : `${left} of ${rows.length} rows`;
+    if (first) shown.value = left === rows.length ? first : `${left} found ${first}`;
+    else shown.value = left === rows.length ? `${rows.length} rows` : `${left} of ${rows.length} rows`;
   };
   input.addEventListener("input", count);
   count();
