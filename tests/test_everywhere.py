@@ -1,22 +1,31 @@
 """Everybody's database: whatever types, settings, heirs and times it has, each read, action with
 its undo, trigger and view says and does what it does on the plain tables."""
 
+import os
 import re
+import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import psycopg
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
 from conftest import STAGE_OF, Bench, Url, database
-from operating import operable
-from queue_insights import doctor
+from operating import edited, many, operable
+from queue_insights import demo, doctor
+from queue_insights.cli import main
+from queue_insights.database import TIMEOUT, check_url
 from queue_insights.ddl import trigger, views
+from queue_insights.errors import DatabaseError, InputError, QueueInsightsError
 from queue_insights.reads import READS
 from queue_insights.sql import Query
 from queue_insights.sql.frames import query
@@ -274,3 +283,172 @@ def test_every_kind_of_database_has_the_same_answers_and_undos(plain: Plain, kin
     alter(bench, kind)
     for part, seen in observed(bench).items():
         assert seen == plain.seen[part], part
+
+
+@pytest.fixture
+def bench(fresh: Callable[[str], Bench]) -> Bench:
+    """Some tracks without a row, and an orphan."""
+    bench = fresh("a")
+    many(bench, "audio_ready", 3)
+    bench.task(bench.track("orphan", "ready"), "align")
+    return bench
+
+
+def lines(bench: Bench, level: str, url: str = "") -> str:
+    found = doctor.examine(operable(url or bench.url))
+    return "\n".join(finding.text for finding in found if finding.level == level)
+
+
+UNIQUE = "audio_tasks_spotify_track_id_task_type_key"
+
+
+@pytest.mark.parametrize("fault", ["not valid", "deferrable", "covers some rows only"])
+def test_a_key_that_is_none_is_refused_and_doctor_says_why(bench: Bench, fault: str) -> None:
+    bench.sql(f"ALTER TABLE audio_tasks DROP CONSTRAINT {UNIQUE}")
+    key = "(spotify_track_id, task_type)"
+    if fault == "deferrable":
+        bench.sql(f"ALTER TABLE audio_tasks ADD UNIQUE {key} DEFERRABLE")
+    else:
+        bench.sql(f"CREATE UNIQUE INDEX extra ON audio_tasks {key} WHERE id > 0" * (fault[0] == "c"))
+    if fault == "not valid":
+        bench.task("orphan", "align")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            bench.sql(f"CREATE UNIQUE INDEX CONCURRENTLY extra ON audio_tasks {key}")
+    with pytest.raises(InputError, match=f"has no unique key on .*{fault}"):
+        bench.queue.backlog()
+    assert fault in lines(bench, "fix")
+
+
+@pytest.mark.parametrize("table", ["tracks", "audio_tasks"])
+def test_policies_that_would_hide_rows_are_an_error_and_what_to_ask_for(
+    bench: Bench, table: str
+) -> None:
+    role = f"reader_{bench.connection.info.dbname}"
+    bench.sql(f"CREATE ROLE {role} LOGIN; GRANT SELECT ON tracks, audio_tasks TO {role}")
+    bench.sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    url = bench.url.replace("postgres@", f"{role}@", 1)
+    try:
+        with pytest.raises(DatabaseError, match=f'"{table}".*BYPASSRLS.*owns the table'):
+            operable(url).backlog()
+        assert f"hide rows of public.{table} from {role}" in lines(bench, "fix", url)
+    finally:
+        bench.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_undo_of_prune_fills_columns_that_have_no_default(bench: Bench) -> None:
+    bench.sql("ALTER TABLE audio_tasks ADD owner char(3) NOT NULL DEFAULT 'me'")
+    bench.sql("ALTER TABLE audio_tasks ALTER owner DROP DEFAULT")
+    before = rows(bench)
+    run = operable(bench.url).plan_prune().apply(max_rows=1)
+    assert len(rows(bench)) == 0
+    run.undo()
+    assert rows(bench) == before
+
+
+def test_doctor_tells_of_heirs_times_without_a_zone_and_rows_from_the_future(bench: Bench) -> None:
+    bench.sql("CREATE TABLE old_tasks () INHERITS (audio_tasks)")
+    bench.sql(NO_ZONE + "UPDATE audio_tasks SET created_at = now() + interval '1 h'")
+    notes = lines(bench, "note")
+    assert "rows of those that inherit from public.audio_tasks are left out" in notes
+    assert "public.tracks.updated_at has no time zone, so it is read as UTC" in notes
+    assert "1 rows are from the future" in notes
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_texts_of_any_encoding_are_texts_or_one_line(server: Url, encoding: str) -> None:
+    with database(server, f"template0 ENCODING '{encoding}' LOCALE 'C'") as url:
+        with psycopg.connect(url, autocommit=True, client_encoding="utf8") as connection:
+            demo.create_schema(connection, "a")
+            bench = Bench(url, "a", connection, operable(url))
+            bench.track("é", "audio_ready", "Été")
+            assert bench.queue.missing().title.tolist() == ["Été"]
+            assert bench.queue.track("é").stage.tolist() == ["audio_ready"]
+            run = bench.queue.plan_backfill().apply(max_rows=1)
+            assert run.undo().row["rows_undone"] == 1
+            if encoding == "SQL_ASCII":
+                bench.sql("UPDATE tracks SET title = E'\\xe9'")
+                with pytest.raises(DatabaseError, match="is not in UTF-8"):
+                    bench.queue.missing()
+
+
+def test_a_time_to_be_written_must_be_one_and_those_not_shown_are_counted(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.sql("ALTER TABLE tracks DISABLE TRIGGER USER")
+    bench.sql("UPDATE tracks SET updated_at = 'infinity' WHERE spotify_track_id = 't1'")
+    assert bench.queue.missing().arrived_at.isna().sum() == 1
+    assert caplog.messages == ["1 times, such as infinity or 44 BC, are shown as missing"]
+    run = bench.queue.plan_backfill().apply(max_rows=3)
+    assert run.dropped()[["id", "reason"]].values.tolist() == [
+        ["t1", "its arrival, infinity, is no time that a row should have"]
+    ]
+
+
+URLS = {
+    **{"?schema=S3CR3T": "'schema': name the tables", "?pgbouncer=true": "'pgbouncer': leave it"},
+    **{"?connection_limit=1": "'connection_limit'", "?statement_timeout=1": TIMEOUT, "\n": "break"},
+    **{"?sslmod=x": "'sslmod' (did you mean 'sslmode'?)", '"': "quotes"},
+}
+
+
+@pytest.mark.parametrize("end", URLS)
+def test_a_url_is_refused_by_what_is_wrong_with_it(end: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        check_url(f"postgresql://u:p@h/d{end}", "URL")
+    assert URLS[end] in str(refusal.value)
+    assert "S3CR3T" not in str(refusal.value)
+    with pytest.raises(
+        InputError, match=r"begins with postgresql\+psycopg2://, expected postgresql:"
+    ):
+        check_url("postgresql+psycopg2://u:p@h/d", "URL")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no device that is full")
+@pytest.mark.parametrize(
+    "command", ["backlog", "doctor", "--help", "backfill --apply --max-rows 9"]
+)
+@pytest.mark.parametrize("output", ["/dev/full", "closed"])
+def test_an_output_that_cannot_be_written_is_one_line(
+    bench: Bench, command: str, output: str
+) -> None:
+    where = ">&-" if output == "closed" else f">{output}"
+    shell = f"exec '{sys.executable}' -m queue_insights {command} {where}"
+    environment = {**os.environ, "QUEUE_INSIGHTS_URL": bench.url}
+    done = subprocess.run(["sh", "-c", shell], env=environment, stderr=-1, text=True, timeout=60)
+    said = [line for line in done.stderr.splitlines() if "rows/s" not in line]
+    assert (done.returncode, len(said)) == (1, 1), done.stderr
+    applied = bench.sql("SELECT count(*) FROM audio_tasks") == [(4,)]
+    assert applied == ("run 1: backfill finished: 3 rows done" in said[0])
+
+
+def test_what_is_no_file_or_folder_is_refused_and_left_as_it_is(
+    bench: Bench, tmp_path: Path
+) -> None:
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    for arguments in (
+        *(["trigger", "sql", "--output", pipe], ["report", "explore", "--output", "s3://b/x"]),
+        *(["report", "explore", "--metrics", pipe], ["report", "explore", "--output", pipe]),
+    ):
+        done = CliRunner(env={"QUEUE_INSIGHTS_URL": bench.url}).invoke(main, arguments)
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), arguments
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    assert not Path("s3:").exists()
+
+
+def test_two_roles_may_name_one_column(bench: Bench, tmp_path: Path) -> None:
+    for two in (
+        "updated_at: created_at",
+        "next_retry_at: last_attempt_at",
+        "max_attempts: attempts",
+    ):
+        queue = operable(bench.url, edited(tmp_path, "tasks:", f"tasks:\n  {two}"))
+        for read in READS:
+            getattr(queue, read)(**({"id": "t1"} if read == "track" else {}))
+        for name, narrow in ACTS:
+            before = rows(bench)
+            try:
+                queue.plan(name, **narrow).apply(max_rows=9).undo()
+            except QueueInsightsError as error:
+                assert "\n" not in str(error)
+            assert rows(bench) == before
