@@ -1,4 +1,4 @@
-"""Kinds of databases: the tables with other types, settings, heirs and times than the plain ones."""
+"""Kinds of databases: tables with other types, settings, heirs and times than the plain ones."""
 
 import re
 from typing import Any
