@@ -106,12 +106,12 @@ def tracks_as_view(bench: Bench, stage: str) -> None:
 
 
 @contextmanager
-def database(server: Url, template: str = "template1") -> Iterator[str]:
+def database(server: Url, template: str = "template1", options: str = "") -> Iterator[str]:
     """The URL of a new database with what is in *template*; dropped afterwards."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     names = map(sql.Identifier, (name, template))
     with psycopg.connect(server("postgres"), autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+        admin.execute(sql.SQL(f"CREATE DATABASE {{}} TEMPLATE {{}} {options}").format(*names))
     try:
         yield server(name)
     finally:

@@ -1,189 +1,40 @@
 """Everybody's database: whatever types, settings, heirs and times it has, each read, action with
 its undo, trigger and view says and does what it does on the plain tables."""
 
+import contextlib
+import os
 import re
+import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import psycopg
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
-from psycopg import sql
 
-from conftest import STAGE_OF, Bench, Url, database
-from operating import operable
-from queue_insights import doctor
+from conftest import Bench, Url, database
+from kinds import KINDS, NO_ZONE, Kind, alter, fill, rows
+from operating import edited, many, operable
+from queue_insights import demo, doctor
+from queue_insights.cli import main
+from queue_insights.database import TIMEOUT, check_url
 from queue_insights.ddl import trigger, views
+from queue_insights.errors import DatabaseError, InputError
 from queue_insights.reads import READS
 from queue_insights.sql import Query
 from queue_insights.sql.frames import query
 
-EXTREMES = (
-    *("infinity", "-infinity", "0001-01-01Z", "0044-03-15Z BC", "4713-01-01Z BC"),
-    *("9999-12-31 23:59:59Z", "294276-12-31 23:59:59Z"),
-)
-# The columns that say status, stage and task: each may have another type.
-SAYING = {"status": "audio_tasks", "task_type": "audio_tasks", "stage": "tracks"}
-TYPES = ("text", "varchar(40)", "char(40)", "enum", "domain", "citext")
-AS_UUID = "('00000000-0000-0000-0000-' || lpad({}::text, 12, '0'))::uuid"
-IDS = {"text": "{}", "uuid": AS_UUID, "bigint": "{}::bigint"}
-TASK_IDS = {
-    **{"integer": "SET DEFAULT 7", "bigint": "TYPE bigint", "uuid": f"TYPE uuid USING {AS_UUID}"},
-    "identity": "ADD GENERATED ALWAYS AS IDENTITY (START 1000)",
-}
-# With the default that every row gets.
-EXTRA = {
-    **{"text[]": """'[2:4]={a,NULL,"x \\" y"}'""", "int[][]": "'{{1,2},{3,4}}'"},
-    **{"tstzrange": "'[2020-01-01 12:00+09,infinity)'", "int4multirange": "'{[1,5),[7,)}'"},
-    **{"jsonb": "'null'", "json": """'{"a":  1, "a": 2}'""", "numeric": "'NaN'", "money": "3.5"},
-    **{"float8": "0.1::float8 + 0.2::float8", "float4": "'-infinity'", "bit(3)": "B'101'"},
-    **{"interval": "'1 mon -3 days 00:00:01.5'", "date": "'infinity'", "bytea": "'\\x00ff'"},
-    **{"time": "'24:00'", "inet": "'10.0.0.1/8'", "char(5)": "'ab'", "mood": "'so so'"},
-    **{"mood[]": "'{good,NULL}'", "odd": "3", "odd_json": "'null'", "pair": """'(1,"a,b")'"""},
-    "timestamp": "'0044-01-01 BC'",
-}
-MADE = """
-    CREATE TYPE mood AS ENUM ('good', 'so so');
-    CREATE DOMAIN odd AS int CHECK (VALUE <> 2);
-    CREATE DOMAIN odd_json AS jsonb;
-    CREATE TYPE pair AS (a int, b text);
-    ALTER TABLE audio_tasks ADD twice int GENERATED ALWAYS AS (attempts * 2) STORED;
-"""
-SETTINGS = (
-    *("DateStyle = 'German'", "DateStyle = 'SQL, DMY'", "TimeZone = 'Asia/Tokyo'"),
-    *("TimeZone = 'America/Los_Angeles'", "IntervalStyle = 'sql_standard'", "array_nulls = off"),
-    *("bytea_output = 'escape'", "extra_float_digits = -5", "standard_conforming_strings = off"),
-    *("default_transaction_isolation = 'serializable'", "search_path = ''", "xmloption = document"),
-    *("quote_all_identifiers = on", "transform_null_equals = on", "client_encoding = 'LATIN1'"),
-)
-NO_ZONE = """
-    ALTER TABLE tracks ALTER updated_at DROP DEFAULT,
-        ALTER updated_at TYPE timestamp USING updated_at AT TIME ZONE 'UTC';
-"""
 ACTS: tuple[tuple[str, dict[str, str]], ...] = (
     *((name, {}) for name in ("backfill", "reset", "retry", "requeue", "prune")),
     ("prune", {"status": "failed"}),
 )
 PLAIN = ("stage", "task_type", "state", "status", "attempts", "title", "arrived_at", "verdict")
-Kind = dict[str, Any]
-KINDS = st.fixed_dictionaries(
-    {
-        "types": st.fixed_dictionaries({column: st.sampled_from(TYPES) for column in SAYING}),
-        "track_id": st.sampled_from(list(IDS)),
-        "task_id": st.sampled_from(list(TASK_IDS)),
-        "extra": st.frozensets(st.sampled_from(list(EXTRA)), min_size=3, max_size=12),
-        "settings": st.frozensets(st.sampled_from(SETTINGS), min_size=2, max_size=8),
-        "inherited": st.booleans(),
-        "no_zone": st.booleans(),
-    }
-)
-
-
-def fill(bench: Bench) -> None:
-    """Tracks in each state, orphans, a week of completions, extreme times in every column, and
-    clocks ahead. Ids are twelve digits, so that texts and numbers are in the same order."""
-    bench.sql("ALTER TABLE tracks DISABLE TRIGGER USER")
-    ago, ahead = "now() - interval '{}'".format, "now() + interval '{}'".format
-    numbers = iter(range(10**11, 10**12))
-
-    def add(stage: str, task: str = "", status: str = "pending", **row: str) -> None:
-        track = bench.track(str(next(numbers)), stage, "Ü 日本 %s :x")
-        updated = row.pop("updated", ago("9 hours"))
-        bench.sql(f"UPDATE tracks SET updated_at = {updated} WHERE spotify_track_id = %s", track)
-        if task:
-            bench.task(track, task, status, **{name: sql.SQL(row[name]) for name in row})
-
-    for task, stage in STAGE_OF.items():
-        add(stage)
-        add(stage, task, created_at=ago("2 hours"))
-        add(stage, task, "failed", attempts="1", created_at=ago("3 hours"))
-        add(stage, task, "failed", attempts="3", error_message="'it''s \\ so'")
-        add(stage, task, "running", attempts="1", last_attempt_at=ago("5 hours"))
-        add("ready", task, "failed", created_at=ago("4 days"))
-        add("failed", task, created_at=ago("4 days"), metadata="'null'")
-        done = {"created_at": ago("3 days 1 hour"), "last_attempt_at": ago("74 hours")}
-        add("ready", task, "completed", completed_at=ago("3 days"), **done)
-        add(stage, task, "completed", completed_at=ago("3 days"), **done)
-    for time in [f"'{each}'" for each in EXTREMES]:
-        add("aligned", updated=time)
-        add("aligned", "translate", created_at=time)
-        add("aligned", "translate", "failed", attempts="1", next_retry_at=time)
-        add("aligned", "translate", "running", last_attempt_at=time)
-        add("ready", "translate", "completed", completed_at=time, created_at=time)
-    add("ready", "align", "completed", completed_at=ahead("3 hours"), created_at=ahead("2 hours"))
-    add("audio_ready", "align", created_at=ahead("5 hours"))
-    add("audio_ready", "align", "running", last_attempt_at=ahead("2 hours"))
-    bench.sql("ALTER TABLE tracks ENABLE TRIGGER USER")
-
-
-def alter(bench: Bench, kind: Kind) -> None:
-    """Make the plain tables this *kind* of database."""
-    for setting in kind["settings"]:
-        bench.sql(f"ALTER DATABASE {bench.connection.info.dbname} SET {setting}")
-    bench.sql("DROP VIEW task_summary, audio_progress")
-    bench.sql("DROP INDEX tracks_stage_idx, audio_tasks_task_type_status_idx")
-    for column, table in SAYING.items():
-        retype(bench, table, column, kind["types"][column])
-    bench.sql("CREATE INDEX tracks_stage_idx ON tracks (stage) WHERE stage NOT IN ('failed')")
-    bench.sql(
-        "CREATE INDEX audio_tasks_task_type_status_idx ON audio_tasks (task_type, status) "
-        "WHERE status IN ('pending', 'failed')"
-    )
-    dropped = "fkey" if bench.variant == "a" else "fkey, DROP CONSTRAINT audio_tasks_subject_check"
-    bench.sql(f"ALTER TABLE audio_tasks DROP CONSTRAINT audio_tasks_spotify_track_id_{dropped}")
-    for table in ("tracks", "audio_tasks"):
-        made = IDS[kind["track_id"]].format("spotify_track_id")
-        retyped = f"TYPE {kind['track_id']} USING {made}"
-        bench.sql(f"ALTER TABLE {table} ALTER spotify_track_id {retyped}")
-    bench.sql("ALTER TABLE audio_tasks ADD FOREIGN KEY (spotify_track_id) REFERENCES tracks")
-    if bench.variant == "b":
-        bench.sql("UPDATE audio_tasks SET subject_id = spotify_track_id::text")
-    bench.sql("ALTER TABLE audio_tasks ALTER id DROP DEFAULT")
-    bench.sql(f"ALTER TABLE audio_tasks ALTER id {TASK_IDS[kind['task_id']].format('id')}")
-    numbers = {"uuid": "gen_random_uuid()", "identity": ""}
-    if default := numbers.get(kind["task_id"], "nextval('audio_tasks_id_seq')"):
-        bench.sql(f"ALTER TABLE audio_tasks ALTER id SET DEFAULT {default}")
-    bench.sql(MADE + (NO_ZONE if kind["no_zone"] else ""))
-    for number, type in enumerate(sorted(kind["extra"])):
-        bench.sql(f"ALTER TABLE audio_tasks ADD extra{number} {type} DEFAULT {EXTRA[type]}")
-    for table in ("tracks", "audio_tasks") if kind["inherited"] else ():
-        bench.sql(f"CREATE TABLE old_{table} () INHERITS ({table})")
-        columns = ", ".join(columns_of(bench, table, "AND attgenerated = ''"))
-        bench.sql(f"INSERT INTO old_{table} ({columns}) SELECT {columns} FROM ONLY {table}")
-
-
-def retype(bench: Bench, table: str, column: str, type: str) -> None:
-    check = f"FROM pg_constraint WHERE conname = '{table}_{column}_check'"
-    ((found,),) = bench.sql(f"SELECT pg_get_constraintdef(oid) {check}")
-    labels = ", ".join(f"'{label}'" for label in re.findall("'(.*?)'", found))
-    if type == "citext":
-        known = bench.sql("SELECT FROM pg_available_extensions WHERE name = 'citext'")
-        bench.sql("CREATE EXTENSION IF NOT EXISTS citext" if known else "SELECT")
-        type = "citext" if known else "char(40)"
-    if type in ("enum", "domain"):
-        bench.sql(f"ALTER TABLE {table} DROP CONSTRAINT {table}_{column}_check")
-        made = f"text CHECK (VALUE IN ({labels}))" if type == "domain" else f"ENUM ({labels})"
-        named = f"{'TYPE' if type == 'enum' else 'DOMAIN'} {column}_{type}"
-        bench.sql(f"CREATE {named} AS {made}")
-        type = f"{column}_{type}"
-    bench.sql(f"ALTER TABLE {table} ALTER {column} DROP DEFAULT")
-    bench.sql(f"ALTER TABLE {table} ALTER {column} TYPE {type} USING {column}::text::{type}")
-    bench.sql(f"ALTER TABLE {table} ALTER {column} SET DEFAULT 'pending'" * (column != "task_type"))
-
-
-def columns_of(bench: Bench, table: str, but: str) -> list[str]:
-    of = f"attrelid = 'public.{table}'::regclass AND attnum > 0 AND NOT attisdropped {but}"
-    return [name for (name,) in bench.sql(f"SELECT attname FROM pg_attribute WHERE {of}")]
-
-
-def rows(bench: Bench) -> list[Any]:
-    """Every task row, each column as text, but for updated_at, which a trigger sets."""
-    names = columns_of(bench, "audio_tasks", "AND attname <> 'updated_at'")
-    columns = ", ".join(f"{name}::text" for name in names)
-    return sorted(map(repr, bench.sql(f"SELECT {columns} FROM ONLY public.audio_tasks")))
 
 
 def number(id: Any) -> int:
@@ -274,3 +125,171 @@ def test_every_kind_of_database_has_the_same_answers_and_undos(plain: Plain, kin
     alter(bench, kind)
     for part, seen in observed(bench).items():
         assert seen == plain.seen[part], part
+
+
+@pytest.fixture
+def bench(fresh: Callable[[str], Bench]) -> Bench:
+    """Some tracks without a row, and an orphan."""
+    bench = fresh("a")
+    many(bench, "audio_ready", 3)
+    bench.task(bench.track("orphan", "ready"), "align")
+    return bench
+
+
+def lines(bench: Bench, level: str, url: str = "") -> str:
+    found = doctor.examine(operable(url or bench.url))
+    return "\n".join(finding.text for finding in found if finding.level == level)
+
+
+UNIQUE = "audio_tasks_spotify_track_id_task_type_key"
+
+
+@pytest.mark.parametrize("fault", ["not valid", "deferrable", "covers some rows only"])
+def test_a_key_that_is_none_is_refused_and_doctor_says_why(bench: Bench, fault: str) -> None:
+    bench.sql(f"ALTER TABLE audio_tasks DROP CONSTRAINT {UNIQUE}")
+    key = "(spotify_track_id, task_type)"
+    if fault == "deferrable":
+        bench.sql(f"ALTER TABLE audio_tasks ADD UNIQUE {key} DEFERRABLE")
+    else:
+        bench.sql(
+            f"CREATE UNIQUE INDEX extra ON audio_tasks {key} WHERE id > 0" * (fault[0] == "c")
+        )
+    if fault == "not valid":
+        bench.task("orphan", "align")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            bench.sql(f"CREATE UNIQUE INDEX CONCURRENTLY extra ON audio_tasks {key}")
+    with pytest.raises(InputError, match=f"has no unique key on .*{fault}"):
+        bench.queue.backlog()
+    assert fault in lines(bench, "fix")
+
+
+@pytest.mark.parametrize("table", ["tracks", "audio_tasks"])
+def test_policies_that_would_hide_rows_are_an_error_and_what_to_ask_for(
+    bench: Bench, table: str
+) -> None:
+    role = f"reader_{bench.connection.info.dbname}"
+    bench.sql(f"CREATE ROLE {role} LOGIN; GRANT SELECT ON tracks, audio_tasks TO {role}")
+    bench.sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    url = bench.url.replace("postgres@", f"{role}@", 1)
+    try:
+        with pytest.raises(DatabaseError, match=f'"{table}".*BYPASSRLS.*owns the table'):
+            operable(url).backlog()
+        assert f"hide rows of public.{table} from {role}" in lines(bench, "fix", url)
+    finally:
+        bench.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_undo_of_prune_fills_columns_that_have_no_default(bench: Bench) -> None:
+    bench.sql("ALTER TABLE audio_tasks ADD owner char(3) NOT NULL DEFAULT 'me'")
+    bench.sql("ALTER TABLE audio_tasks ALTER owner DROP DEFAULT")
+    before = rows(bench)
+    run = operable(bench.url).plan_prune().apply(max_rows=1)
+    assert len(rows(bench)) == 0
+    run.undo()
+    assert rows(bench) == before
+
+
+def test_doctor_tells_of_heirs_times_without_a_zone_and_rows_from_the_future(bench: Bench) -> None:
+    bench.sql("CREATE TABLE old_tasks () INHERITS (audio_tasks)")
+    bench.sql(NO_ZONE + "UPDATE audio_tasks SET created_at = now() + interval '1 h'")
+    notes = lines(bench, "note")
+    assert "rows of those that inherit from public.audio_tasks are left out" in notes
+    assert "public.tracks.updated_at has no time zone, so it is read as UTC" in notes
+    assert "1 rows are from the future" in notes
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_texts_of_any_encoding_are_texts_or_one_line(server: Url, encoding: str) -> None:
+    options = f"ENCODING '{encoding}' LOCALE 'C'"
+    with (
+        database(server, "template0", options) as url,
+        psycopg.connect(url, autocommit=True, client_encoding="utf8") as connection,
+    ):
+        demo.create_schema(connection, "a")
+        bench = Bench(url, "a", connection, operable(url))
+        bench.track("é", "audio_ready", "Été")
+        assert bench.queue.missing().title.tolist() == ["Été"]
+        assert bench.queue.track("é").stage.tolist() == ["audio_ready"]
+        assert bench.queue.plan_backfill().apply(max_rows=1).undo().row["rows_undone"] == 1
+        if encoding == "SQL_ASCII":
+            bench.sql("UPDATE tracks SET title = E'\\xe9'")
+            with pytest.raises(DatabaseError, match="is not in UTF-8"):
+                bench.queue.missing()
+
+
+def test_a_time_to_be_written_must_be_one_and_those_not_shown_are_counted(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.sql("ALTER TABLE tracks DISABLE TRIGGER USER")
+    bench.sql("UPDATE tracks SET updated_at = 'infinity' WHERE spotify_track_id = 't1'")
+    assert bench.queue.missing().arrived_at.isna().sum() == 1
+    assert caplog.messages == ["1 times, such as infinity or 44 BC, are shown as missing"]
+    run = bench.queue.plan_backfill().apply(max_rows=3)
+    assert run.dropped()[["id", "reason"]].values.tolist() == [
+        ["t1", "its arrival, infinity, is no time that a row should have"]
+    ]
+
+
+URLS = {
+    **{"?schema=S3CR3T": "'schema': name the tables", "?pgbouncer=true": "'pgbouncer': leave it"},
+    **{"?connection_limit=1": "'connection_limit'", "?statement_timeout=1": TIMEOUT, "\n": "break"},
+    **{"?sslmod=x": "'sslmod' (did you mean 'sslmode'?)", '"': "quotes"},
+}
+
+
+@pytest.mark.parametrize("end", URLS)
+def test_a_url_is_refused_by_what_is_wrong_with_it(end: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        check_url(f"postgresql://u:p@h/d{end}", "URL")
+    assert URLS[end] in str(refusal.value)
+    assert "S3CR3T" not in str(refusal.value)
+    with pytest.raises(
+        InputError, match=r"begins with postgresql\+psycopg2://, expected postgresql:"
+    ):
+        check_url("postgresql+psycopg2://u:p@h/d", "URL")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no device that is full")
+@pytest.mark.parametrize(
+    "command", ["backlog", "doctor", "--help", "backfill --apply --max-rows 9"]
+)
+@pytest.mark.parametrize("output", ["/dev/full", "closed"])
+def test_an_output_that_cannot_be_written_is_one_line(
+    bench: Bench, command: str, output: str
+) -> None:
+    where = ">&-" if output == "closed" else f">{output}"
+    shell = f"exec '{sys.executable}' -m queue_insights {command} {where}"
+    environment = {**os.environ, "QUEUE_INSIGHTS_URL": bench.url}
+    done = subprocess.run(["sh", "-c", shell], env=environment, stderr=-1, text=True, timeout=60)
+    said = [line for line in done.stderr.splitlines() if "rows/s" not in line]
+    assert (done.returncode, len(said)) == (1, 1), done.stderr
+    applied = bench.sql("SELECT count(*) FROM audio_tasks") == [(4,)]
+    assert applied == ("run 1: backfill finished: 3 rows done" in said[0])
+
+
+def test_what_is_no_file_or_folder_is_refused_and_left_as_it_is(
+    bench: Bench, tmp_path: Path
+) -> None:
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    for arguments in (
+        *(["trigger", "sql", "--output", pipe], ["report", "explore", "--output", "s3://b/x"]),
+        *(["report", "explore", "--metrics", pipe], ["report", "explore", "--output", pipe]),
+    ):
+        done = CliRunner(env={"QUEUE_INSIGHTS_URL": bench.url}).invoke(main, arguments)
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), arguments
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    assert not Path("s3:").exists()
+
+
+@pytest.mark.parametrize(
+    "two", ["updated_at: created_at", "next_retry_at: last_attempt_at", "max_attempts: attempts"]
+)
+def test_two_roles_may_name_one_column(bench: Bench, tmp_path: Path, two: str) -> None:
+    queue, before = operable(bench.url, edited(tmp_path, "tasks:", f"tasks:\n  {two}")), rows(bench)
+    for read in READS:
+        getattr(queue, read)(**({"id": "t1"} if read == "track" else {}))
+    for name, narrow in ACTS:
+        with contextlib.suppress(DatabaseError):  # which is of one line
+            queue.plan(name, **narrow).apply(max_rows=9).undo()
+        assert rows(bench) == before

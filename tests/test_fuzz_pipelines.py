@@ -29,7 +29,7 @@ from queue_insights.actions.statements import batch, selection, undo
 from queue_insights.errors import InputError
 from queue_insights.pipeline import Pipeline
 from queue_insights.reads import READS
-from queue_insights.schema import Schema, Table
+from queue_insights.schema import Column, Schema, Table
 from queue_insights.sql import Query, identifier, unescaped
 from queue_insights.sql.frames import query
 
@@ -205,7 +205,8 @@ def schema_of(found: Pipeline, variant: Any) -> Schema:
         times = dict.fromkeys((r for r in roles if r.endswith("_at")), "timestamp with time zone")
         of_role = times | dict.fromkeys(numbers, "int")
         kinds = {column: of_role.get(role, "text") for role, column in named.items()}
-        return Table(schema or "public", name, "r", kinds, [], [], frozenset(), frozenset(), named)
+        columns_there = {column: Column(kind, kind, kind) for column, kind in kinds.items()}
+        return Table(schema or "public", name, "r", columns_there, [], [], False, named)
 
     tasks = table(found.tasks, TASK_ROLES, NUMBERS)
     owner = tasks.roles["track_id" if variant == "a" else "subject_id"]

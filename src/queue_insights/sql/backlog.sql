@@ -1,4 +1,4 @@
-{% from "macros.sql" import and_ours, is_time with context %}
+{% from "macros.sql" import and_ours with context %}
 {% include "standing.sql" %},
 tracks_at AS (
     SELECT position, count(*) AS total,
@@ -7,7 +7,7 @@ tracks_at AS (
 {% endfor %}
            count(*) FILTER (WHERE state IN ('missing', 'pending', 'retryable')) AS eligible,
            count(*) FILTER (WHERE state IN ('missing', 'pending', 'retryable', 'backing_off')) AS waiting,
-           now() - min(arrived_at) FILTER (WHERE {{ is_time("arrived_at" | sql) }} AND arrived_at <= now()
+           now() - min(arrived_at) FILTER (WHERE arrived_at BETWEEN '1900-01-01Z' AND now()
                AND state IN ('missing', 'pending', 'retryable', 'backing_off')) AS oldest
     FROM standing GROUP BY position),
 rows_of AS (

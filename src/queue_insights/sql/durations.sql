@@ -9,7 +9,7 @@ measured AS (
     FROM done GROUP BY position),
 here AS (
     SELECT position, count(*) AS waiting,
-           now() - min(arrived_at) FILTER (WHERE {{ is_time("arrived_at" | sql) }} AND arrived_at <= now()) AS oldest
+           now() - min(arrived_at) FILTER (WHERE arrived_at BETWEEN '1900-01-01Z' AND now()) AS oldest
     FROM standing WHERE state IN ('missing', 'pending', 'retryable', 'backing_off') GROUP BY position)
 SELECT stage, task_type, coalesce(completions, 0) AS completions,
        run[1] AS run_p50_seconds, run[2] AS run_p90_seconds, run[3] AS run_p99_seconds,

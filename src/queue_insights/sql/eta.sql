@@ -1,7 +1,7 @@
 {% include "moves.sql" %},
 moving (position, at, n) AS (  -- without those that left without completing, or that need an operator
-    SELECT position, at, n FROM arrival
-    UNION ALL SELECT position, arrived_at, -1 FROM undone
+    SELECT position, least(at, now()), n FROM arrival
+    UNION ALL SELECT position, least(arrived_at, now()), -1 FROM undone
     WHERE came AND state IN ('left', 'stuck', 'exhausted', 'other')),
 bucket (number, begins) AS NOT MATERIALIZED (  -- 5 minutes each
     SELECT number::int - 1, begins
@@ -23,7 +23,7 @@ event (position, number, arrivals, completions) AS (
 {% endif %}
     SELECT position, went, 0, n FROM tally
     UNION ALL
-    SELECT position, floor(extract(epoch FROM least(at, now()) - :zero) / 300)::int, n, 0
+    SELECT position, floor(extract(epoch FROM at - :zero) / 300)::int, n, 0
     FROM moving WHERE at >= :start),
 counted AS (
     SELECT position, number, sum(arrivals) AS arrivals, sum(completions) AS completions

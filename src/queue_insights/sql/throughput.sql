@@ -9,7 +9,7 @@ failed AS (
 tally AS (
     SELECT position, made.number AS made, went.number AS went, count(*) AS n
     FROM done
-    LEFT JOIN bucket AS made ON position = 1 AND made.number = width_bucket(least(created_at, now()), (SELECT at FROM edges))
+    LEFT JOIN bucket AS made ON position = 1 AND made.number = width_bucket(created_at, (SELECT at FROM edges))
     LEFT JOIN bucket AS went ON went.number = width_bucket(completed_at, (SELECT at FROM edges))
     GROUP BY 1, 2, 3),
 counted (position, number, arrivals, completions, failures) AS (

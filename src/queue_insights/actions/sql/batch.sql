@@ -55,7 +55,8 @@ locked AS (  -- those that still qualify, as they were, with their tracks: a mov
         SELECT t.{{ tracks.id }} AS id, t.{{ tracks.stage }} AS stage FROM {{ tracks.rows }} AS t
         WHERE t.{{ tracks.id }} = owner.track_id FOR SHARE SKIP LOCKED) AS parent ON true
     CROSS JOIN LATERAL (
-        SELECT k.{{ tasks.id }} AS id, jsonb_build_object({{ image | wrapped(12, 50) }}) AS before
+        SELECT k.{{ tasks.id }} AS id, jsonb_build_object({{ image | wrapped(12, 50) }}
+            ) AS before
         FROM {{ tasks.rows }} AS k{{ now_is("k") }}
         WHERE k.{{ tasks.id }} = todo.id::{{ task_id_type }}
           AND (parent.id IS NOT NULL

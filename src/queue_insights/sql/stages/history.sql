@@ -1,7 +1,9 @@
 {% from "macros.sql" import state, of_track, leading_to with context %}
 {% include "step.sql" %},
 track AS (SELECT * FROM {{ tracks.rows }} WHERE {{ tracks.id }} = :id),
-mine AS (SELECT k.* FROM track AS t JOIN {{ tasks.rows }} AS k ON {{ of_track("k", "t") }}),
+mine AS (
+    SELECT k.* FROM track AS t JOIN {{ tasks.rows }} AS k
+        ON {{ of_track("k", "t") }}),
 history AS (  -- what the track has of each step, and of other tasks
     SELECT s.position, t.{{ tracks.id }} AS track_id, t.{{ tracks.title }} AS title, t.{{ tracks.stage }} AS stage,
            coalesce(s.task_type, k.{{ tasks.task_type }}) AS task_type,

@@ -1,7 +1,7 @@
 {% from "macros.sql" import and_ours, same_track, of_track, join_previous, steps_behind with context %}
 {% include "standing.sql" %},
 done AS NOT MATERIALIZED (  -- completed since then; the bulk, which parallel workers count
-    SELECT s.position, k.{{ tasks.track_id }} AS track_id, k.{{ tasks.created_at }} AS created_at,
+    SELECT s.position, k.{{ tasks.track_id }} AS track_id, least(k.{{ tasks.created_at }}, now()) AS created_at,
            least(k.{{ tasks.completed_at }}, now()) AS completed_at  -- clocks differ
     FROM {{ tasks.rows }} AS k
     JOIN step AS s ON s.task_type = k.{{ tasks.task_type }}
