@@ -22,7 +22,7 @@ import pytest
 from papermill.cli import papermill
 
 from conftest import database
-from queue_insights import connect, demo
+from queue_insights import connect, demo, show
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.queue import Queue
@@ -111,7 +111,8 @@ def test_queue_and_readme_have_the_options_of_each_read(read: str) -> None:
     (row,) = re.findall(rf"^\| `{read}\b.*$", table, re.MULTILINE)
     for option in READS[read].options:
         required = option.default is ...
-        assert (option.metavar if required else f"`--{option.name.replace('_', '-')}`") in row
+        flag = f"`--{option.name.replace('_', '-')}`".replace("--ids", "--id")
+        assert (option.metavar if required else flag) in row
     parameters = dict(inspect.signature(getattr(Queue, read)).parameters)
     del parameters["self"]
     expected = {option.name: option.default for option in READS[read].options}
@@ -248,7 +249,7 @@ def names(connected: str) -> dict[str, Any]:
     now = datetime.now(UTC)
     arrived = pd.Series(pd.date_range(now - timedelta(days=60), now, freq="h", unit="us"))
     events = pd.DataFrame({"arrived_at": arrived, "completed_at": arrived + timedelta(minutes=30)})
-    return {"queue": connect(), "events": events, "now": now}
+    return {"queue": connect(), "show": show, "events": events, "now": now}
 
 
 @pytest.mark.parametrize("where", EXAMPLES)

@@ -67,14 +67,15 @@ def test_complete_runs_and_failures_are_listed_newest_first(tmp_path: Path) -> N
     assert "1 breached" in text
 
 
-def test_the_change_is_since_the_run_before_on_the_same_queue(tmp_path: Path) -> None:
-    here, there = ({"database": f"db on {place}"} for place in ("here", "there"))
-    made(tmp_path, 3, figures={"waiting": 10, "oldest_waiting_seconds": 7200.0}, **here)
-    made(tmp_path, 2, figures={"waiting": 1000}, **there)
-    failed(tmp_path, 1.5)
-    made(tmp_path, 1, figures={"waiting": 4, "oldest_waiting_seconds": 9000.0}, **here)
-    for figure in ("4 (-6)", "2h 30m (+30m)", "1,000", "10"):
-        assert f"<dd>{figure}</dd>" in page(tmp_path)
+def test_the_changes_of_a_run_stand_beside_its_figures(tmp_path: Path) -> None:
+    figures = {"waiting": 4, "oldest_waiting_seconds": 9000.0, "drifted": 1}
+    changes = {"waiting": -6, "oldest_waiting_seconds": 1800.0}
+    made(
+        tmp_path, 1, figures=figures, changes=changes, tiles=[["waiting", "w"], [*figures][1:2] * 2]
+    )
+    assert '<dd>4 <small class="better">-6</small></dd>' in page(tmp_path)
+    assert '<dd>2h 30m <small class="worse">+30m</small></dd>' in page(tmp_path)
+    assert "drifted" not in page(tmp_path)
 
 
 @pytest.mark.parametrize(("keep", "left"), [("2", [1, 30]), ("2d", [1, 30]), ("9", [1, 30, 60])])

@@ -31,7 +31,7 @@ def test_a_read_cannot_write(bench: Bench) -> None:
 
 def test_every_read_of_the_queue_is_a_read_only_transaction(bench: Bench) -> None:
     """Of a table that writes when it is read."""
-    bench.task(bench.track("track", "aligned"), "align")
+    bench.task(bench.track("track", "aligned"), "align", "failed")
     bench.sql("CREATE SEQUENCE seen")
     tracks_as_view(bench, "CASE WHEN nextval('seen') > 0 THEN stage END")
     for read in READS:

@@ -49,14 +49,8 @@ def test_a_run_is_a_folder_with_page_notebook_summary_and_tables(backlog: Simple
     assert re.fullmatch(r"backlog_report-\d{8}T\d{6}Z", folder.name)
     files = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
     tables = {f"tables/{name}.csv" for name in ("audit", "by_stage", "eta", "missing")}
-    assert files == {
-        "report.html",
-        "mail.html",
-        "mail.txt",
-        "summary.json",
-        "backlog_report.ipynb",
-        *tables,
-    }
+    mails = {"mail.html", "mail.txt"}
+    assert files == {"report.html", "summary.json", "backlog_report.ipynb", *mails, *tables}
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, "index.html"}
     index = BeautifulSoup((folder.parent / "index.html").read_text("utf-8"), "html.parser")
     assert [link["href"] for link in index.select("a")] == [f"{folder.name}/report.html"]

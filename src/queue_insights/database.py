@@ -12,10 +12,10 @@ from typing import Any, NoReturn, TypeVar
 import psycopg
 import psycopg.conninfo
 import sqlalchemy as sa
-from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
+from psycopg.adapt import Loader
 
 from queue_insights.errors import DatabaseError, InputError
-from queue_insights.pipeline import parse_duration
+from queue_insights.pipeline import nearest, parse_duration
 
 READ_URL = "QUEUE_INSIGHTS_URL"
 WRITE_URL = "QUEUE_INSIGHTS_WRITE_URL"
@@ -23,6 +23,14 @@ TIMEOUT = "QUEUE_INSIGHTS_STATEMENT_TIMEOUT"
 LIBPQ = ("PGSERVICE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER")
 
 _URL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://(?:[^@/?#\s]*@)?[^@\s]*")
+_SCHEME = re.compile(r"(?!postgres(?:ql)?(?:\+psycopg)?://)([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+# What other programs take in a URL, and where we take it.
+_ELSEWHERE = {
+    "schema": "name the tables with their schema in the pipeline file",
+    "search_path": "options=-csearch_path%3DNAME",
+    "statement_timeout": f"set {TIMEOUT}",
+    **dict.fromkeys(("pgbouncer", "connection_limit", "pool_timeout"), "leave it out"),
+}
 
 # What every transaction sets for itself, so that no answer depends on the settings of a server, a
 # database, a role or the environment, and a pooler keeps nothing of it.
@@ -30,6 +38,11 @@ SETTINGS = {
     "TimeZone": "UTC",
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
+    # How values are written as text: what an action records goes back exactly.
+    **{"bytea_output": "hex", "extra_float_digits": "1", "xmloption": "content"},
+    **{"lc_monetary": "C", "array_nulls": "on"},
+    # How our own SQL is read, and the catalogue's names and expressions are written.
+    **{"standard_conforming_strings": "on", "quote_all_identifiers": "off"},
     "row_security": "off",  # a policy that would hide rows becomes an error, not a wrong number
     "jit": "off",  # to compile one of our plans takes longer than to run it
 }
@@ -89,17 +102,38 @@ def retried(
     return work()
 
 
-class _Timestamp(TimestamptzLoader):
-    """Reads ``infinity``, which Python has no date for, as None."""
+class Unheld:
+    """``count``: how many times that Python cannot hold, such as infinity or 44 BC, were read as
+    None by now."""
 
-    def load(self, data: Any) -> Any:
-        return None if b"infinity" in bytes(data) else super().load(data)
+    count = 0
 
 
-class _BinaryTimestamp(TimestamptzBinaryLoader):
-    def load(self, data: Any) -> Any:
-        extreme = bytes(data) in (b"\x7f" + b"\xff" * 7, b"\x80" + b"\x00" * 7)
-        return None if extreme else super().load(data)
+def _lenient(strict: Any) -> type[Loader]:
+    class Lenient(Loader):
+        format = strict.format
+
+        def __init__(self, oid: int, context: Any = None):
+            super().__init__(oid, context)
+            self._load = strict(oid, context).load
+
+        def load(self, data: Any) -> Any:
+            try:
+                return self._load(data)
+            except psycopg.DataError:
+                Unheld.count += 1
+                return None
+
+    return Lenient
+
+
+_TIMES = {
+    name: [
+        _lenient(psycopg.adapters.get_loader(psycopg.adapters.types[name].oid, format))
+        for format in psycopg.pq.Format
+    ]
+    for name in ("date", "time", "timetz", "timestamp", "timestamptz", "interval")
+}
 
 
 @dataclass(frozen=True)
@@ -131,17 +165,27 @@ def forget_environment() -> None:
 
 def check_url(url: str, source: str) -> str:
     """*url* as libpq takes it. Raises InputError, which does not repeat it, for a malformed one."""
-    if _URL.fullmatch(url):
+    bare = url.strip().strip("\"'").strip()
+    wrong = "expected postgresql://user@host:5432/database, "
+    wrong += "with @ : / ? # % in a user name or password percent-encoded"
+    if _URL.fullmatch(bare) and bare != url:
+        wrong = "it has quotes, white space or a line break around it: give it without"
+    elif scheme := _SCHEME.match(bare):
+        wrong = f"it begins with {scheme[0]}, expected postgresql://"
+    elif _URL.fullmatch(url):
         url = re.sub(r"^postgres(ql)?\+psycopg:", "postgresql:", url)
+        known = {keyword.decode() for keyword, *_ in psycopg.pq.Conninfo.get_defaults()} | {"ssl"}
+        given = [part.partition("=")[0] for part in url.partition("?")[2].split("&") if part]
         with contextlib.suppress(psycopg.ProgrammingError, ValueError):
             port = psycopg.conninfo.conninfo_to_dict(url).get("port") or ""
             # postgresql://user:password, without a host, makes a port of the password.
             [int(number or 0) for number in str(port).split(",")]
             return url
-    raise InputError(
-        f"{source} is not a usable URL: expected postgresql://user@host:5432/database, "
-        "with @ : / ? # % in a user name or password percent-encoded"
-    )
+        if unknown := [name for name in given if name not in known]:
+            name = unknown[0]
+            hint = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else nearest(name, known)
+            wrong = f"libpq has no parameter {name!r}{hint}"
+    raise InputError(f"{source} is not a usable URL: {wrong}")
 
 
 class Database:
@@ -235,8 +279,9 @@ def _engine(url: str, pool: type[sa.Pool] = sa.NullPool, **options: int) -> sa.E
             # Statements prepared on one server connection are unknown on a pooler's next one.
             prepare_threshold=None,
         )
-        connection.adapters.register_loader("timestamptz", _Timestamp)
-        connection.adapters.register_loader("timestamptz", _BinaryTimestamp)
+        for name, loaders in _TIMES.items():
+            for loader in loaders:
+                connection.adapters.register_loader(name, loader)
         return connection
 
     return sa.create_engine("postgresql+psycopg://", creator=connect, poolclass=pool, **options)
@@ -317,7 +362,10 @@ def _advice(state: str, text: str, lost: bool, timeout: timedelta | None) -> str
             f"{limit}; set {TIMEOUT}=5min, see `queue-insights doctor` for missing indexes, or "
             "wait for whoever has locked the table (pg_locks)"
         )
+    if state == "42501" and "row-level security" in text:
+        return "; it would hide rows: ask for BYPASSRLS, or use a role that owns the table"
     advice = {
+        "22021": "; a text in the tables is not in UTF-8: mend that row first",
         "28000": "; the server's pg_hba.conf decides who may connect, whence and by what sslmode",
         "28": "; check the user and password in the URL, PGPASSWORD or ~/.pgpass",
         "3D": f"; check the database name in {READ_URL} or PGDATABASE",

@@ -116,6 +116,17 @@ def _tables(queue: Queue, moment: Moment) -> Findings:
     missing = lacking(moment.connection, schema, "read")
     fine = f"privileges: {role} may SELECT from both tables"
     yield _check(not missing, fine, f"privileges: {_grants(role, missing)}", "fix")
+    for table in (schema.tracks, schema.tasks):
+        if moment.connection.scalar(sa.select(sa.func.row_security_active(unescaped(table.table)))):
+            to = unescaped(identifier(role))
+            how = f"ALTER ROLE {to} BYPASSRLS; or use a role that owns the table"
+            refused = f"would hide rows of {table} from {role}, so every read of it is refused"
+            yield Finding("fix", f"row security: policies {refused}: {how}")
+        if table.inherited:
+            yield Finding("note", f"tables: rows of those that inherit from {table} are left out")
+    if schema.tracks.column("updated_at").base != "timestamp with time zone":
+        column = f"{schema.tracks}.{schema.tracks.roles['updated_at']}"
+        yield Finding("note", f"tables: {column} has no time zone, so it is read as UTC")
 
 
 def _indexes(queue: Queue, moment: Moment) -> Findings:
@@ -129,8 +140,12 @@ def _history(queue: Queue, moment: Moment) -> Findings:
     if lacking(moment.connection, queue.schema, "read"):
         return
     unseen = Query(queue.schema.render("unseen.sql")).rows(moment.connection).one()
+    if unseen.ahead:
+        yield Finding(
+            "note", f"clock: {unseen.ahead:,} rows are from the future (a worker's clock)"
+        )
     yield _check(
-        not any(unseen),
+        not unseen.undated + unseen.moved_on,
         "history: every row of a track that has moved on says when",
         f"history: throughput, durations and flow leave out {unseen.undated:,} completed rows "
         f"without completed_at and {unseen.moved_on:,} running or skipped ones of tracks gone on",

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
@@ -133,13 +134,27 @@ def to_table(frame: pd.DataFrame) -> str:
     return "\n".join(lines if len(frame) else [*lines, "(none)"])
 
 
-def to_html(frame: pd.DataFrame, caption: str = "", zone: tzinfo = UTC) -> str:
-    """An HTML table, its text escaped; times in *zone*, columns without any value left out."""
+def change(name: str, by: float) -> str:
+    """``+12`` or ``-1h 05m``: by how much a figure has changed; nothing where it has not."""
+    return f"{'+' if by > 0 else ''}{cell(name, by)}" if by else ""
+
+
+def to_html(
+    frame: pd.DataFrame,
+    caption: str = "",
+    zone: tzinfo = UTC,
+    changes: Mapping[tuple[int, str], float] | None = None,
+) -> str:
+    """An HTML table, its text escaped; times in *zone*, columns without any value left out. Beside
+    a cell, named by the number of its row and its column, stands by how much it has changed."""
     titles, columns = [], []
     for name, values in _with_values(frame).items():
         where = f" ({zone})" if isinstance(values.dtype, pd.DatetimeTZDtype) else ""
         titles.append((label(str(name)) + where, pd.api.types.is_numeric_dtype(values)))
-        columns.append([(cell(str(name), v, zone), plain(v)) for v in values.astype(object)])
+        changed = [(changes or {}).get((row, str(name)), 0) for row in range(len(frame))]
+        told = [(change(str(name), by), "worse" if by > 0 else "better") for by in changed]
+        shown = [(cell(str(name), v, zone), plain(v)) for v in values.astype(object)]
+        columns.append([(*each, *why) for each, why in zip(shown, told, strict=True)])
     rows = [*zip(*columns, strict=True)]
     template = _TEMPLATES.get_template("table.html.j2")
     return template.render(caption=caption, titles=titles, rows=rows)

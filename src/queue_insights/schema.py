@@ -11,7 +11,7 @@ from markupsafe import Markup
 from queue_insights.errors import InputError
 from queue_insights.pipeline import Pipeline, Step, nearest, split_table
 from queue_insights.reads import STATES
-from queue_insights.sql import Query, identifier, render, text
+from queue_insights.sql import Query, escaped, identifier, render, text
 
 KIND = "stages"  # of queue: the folder of sql/ that holds its relations
 Variant = Literal["a", "b"]
@@ -22,7 +22,12 @@ _TIMES = ("last_attempt_at", "next_retry_at", "created_at", "updated_at", "compl
 _LEADING = ("title", "stage", "task_type", "state", "arrived_at")
 _INTERNAL = (*_LEADING, "position", "track_id", "previous_completed_at", "due_at", "stuck_after")
 # CHECK (stage IN (...)), as Postgres prints it: the only stages that a track can have.
-_LIST = re.compile(r"CHECK \(\(.* = ANY \(ARRAY\[.*\]\)\)\)", re.DOTALL)
+_LIST = re.compile(r"CHECK \(\(.* = ANY \(\(?ARRAY\[.*\](\)::text\[\])?\)\)\)", re.DOTALL)
+# Types that do not compare with texts as texts do: literals are cast to them, columns are not, so
+# that indexes serve. (A character without a length is not padded.)
+_UNLIKE_TEXT = {"character": "bpchar", "citext": "citext"}
+_NO_ZONE = {"timestamp without time zone": "", "date": "::timestamp"}
+_ALIKE = [{"text", "character varying", "name"}, {"smallint", "integer", "bigint"}]
 _LITERAL = re.compile(r"(E?)'((?:[^']|'')*)'")
 
 
@@ -34,21 +39,39 @@ def literals(expression: str) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Column:
+    """What a column holds: its ``type``, the ``exact`` one with its length, the ``base`` of a
+    domain (else the type again), and the ``labels`` of an enum."""
+
+    type: str
+    exact: str
+    base: str
+    generated: bool = False
+    labels: Sequence[str] | None = None
+
+    @property
+    def cast(self) -> Markup:
+        """What makes a literal compare as this column does: nothing where text does."""
+        unlike = _UNLIKE_TEXT.get(self.base.rpartition(".")[2])
+        of = "bpchar" if unlike == "bpchar" else self.base if unlike or self.labels else ""
+        return Markup(f"::{escaped(of)}") if of else Markup()
+
+
 @dataclass(frozen=True, repr=False)
 class Table:
     """A table in the database. ``roles`` says which column plays which role of the pipeline file;
-    ``tasks.status`` in a template is that column's name, quoted. ``keys`` are the unique ones,
-    each a sorted list of columns; ``checks`` are pairs of a column and its CHECK; ``generated`` and
-    ``enums`` are the columns that are so."""
+    ``tasks.status`` in a template is that column's name, quoted. ``keys`` are the unique ones: of
+    each its sorted columns, and the ``fault`` that makes it none; ``checks`` are pairs of a column
+    and its CHECK; ``inherited``: other tables, which are not its partitions, inherit from it."""
 
     schema: str
     name: str
     kind: str
-    columns: Mapping[str, str]
-    keys: Sequence[Sequence[str]]
+    columns: Mapping[str, Column]
+    keys: Sequence[Mapping[str, Any]]
     checks: Sequence[tuple[str, str]]
-    generated: frozenset[str]
-    enums: frozenset[str]
+    inherited: bool
     roles: dict[str, str]
 
     def __getattr__(self, role: str) -> Markup:
@@ -60,6 +83,19 @@ class Table:
     def table(self) -> Markup:
         """The name behind its schema's, as SQL writes it."""
         return Markup(f"{identifier(self.schema)}.{identifier(self.name)}")
+
+    @property
+    def rows(self) -> Markup:
+        """The table's own rows, in a FROM, an UPDATE or a DELETE: not those of its heirs."""
+        return Markup(f"ONLY {self.table}") if self.inherited else self.table
+
+    def column(self, role: str) -> Column:
+        """The column that plays this role."""
+        return self.columns[self.roles[role]]
+
+    def as_text(self, role: str) -> Markup:
+        """The column's name, cast to text if it is an enum, which no text but its labels fits."""
+        return identifier(self.roles[role]) + Markup("::text" if self.column(role).labels else "")
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -104,7 +140,10 @@ class Schema:
         most = max(1, *map(len, leading))
         columns = list(self.task_columns())
         # An id is given as text: the index of another type does not serve, but no text is refused.
-        plain = self.tracks.columns[self.tracks.roles["id"]].startswith(("text", "character var"))
+        plain = self.tracks.column("id").type in ("text", "character varying")
+        updated = self.tracks.column("updated_at").base
+        owner, track = self.tasks.column("owner"), self.tracks.column("id")
+        alike = owner.base == track.base or any({owner.base, track.base} <= a for a in _ALIKE)
 
         def earlier(stage: str) -> int:
             return sum(stages.index(step.stage) < stages.index(stage) for step in every)
@@ -133,6 +172,14 @@ class Schema:
             "behind_all": len(every),
             "id_column": self.tracks.id,
             "track_id_text": Markup("track_id" if plain else "track_id::text"),
+            # How literals and names are written where a column is no text, or has no time zone.
+            "as_stage": self.tracks.column("stage").cast,
+            "as_task": self.tasks.column("task_type").cast,
+            "as_owner": Markup("" if alike else f"::{escaped(owner.type)}"),
+            "stage_text": self.tracks.as_text("stage"),
+            "status_text": self.tasks.as_text("status"),
+            "updated": self.tracks.updated_at
+            + Markup(f"{_NO_ZONE[updated]} AT TIME ZONE 'UTC'" if updated in _NO_ZONE else ""),
             "row_columns": [_named(f"k.{name}", alias, name) for name, alias, _ in columns],
             "shown_columns": [_named(a, shown, a) for _, a, shown in columns if shown],
         }
@@ -156,21 +203,24 @@ def reflect(connection: sa.Connection, pipeline: Pipeline) -> Schema:
     found = _catalogue(connection, named)
     tracks = _table(connection, pipeline, "tracks", found)
     tasks = _table(connection, pipeline, "tasks", found)
-    for role in _TIMES:
-        column = tasks.roles[role]
-        if (kind := tasks.columns[column]) != "timestamp with time zone":
+    timed = [("tasks", tasks, role, ()) for role in _TIMES]
+    for where, table, role, others in (*timed, ("tracks", tracks, "updated_at", _NO_ZONE)):
+        kind = table.column(role).base
+        if kind != "timestamp with time zone" and kind not in others:
             raise InputError(
-                f"pipeline {pipeline.name!r}: tasks.{role}: column {column!r} of {tasks} is "
-                f"{kind}, expected timestamp with time zone"
+                f"pipeline {pipeline.name!r}: {where}.{role}: column {table.roles[role]!r} of "
+                f"{table} is {kind}, expected timestamp with time zone"
             )
-    allowed = allowed_stages(tracks)
-    for step in pipeline.steps:
-        if allowed is not None and step.stage not in allowed:
-            raise InputError(
-                f"pipeline {pipeline.name!r}: steps: the table {tracks} allows no stage "
-                f"{step.stage!r}, expected one of {', '.join(allowed)}"
-                f"{nearest(step.stage, allowed)}"
-            )
+    for what, table, allowed in (
+        ("stage", tracks, allowed_stages(tracks)),
+        ("task_type", tasks, tasks.column("task_type").labels),
+    ):
+        for value in [step.stage if what == "stage" else step.task for step in pipeline.steps]:
+            if allowed is not None and value not in allowed:
+                raise InputError(
+                    f"pipeline {pipeline.name!r}: steps: the table {table} allows no {what} "
+                    f"{value!r}, expected one of {', '.join(allowed)}{nearest(value, allowed)}"
+                )
     variant = _variant(pipeline, tasks)
     owner = tasks.roles["track_id" if variant == "a" else "subject_id"]
     tasks = replace(tasks, roles=tasks.roles | {"owner": owner})
@@ -199,7 +249,7 @@ def _table(
         tables = inspector.get_table_names(schema) + inspector.get_view_names(schema)
         raise InputError(
             f"pipeline {pipeline.name!r}: {where}.table: no table {name!r} in schema "
-            f"{schema or inspector.default_schema_name!r} that this user can see"
+            f"{schema or inspector.default_schema_name or 'public'!r} that this user can see"
             f"{nearest(name, tables)}; check the file, the database name and search_path"
         )
     columns = found[where]["columns"]
@@ -213,30 +263,36 @@ def _table(
 
 
 def _as_table(row: Mapping[str, Any], roles: dict[str, str]) -> Table:
+    columns = {name: Column(**facts) for name, facts in (row["columns"] or {}).items()}
     checks = [(column, check) for column, check in row["checks"] or []]
-    traits = [frozenset(row[name] or ()) for name in ("generated", "enums")]
-    facts = (row["schema"], row["name"], row["kind"], row["columns"], row["keys"] or [])
-    return Table(*facts, checks, traits[0], traits[1], roles)
+    facts = (row["schema"], row["name"], row["kind"], columns, row["keys"] or [], checks)
+    return Table(*facts, row["inherited"], roles)
 
 
 def allowed_stages(tracks: Table) -> list[str] | None:
-    """The stages that the table's CHECKs leave to a track; None where there is no such CHECK."""
+    """The stages that the table's CHECKs, and its type, leave to a track; None where any may be."""
     stage = tracks.roles["stage"]
     checks = [check for column, check in tracks.checks if column == stage]
     lists = [literals(check) for check in checks if _LIST.fullmatch(check)]
+    if (labels := tracks.column("stage").labels) is not None:
+        lists.append(list(labels))
     return [name for name in lists[0] if all(name in each for each in lists)] if lists else None
 
 
 def _variant(pipeline: Pipeline, tasks: Table) -> Variant:
-    roles = pipeline.tasks
-    if sorted((roles.subject_type, roles.subject_id, roles.task_type)) in tasks.keys:
-        return "b"
-    if sorted((roles.track_id, roles.task_type)) in tasks.keys:
-        return "a"
+    roles, faults = pipeline.tasks, []
+    by_subject = (roles.subject_type, roles.subject_id, roles.task_type)
+    by_track = (roles.track_id, roles.task_type)
+    candidates: tuple[tuple[Variant, tuple[str, ...]], ...] = (("b", by_subject), ("a", by_track))
+    for variant, columns in candidates:
+        found = [key["fault"] for key in tasks.keys if key["columns"] == sorted(columns)]
+        if None in found:
+            return variant
+        faults += found
     raise InputError(
         f"pipeline {pipeline.name!r}: tasks.table: {tasks} has no unique key on "
-        f"({roles.track_id}, {roles.task_type}) or "
-        f"({roles.subject_type}, {roles.subject_id}, {roles.task_type}), expected one of them"
+        f"({', '.join(by_track)}) or ({', '.join(by_subject)}), expected one of them"
+        + (f"; {'; '.join(faults)}" if faults else "")
     )
 
 

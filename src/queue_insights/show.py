@@ -8,7 +8,7 @@ into the page's header, ``summary.json`` and ``tables/*.csv``. Text is escaped w
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from html import escape
@@ -61,7 +61,8 @@ def verdict(
 
 
 def figures(values: Mapping[str, summary.Figure]) -> None:
-    """Key figures, by name; one that ends in ``_seconds`` is a duration, None is unknown.
+    """Key figures, by name; one that ends in ``_seconds`` is a duration, None is unknown. A page
+    shows them as tiles, but for ``summary.DETAILS``.
 
     Raises InputError for a name that is not lower-case letters, digits and underscores.
     """
@@ -70,7 +71,17 @@ def figures(values: Mapping[str, summary.Figure]) -> None:
     text = "\n".join(f"{figure}: {value}" for figure, value in lines)
     html = formats.to_html(pd.DataFrame(lines, columns=["figure", "value"]))
     # A notebook's file sorts keys; the names keep the order.
-    _display("figures", {"figures": data, "names": list(data)}, text, html)
+    shown = [name for name in data if name not in summary.DETAILS]
+    tiles = [(name, summary.TILES.get(name, formats.label(name))) for name in shown]
+    _display("figures", {"figures": data, "names": list(data), "tiles": tiles}, text, html)
+
+
+def next_steps(steps: Sequence[tuple[str, str]]) -> None:
+    """What to do next: pairs of a reason and a command, as ``summary.next_steps`` gives them."""
+    text = "\n".join(f"{why}: {command}" for why, command in steps) or "Nothing needs to be done."
+    html = "".join(f"<li>{escape(w)}: <code>{escape(c)}</code></li>" for w, c in steps)
+    data = {"steps": [{"why": why, "command": command} for why, command in steps]}
+    _display("next", data, text, f"<ul>{html}</ul>" if html else f"<p>{text}</p>")
 
 
 def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UTC") -> None:
@@ -83,6 +94,7 @@ def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UT
     zone = time_zone(timezone, "timezone")
     rows = [list(record.values()) for record in formats.records(frame)]
     data = {"name": _checked(name), "columns": [str(column) for column in frame], "rows": rows}
+    data |= {"caption": caption, "timezone": timezone}
     _display("table", data, formats.to_table(frame), formats.to_html(frame, caption, zone))
 
 

@@ -4,24 +4,51 @@ The frames are those of ``Queue.backlog()``, ``Queue.audit()`` and ``Queue.eta_e
 """
 
 import math
+import shlex
 from collections.abc import Sequence
 
 import pandas as pd
 
 Figure = int | float | str | None
+# What a page calls the key figures that it shows, and those that only the other files have.
+TILES = {
+    "waiting": "waiting",
+    "hidden": "missing, without a row",
+    "failing": "failing",
+    "stuck": "stuck",
+    "oldest_waiting_seconds": "oldest waits",
+    "eta_p80_seconds": "done within, 80% sure",
+}
+DETAILS = (
+    *("eligible", "visible", "orphans", "running", "exhausted", "drifted"),
+    *("eta_p50_seconds", "eta_p95_seconds", "new_failures", "waiting_grown"),
+)
 
 
 def key_figures(
-    backlog: pd.DataFrame, audit: pd.DataFrame, end: pd.DataFrame | None = None
+    backlog: pd.DataFrame,
+    audit: pd.DataFrame,
+    end: pd.DataFrame | None = None,
+    failures: pd.DataFrame | None = None,
+    flow: pd.DataFrame | None = None,
 ) -> dict[str, Figure]:
     """The figures of the queue as one, which docs/summary.md explains: counts summed over the
     steps, ``oldest_waiting_seconds`` of any step (None if none waits), and with *end*
     ``eta_p50_seconds`` and so on until all are through the last step (None with too little
-    history)."""
+    history). *failures*, ``Queue.failures()``, gives failing, and new_failures, which a report
+    fills in; *flow*, ``Queue.flow("1D")``, waiting_grown: how much more waits than a day ago."""
     seen = ("hidden", "visible", "orphans")
     names = ("waiting", "eligible", *seen, "running", "stuck", "exhausted", "drifted")
     figures: dict[str, Figure] = {n: _sum(audit if n in seen else backlog, n) for n in names}
     seconds = {"oldest_waiting_seconds": backlog["oldest_waiting_seconds"].max()}
+    if failures is not None:
+        figures |= {"failing": _sum(failures, "rows"), "new_failures": None}
+    if flow is not None:
+        # History cannot tell the exhausted from those that wait.
+        waited = flow.groupby("bucket")["waiting"].sum().iloc[0]
+        figures["waiting_grown"] = (
+            _sum(backlog, "waiting") + _sum(backlog, "exhausted") - int(waited)
+        )
     if end is not None:
         row = end.iloc[0]
         seconds |= {f"eta_{n}": row[n] for n in ("p50_seconds", "p80_seconds", "p95_seconds")}
@@ -61,6 +88,37 @@ def _done_by(end: pd.DataFrame, timezone: str) -> str:
     at, days = row["p80_at"].tz_convert(timezone), row["p80_seconds"] / 86_400
     day = f"{at:%A}" if days < 6 else f"{at:%A} {at.day} {at:%B %Y}"
     return f"; all done by {day} {at:%H:%M %Z}, 80% sure"
+
+
+def causes(failures: pd.DataFrame, pipeline: str = "karaoke") -> pd.DataFrame:
+    """``Queue.failures()`` with the new kinds first, and the command that would retry each."""
+    of = failures.sort_values(["new", "rows"], ascending=False, kind="stable", ignore_index=True)
+    pairs = zip(of["task_type"], of["failure"], strict=True)
+    narrow = [f" --task {shlex.quote(str(task))} --failure {failure}" for task, failure in pairs]
+    return of.assign(retry=[_command("retry", pipeline, each) for each in narrow])
+
+
+def next_steps(
+    backlog: pd.DataFrame, audit: pd.DataFrame, failures: pd.DataFrame, pipeline: str = "karaoke"
+) -> list[tuple[str, str]]:
+    """What somebody should look at, each with the command that plans to mend it (and changes
+    nothing until it is told to)."""
+    hidden, orphans = _sum(audit, "hidden"), _sum(audit, "orphans")
+    stuck, drifted = _sum(backlog, "stuck"), _sum(backlog, "drifted")
+    exhausted = _sum(backlog, "exhausted")
+    steps = [
+        (hidden, "wait without a row", "backfill"),
+        (stuck, "are stuck, their worker is gone", "reset"),
+        (exhausted, "have used up their attempts", "retry"),
+        (drifted, "are completed, but never moved on", "requeue"),
+        (orphans, "open rows are of tracks that have moved on", "prune"),
+    ]
+    return [(f"{n:,} {why}", _command(action, pipeline)) for n, why, action in steps if n]
+
+
+def _command(action: str, pipeline: str, narrow: str = "") -> str:
+    file = "" if pipeline == "karaoke" else f" --pipeline {shlex.quote(pipeline)}"
+    return f"queue-insights {action}{narrow}{file}"
 
 
 def before_and_after(

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from queue_insights.actions.definitions import Action, Parameters
 from queue_insights.schema import Schema
-from queue_insights.sql import Query, identifier, text
+from queue_insights.sql import Query, escaped, identifier, text
 
 # What an update may change; undo puts all of these back.
 CHANGED = (
@@ -74,28 +74,31 @@ def undo(schema: Schema, action: Action) -> str:
 
 
 def _rows(schema: Schema, action: Action) -> dict[str, Any]:
-    """How rows are recorded, told apart (by all columns but updated_at), and put back."""
-    tasks, types = schema.tasks, schema.tasks.columns
+    """How rows are recorded, told apart (by all columns but updated_at), and put back. A value is
+    recorded as text, which Postgres reads as input of its column's type (but of JSON, as a JSON
+    text)."""
+    tasks, columns = schema.tasks, schema.tasks.columns
     changed = list(dict.fromkeys(tasks.roles[role] for role in CHANGED))
-    recorded = list(types) if action.kind == "delete" else [tasks.roles["id"], *changed]
-    back = [column for column in recorded if column not in tasks.generated]
+    recorded = list(columns) if action.kind == "delete" else [tasks.roles["id"], *changed]
+    back = [column for column in recorded if not columns[column].generated]
     image, image_types, digest = [], [], []
     for column in recorded:
-        name, kind = identifier(column), types[column]
-        # As text: a JSON null in an object of columns would read as an SQL null.
-        json = kind in ("json", "jsonb")
-        image.append(Markup(f"{text(column)}, k.{name}{'::text' if json else ''}"))
-        image_types.append(Markup(f"{name} {'text' if json else kind}"))
-    for column, kind in types.items():
+        name, kind = identifier(column), columns[column]
+        image.append(Markup(f"{text(column)}, k.{name}::text"))
+        json = kind.base in ("json", "jsonb")
+        image_types.append(Markup(f"{name} {'text' if json else escaped(kind.exact)}"))
+    for column, kind in columns.items():
         if column != tasks.roles["updated_at"]:
-            plain = kind in _HASHABLE or column in tasks.enums
+            plain = kind.type in _HASHABLE or (kind.labels is not None and kind.type == kind.base)
             digest.append(Markup(f"k.{identifier(column)}{'' if plain else '::text'}"))
     return {
-        "task_id_type": Markup(types[tasks.roles["id"]]),
-        "track_id_type": Markup(schema.tracks.columns[schema.tracks.roles["id"]]),
+        "task_id_type": escaped(tasks.column("id").exact),
+        "track_id_type": escaped(schema.tracks.column("id").exact),
         **{"digest_columns": digest, "image": image, "image_types": image_types},
         "image_columns": [identifier(c) for c in back],
-        "image_values": [Markup(f"CAST(image.{identifier(c)} AS {types[c]})") for c in back],
+        "image_values": [
+            Markup(f"CAST(image.{identifier(c)} AS {escaped(columns[c].exact)})") for c in back
+        ],
         "image_settings": [Markup(f"{identifier(c)} = image.{identifier(c)}") for c in changed],
     }
 

@@ -105,8 +105,10 @@ def demo(variant: str, tracks: int, output: str) -> None:
     click.echo("\nrunning the backlog report ...")
     page, summary = make("backlog_report", output=output, progress=sys.stderr.isatty())
     click.echo(summary["verdict"])
-    click.echo(f"report: {page}\n\ntry next:")
-    for line in ("missing --task align --limit 5", "backfill --task align", "doctor", "lab"):
+    click.echo(f"report: {page}")
+    red = " and ".join(breach["threshold"] for breach in summary["breached"])
+    click.echo(f"it is red, as it should be here: {red}\n\ntry next:")
+    for line in ("failures", "missing --task align --limit 5", "backfill --task align", "lab"):
         click.echo(f"  {_program()} {line}")
 
 

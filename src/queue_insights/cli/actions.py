@@ -102,13 +102,13 @@ def show_plan(plan: "Plan", pipeline: str) -> None:
 
 def _show_run(run: "Run") -> None:
     row = run.row
-    done = f"run {row['run']}: {row['action']} {row['state']}: {row['rows_done']} rows done"
+    said = f"run {row['run']}: {row['action']} {row['state']}: {row['rows_done']} rows done"
     if row["undoing"]:
-        click.echo(f"{done}, {row['rows_undone']} undone, {row['rows_kept']} kept")
+        common.done(f"{said}, {row['rows_undone']} undone, {row['rows_kept']} kept")
         title, left = "kept, not as the run left them", run.kept()
     else:
-        click.echo(
-            f"{done}, {row['rows_dropped']} no longer qualified, {row['came_after']} came after "
+        common.done(
+            f"{said}, {row['rows_dropped']} no longer qualified, {row['came_after']} came after "
             f"the plan; undo with: queue-insights undo {row['run']}"
         )
         title, left = "no longer qualified", run.dropped()
@@ -151,7 +151,7 @@ def runs(format: str, sql: bool, age: str | None, ddl: bool, pipeline: str) -> N
         click.echo(f"{statements.named('all_runs')};")
     elif age is not None:
         dropped = common.connect(pipeline).prune_runs(age)
-        click.echo(f"{dropped} runs dropped from the ledger; they can no longer be undone")
+        common.done(f"{dropped} runs dropped from the ledger; they can no longer be undone")
     else:
         common.show(common.connect(pipeline).runs(), format)
 

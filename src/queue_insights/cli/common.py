@@ -1,5 +1,6 @@
 """What the commands share: options, the connection, notes on stderr."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -49,13 +50,34 @@ ids_option = click.option(
 )
 
 
+class OutputError(QueueInsightsError):
+    """The answer could not be written."""
+
+
 class Group(click.Group):
     """Says on stderr what a QueueInsightsError says, and exits with its code."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        if sys.stdout is None:  # another file, or the database, would get its number
+            note("standard output is closed: nothing was done")
+            sys.exit(1)
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            where = f"{error.filename}" if error.filename else "the output"
+            note(f"{where}: cannot be used: {error.strerror}")
+        except OutputError as error:
+            note(str(error))
+        # What is left in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         failure: QueueInsightsError
         try:
             return super().invoke(ctx)
+        except OutputError:
+            raise
         except QueueInsightsError as error:
             failure = error
         except UnicodeEncodeError as error:  # such as an argument that was not in UTF-8
@@ -87,6 +109,15 @@ def show(frame: Any, format: str = "table") -> None:
 
     # color: whatever looks like a terminal's escape is data here, not click's to strip.
     click.echo(FORMATS[format](frame).removesuffix("\n"), color=True)
+
+
+def done(text: str) -> None:
+    """Print what was done, which cannot be asked for again. Raises OutputError, which repeats it,
+    where that cannot be written."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        raise OutputError(f"{text}; the output cannot be used: {error.strerror}") from None
 
 
 def note(text: str) -> None:

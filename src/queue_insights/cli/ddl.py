@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from queue_insights.cli.actions import show_plan
-from queue_insights.cli.common import command, connect, note, pipeline_option
+from queue_insights.cli.common import command, connect, done, note, pipeline_option
 
 _output = click.option(
     "--output",
@@ -45,7 +45,7 @@ def _group(name: str, help: str, fine: str, uninstalled: str) -> click.Group:
             raise SystemExit(3)
 
     def uninstall(pipeline: str) -> None:
-        click.echo(module().uninstall(connect(pipeline)))
+        done(module().uninstall(connect(pipeline)))
 
     text = "Print the complete migration, up and down, for a DBA."
     checked = "Check that all is there, up to date, and alone; exits 3 if anything is amiss."
@@ -82,7 +82,7 @@ def trigger_install(pipeline: str) -> None:
     from queue_insights.ddl.trigger import install, verify
 
     queue = connect(pipeline)
-    click.echo(install(queue))
+    done(install(queue))
     for finding in verify(queue):
         note(finding)
     plan = connect(pipeline).plan_backfill()
@@ -99,7 +99,7 @@ def views_install(pipeline: str) -> None:
     """Create them or bring them up to date, at once; grants stay."""
     from queue_insights.ddl.views import install
 
-    click.echo(install(connect(pipeline)))
+    done(install(connect(pipeline)))
     click.echo("who may read them: see the GRANT lines of `queue-insights views sql`")
 
 

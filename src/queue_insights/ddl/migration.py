@@ -141,6 +141,8 @@ def write(path: Path, text: str) -> None:
     """Write a migration file, with the folders it needs. Raises InputError if it is there with
     other content: a migration that has run is not edited."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would keep us waiting
+            raise InputError(f"{path}: cannot be written: it is no file")
         if path.exists() and path.read_bytes() != text.encode():
             raise InputError(f"{path}: holds something else already; give it another name")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from queue_insights.sql.frames import query
 VIEWS: dict[str, tuple[str, dict[str, Any], str]] = {
     "backlog": ("backlog", {}, "to_jsonb(v)"),
     "audit": ("audit", {"sources": False}, "to_jsonb(v)"),
-    "pending_tasks": ("upcoming", {"limit": None}, "ARRAY[v.task_type, v.state]"),
+    "pending_tasks": ("upcoming", {"limit": None}, "ARRAY[v.task_type::text, v.state]"),
 }
 RELATIONS = [f"queue_insights.{view}" for view in VIEWS]
 _DROP = f"DROP VIEW IF EXISTS {', '.join(RELATIONS)};"

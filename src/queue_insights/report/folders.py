@@ -110,17 +110,11 @@ def _write_index(output: Path) -> None:
     from jinja2 import Environment, PackageLoader
 
     runs = listed(output)
-    last: dict[tuple[Any, ...], dict[str, Any]] = {}  # of each report on each queue, its figures
-    for run in reversed(runs):
+    for run in runs:
         page = run["folder"] / (f"{run['report']}.ipynb" if "error" in run else PAGE)
         run["link"] = str(page.relative_to(output)) if page.exists() else None
-        if "error" not in run:
-            pipeline = (run.get("pipeline") or {}).get("name")
-            queue = (run["report"], run.get("database"), pipeline)
-            run["before"] = last.get(queue, {})
-            last[queue] = run.get("figures", {})
     environment = Environment(loader=PackageLoader("queue_insights.report"), autoescape=True)
-    environment.filters |= {"label": formats.label, "cell": formats.cell}
+    environment.filters |= {"label": formats.label, "cell": formats.cell, "change": formats.change}
     complete = output / f"{_UNFINISHED}index"
     complete.write_text(environment.get_template("runs.html.j2").render(runs=runs), "utf-8")
     complete.replace(output / "index.html")

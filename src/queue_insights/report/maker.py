@@ -20,10 +20,12 @@ import pandas as pd
 from queue_insights import formats, show
 from queue_insights.errors import InputError
 from queue_insights.pipeline import nearest, read_yaml, shipped
-from queue_insights.report import execution, folders, mail, parameters, thresholds
+from queue_insights.report import changes, execution, folders, mail, parameters, thresholds
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
+_FILTERS = {"label": formats.label, "cell": formats.cell, "describe": thresholds.describe}
+_FILTERS |= {"change": formats.change}
 _THRESHOLDS = parameters.Parameter("thresholds", "list[str]", [])
 
 
@@ -47,6 +49,8 @@ def make(
     Raises InputError before anything runs for what cannot be, ReportError if the notebook fails
     (``failed/`` keeps it), and Stopped on SIGTERM and Ctrl-C, which leave nothing.
     """
+    if re.match(r"[a-z][a-z0-9+.-]*:/", str(output)):
+        raise InputError(f"--output {output}: expected a folder of this machine, not a URL")
     notebook, source = _find(name)
     known = parameters.declared(notebook, source.stem)
     texts = [*given] if pipeline is None else [*given, ("pipeline", pipeline)]
@@ -62,6 +66,7 @@ def make(
         executed = execution.execute(notebook, source.stem, working, taken, progress)
         start["title"] = _take_title(executed, source.stem)
         summary, tables = _summary(executed, start, values)
+        changes.compare(summary, tables, folders.listed(Path(output)))
         summary["breached"] = thresholds.breaches(limits, summary["figures"], tables)
         (folder / folders.PAGE).write_text(_page(executed, summary), "utf-8")
         (folder / "tables").mkdir()
@@ -121,7 +126,10 @@ def _summary(
     """What the notebook gave to ``queue_insights.show``: all of it as one JSON-ready mapping, which
     docs/summary.md describes, and its tables."""
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
-    shown = [output.data[show.MIME] for output in outputs if show.MIME in output.get("data", {})]
+    shown = []
+    for output in outputs:
+        if show.MIME in output.get("data", {}):
+            shown.append(output.data[show.MIME] | {"output": output.data})
     first = {data["kind"]: data for data in reversed(shown)}  # of each kind
     tables = [data for data in shown if data["kind"] == "table"]
     heading = first.get("heading", {})
@@ -133,6 +141,8 @@ def _summary(
         "parameters": {name: value for name, value in values.items() if name != "thresholds"},
         "verdict": first.get("verdict", {}).get("text"),
         "figures": {k: data["figures"][k] for data in shown for k in data.get("names", [])},
+        "tiles": [tile for data in shown for tile in data.get("tiles", [])],
+        "next": first.get("next", {}).get("steps", []),
         "tables": [table["name"] for table in tables],
         "thresholds": values["thresholds"],
         "breached": [],
@@ -160,7 +170,7 @@ def _page(notebook: Any, summary: dict[str, Any]) -> str:
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         template_name=_TEMPLATES.name,
         extra_template_basedirs=[str(_TEMPLATES.parent)],
-        filters={"label": formats.label, "cell": formats.cell, "describe": thresholds.describe},
+        filters=_FILTERS,
         config=Config({"NbConvertBase": {"display_data_priority": _SHOWN}}),
         **dict.fromkeys(("exclude_input", "exclude_output_prompt", "exclude_anchor_links"), True),
     )
@@ -179,7 +189,8 @@ def check_metrics(file: Path) -> None:
     """Raises InputError where metrics could not be written, before a report runs for minutes."""
     if find_spec("prometheus_client") is None:
         raise InputError("--metrics needs prometheus-client: pip install 'queue-insights[metrics]'")
-    if not file.parent.is_dir() or file.is_dir():
+    # What is no file, such as a pipe or a device, would be replaced by one.
+    if not file.parent.is_dir() or (file.exists() and not file.is_file()):
         raise InputError(f"--metrics {file}: expected a file in a folder that exists")
 
 

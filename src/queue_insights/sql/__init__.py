@@ -57,15 +57,15 @@ class Query:
 
 def identifier(name: str) -> Markup:
     """*name* as SQL writes it, in double quotes where it needs them."""
-    return _escaped(_NAMES.quote(name))
+    return escaped(_NAMES.quote(name))
 
 
 def text(value: str) -> Markup:
     """*value* as a literal that means the same under any standard_conforming_strings."""
     quoted = value.replace("'", "''")
     if "\\" in quoted:
-        return _escaped("E'" + quoted.replace("\\", "\\\\") + "'")
-    return _escaped(f"'{quoted}'")
+        return escaped("E'" + quoted.replace("\\", "\\\\") + "'")
+    return escaped(f"'{quoted}'")
 
 
 def value(given: Any) -> Markup:
@@ -77,7 +77,7 @@ def value(given: Any) -> Markup:
             return Markup(str(given).lower())
         case datetime():
             at = given.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
-            return _escaped(f"timestamptz '{at}+00'")
+            return escaped(f"timestamptz '{at}+00'")
         case timedelta():
             seconds = given.total_seconds()
             minutes = f"{seconds / 60:.0f} min"
@@ -115,7 +115,7 @@ def or_zero(column: str) -> Markup:
     return Markup(f"coalesce({identifier(column)}, 0) AS {identifier(column)}")
 
 
-def _escaped(quoted: str) -> Markup:
+def escaped(quoted: str) -> Markup:
     """*quoted* with its colons kept from being read as parameters."""
     return Markup(quoted.replace(":", "\\:"))
 

@@ -7,12 +7,12 @@ here AS (
     FROM standing GROUP BY position),
 rows_of AS (
     SELECT s.position, count(*) FILTER (WHERE k.{{ tasks.status }} = 'pending') AS visible, count(*) AS open
-    FROM {{ tasks.table }} AS k JOIN step AS s ON s.task_type = k.{{ tasks.task_type }}
+    FROM {{ tasks.rows }} AS k JOIN step AS s ON s.task_type = k.{{ tasks.task_type }}
     WHERE k.{{ tasks.status }} IN ('pending', 'failed'){{ and_ours("k") }} GROUP BY s.position)
 {% if sources %}
 , said_by_rows AS (  -- getPendingTasks, without its limit
     SELECT k.{{ tasks.task_type }} AS task_type, count(*) AS said
-    FROM {{ tasks.table }} AS k JOIN {{ tracks.table }} AS t ON t.{{ tracks.id }} = k.{{ tasks.track_id }}
+    FROM {{ tasks.rows }} AS k JOIN {{ tracks.rows }} AS t ON t.{{ tracks.id }} = k.{{ tasks.track_id }}
     WHERE k.{{ tasks.status }} = 'pending' GROUP BY 1)
 {% if task_summary %}
 , said_by_summary AS (
@@ -21,7 +21,7 @@ rows_of AS (
 {% if audio_progress %}
 , said_by_progress AS (
     SELECT t.{{ tracks.stage }} AS stage, sum(v.pending) AS said
-    FROM {{ tracks.table }} AS t JOIN {{ audio_progress }} AS v ON v.{{ tracks.id }} = t.{{ tracks.id }} GROUP BY 1)
+    FROM {{ tracks.rows }} AS t JOIN {{ audio_progress }} AS v ON v.{{ tracks.id }} = t.{{ tracks.id }} GROUP BY 1)
 {% endif %}
 {% endif %}
 SELECT step.stage, step.task_type, coalesce(eligible, 0) AS eligible, coalesce(visible, 0) AS visible,
@@ -38,7 +38,7 @@ FROM step LEFT JOIN here USING (position) LEFT JOIN rows_of USING (position)
 {% if sources %}
 LEFT JOIN said_by_rows ON said_by_rows.task_type = step.task_type
 {% if task_summary %}
-LEFT JOIN said_by_summary ON said_by_summary.task_type = step.task_type
+LEFT JOIN said_by_summary ON said_by_summary.task_type::text = step.task_type::text
 {% endif %}
 {% if audio_progress %}
 LEFT JOIN said_by_progress ON said_by_progress.stage = step.stage

@@ -23,7 +23,7 @@ event (position, number, arrivals, completions) AS (
 {% endif %}
     SELECT position, went, 0, n FROM tally
     UNION ALL
-    SELECT position, floor(extract(epoch FROM at - :zero) / 300)::int, n, 0
+    SELECT position, floor(extract(epoch FROM least(at, now()) - :zero) / 300)::int, n, 0
     FROM moving WHERE at >= :start),
 counted AS (
     SELECT position, number, sum(arrivals) AS arrivals, sum(completions) AS completions

@@ -1,5 +1,6 @@
 """A read made into a query, and a query's rows made into a frame."""
 
+import logging
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from psycopg import adapters
 
 from queue_insights.buckets import edges
+from queue_insights.database import Unheld
 from queue_insights.errors import InputError
 from queue_insights.forecast.steps import HISTORY
 from queue_insights.pipeline import nearest, parse_duration
@@ -16,6 +18,7 @@ from queue_insights.reads import LARGEST, READS, STATES, chosen_failure, chosen_
 from queue_insights.schema import Schema
 from queue_insights.sql import Query
 
+_LOG = logging.getLogger("queue_insights")
 SHORTEST = timedelta(days=14)  # a forecast's history, even where much has happened
 ROWS = 1_000_000  # completions in HISTORY above which a forecast looks back less
 
@@ -99,7 +102,9 @@ _DTYPES = {
 def fetch(connection: sa.Connection, query: Query) -> pd.DataFrame:
     """The query's rows as a frame whose dtypes depend on the query only, not on its rows: counts
     ``int64``, other integers ``Int64`` (they may be null), text and what Postgres knows no type of
-    Python for ``str``, times ``datetime64[us, UTC]``."""
+    Python for ``str``, times ``datetime64[us, UTC]``. How many times no frame can hold (infinity,
+    44 BC: they are null there) is logged."""
+    before = Unheld.count
     result = query.rows(connection)
     assert result.cursor is not None
     described: list[Any] = list(result.cursor.description)  # gone once all rows are fetched
@@ -112,4 +117,8 @@ def fetch(connection: sa.Connection, query: Query) -> pd.DataFrame:
             frame[name] = pd.to_datetime(frame[name], utc=True)
         if dtype is not None:
             frame[name] = frame[name].astype(dtype)
+        if info and info.name == "bpchar":  # padded with blanks that count for nothing
+            frame[name] = frame[name].str.rstrip(" ")
+    if unheld := Unheld.count - before:
+        _LOG.warning(f"{unheld} times, such as infinity or 44 BC, are shown as missing")
     return frame

@@ -1,4 +1,9 @@
 {#- The words that every query shares. The CASE below is the one definition of the states. -#}
+{#- Whether a time is one that ages can be reckoned from: infinity, 0001-01-01 and the like stand for none. -#}
+{% macro is_time(at) -%}
+{{ at }} BETWEEN '1900-01-01Z' AND '9999-12-31Z'
+{%- endmacro %}
+
 {% macro state(k, s) -%}
 CASE
                WHEN {{ k | id }}.{{ tasks.id }} IS NULL THEN 'missing'
@@ -11,7 +16,7 @@ CASE
                    WHEN {{ k | id }}.{{ tasks.last_attempt_at }} BETWEEN now() - {{ s | id }}.stuck_after AND now() + {{ s | id }}.stuck_after THEN 'running'
                    ELSE 'stuck' END
                WHEN {{ k | id }}.{{ tasks.status }} = 'completed' THEN 'drifted'
-               WHEN {{ k | id }}.{{ tasks.status }} = 'skipped' THEN 'skipped'
+               WHEN {{ k | id }}.{{ status_text }} = 'skipped' THEN 'skipped'
                ELSE 'other' END
 {%- endmacro %}
 
@@ -24,7 +29,7 @@ CASE
 
 {#- The rows k of the track t, written so that the unique key serves. -#}
 {% macro of_track(k, t) -%}
-{% if variant == "b" %}{{ ours(k) }} AND {% endif %}{{ k | id }}.{{ tasks.owner }} = {{ t | id }}.{{ tracks.id }}
+{% if variant == "b" %}{{ ours(k) }} AND {% endif %}{{ k | id }}.{{ tasks.owner }} = {{ t | id }}.{{ tracks.id }}{{ as_owner }}
 {%- endmacro %}
 
 {#- Two rows of the same track. -#}
@@ -41,10 +46,10 @@ CASE
 {% macro join_previous(k, s) -%}
 {% if previous | length > 1 -%}
 LEFT JOIN LATERAL (
-        SELECT max(p.{{ tasks.completed_at }}) AS {{ tasks.completed_at }} FROM {{ tasks.table }} AS p
+        SELECT max(p.{{ tasks.completed_at }}) AS {{ tasks.completed_at }} FROM {{ tasks.rows }} AS p
         WHERE {{ same_track("p", k) }} AND p.{{ tasks.task_type }} IN ({{ leading_to(s) }})) AS p ON true
 {%- else -%}
-LEFT JOIN {{ tasks.table }} AS p ON {{ same_track("p", k) }}
+LEFT JOIN {{ tasks.rows }} AS p ON {{ same_track("p", k) }}
         AND p.{{ tasks.task_type }} = {{ s | id }}.previous
 {%- endif %}
 {%- endmacro %}
@@ -75,7 +80,7 @@ coalesce(nullif(btrim(regexp_replace({{ message }},
 
 {% macro and_chosen() -%}
 {{ and_ids() }}
-{% if failure %} AND status = 'failed' AND {{ failure_of("error_message") }} = :failure{% endif %}
+{% if failure %} AND status = 'failed' AND {{ failure_of("error_message::text") }} = :failure{% endif %}
 {%- endmacro %}
 
 {% macro where_chosen() %}{% if ids or failure %} WHERE true{{ and_chosen() }}{% endif %}{% endmacro %}

@@ -1,1 +1,1 @@
-SELECT FROM {{ tasks.table }} WHERE {{ tasks.completed_at }} >= :start
+SELECT FROM {{ tasks.rows }} WHERE {{ tasks.completed_at }} >= :start

@@ -2,14 +2,14 @@
 {% include "moves.sql" %},
 failed AS (
     SELECT s.position, k.{{ tasks.last_attempt_at }} AS failed_at
-    FROM {{ tasks.table }} AS k JOIN step AS s ON s.task_type = k.{{ tasks.task_type }}
+    FROM {{ tasks.rows }} AS k JOIN step AS s ON s.task_type = k.{{ tasks.task_type }}
     WHERE k.{{ tasks.status }} = 'failed'{{ and_ours("k") }}
       AND k.{{ tasks.last_attempt_at }} >= :start),
 {% include "buckets.sql" %},
 tally AS (
     SELECT position, made.number AS made, went.number AS went, count(*) AS n
     FROM done
-    LEFT JOIN bucket AS made ON position = 1 AND made.number = width_bucket(created_at, (SELECT at FROM edges))
+    LEFT JOIN bucket AS made ON position = 1 AND made.number = width_bucket(least(created_at, now()), (SELECT at FROM edges))
     LEFT JOIN bucket AS went ON went.number = width_bucket(completed_at, (SELECT at FROM edges))
     GROUP BY 1, 2, 3),
 counted (position, number, arrivals, completions, failures) AS (
@@ -18,8 +18,8 @@ counted (position, number, arrivals, completions, failures) AS (
     UNION ALL SELECT position + 1, went, n, 0, 0 FROM tally UNION ALL
 {% endif %}
     SELECT position, went, 0, n, 0 FROM tally
-    UNION ALL SELECT position, width_bucket(at, (SELECT at FROM edges)), n, 0, 0 FROM arrival
-    UNION ALL SELECT position, width_bucket(failed_at, (SELECT at FROM edges)), 0, 0, 1 FROM failed)
+    UNION ALL SELECT position, width_bucket(least(at, now()), (SELECT at FROM edges)), n, 0, 0 FROM arrival
+    UNION ALL SELECT position, width_bucket(least(failed_at, now()), (SELECT at FROM edges)), 0, 0, 1 FROM failed)
 SELECT begins AS bucket, stage, task_type, coalesce(sum(arrivals), 0)::bigint AS arrivals,
        coalesce(sum(completions), 0)::bigint AS completions, coalesce(sum(failures), 0)::bigint AS failures
 FROM bucket CROSS JOIN step LEFT JOIN counted USING (position, number)

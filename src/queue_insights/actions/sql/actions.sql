@@ -22,7 +22,7 @@
 {%- endif %}
 {% if failure is not none %}
 
-      AND {{ k | id }}.{{ r.status }} = 'failed' AND {{ failure_of(k ~ "." ~ r.error_message) }} = {{ failure | text }}
+      AND {{ k | id }}.{{ r.status }} = 'failed' AND {{ failure_of(k ~ "." ~ r.error_message ~ "::text") }} = {{ failure | text }}
 {%- endif %}
 {%- endmacro %}
 

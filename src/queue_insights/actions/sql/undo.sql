@@ -8,21 +8,21 @@ restored AS (
     INSERT INTO {{ tasks.table }} AS k ({{ image_columns | wrapped(8, 40) }}) OVERRIDING SYSTEM VALUE
     SELECT {{ image_values | wrapped(11, 11) }}
     FROM jsonb_to_recordset((SELECT before FROM entry)) AS image ({{ image_types | wrapped(8, 60) }})
-    WHERE EXISTS (SELECT FROM {{ tracks.table }} AS t WHERE t.{{ tracks.id }} = image.{{ tasks.track_id }})
+    WHERE EXISTS (SELECT FROM {{ tracks.rows }} AS t WHERE t.{{ tracks.id }} = image.{{ tasks.track_id }})
     ON CONFLICT DO NOTHING
     RETURNING k.{{ tasks.id }} AS id),
 {% else %}
 untouched AS (
     SELECT k.{{ tasks.id }} AS id
     FROM entry CROSS JOIN unnest(entry.ids, entry.digests) AS left_as (id, digest)
-    JOIN {{ tasks.table }} AS k ON k.{{ tasks.id }} = left_as.id::{{ task_id_type }}
+    JOIN {{ tasks.rows }} AS k ON k.{{ tasks.id }} = left_as.id::{{ task_id_type }}
     WHERE {{ digest() }} = left_as.digest
     FOR UPDATE OF k),
 restored AS (
 {% if kind == "insert" %}
-    DELETE FROM {{ tasks.table }} AS k USING untouched WHERE k.{{ tasks.id }} = untouched.id
+    DELETE FROM {{ tasks.rows }} AS k USING untouched WHERE k.{{ tasks.id }} = untouched.id
 {% else %}
-    UPDATE {{ tasks.table }} AS k
+    UPDATE {{ tasks.rows }} AS k
     SET {{ image_settings | wrapped(8, 8) }}
     FROM untouched, jsonb_to_recordset((SELECT before FROM entry)) AS image ({{ image_types | wrapped(8, 60) }})
     WHERE k.{{ tasks.id }} = untouched.id AND k.{{ tasks.id }} = image.{{ tasks.id }}
@@ -32,9 +32,9 @@ restored AS (
 kept AS (
     SELECT ids.id, {% if kind == "delete" %}'its track is gone, or has another row by now'
            {%- else %}CASE WHEN k.{{ tasks.id }} IS NULL THEN 'it is gone'
-               ELSE 'it has changed since: ' || coalesce(k.{{ tasks.status }}, 'no status') END{% endif %} AS reason
+               ELSE 'it has changed since: ' || coalesce(k.{{ status_text }}, 'no status') END{% endif %} AS reason
     FROM (SELECT unnest(ids) AS id FROM entry) AS ids
-    LEFT JOIN {{ tasks.table }} AS k ON k.{{ tasks.id }} = ids.id::{{ task_id_type }}
+    LEFT JOIN {{ tasks.rows }} AS k ON k.{{ tasks.id }} = ids.id::{{ task_id_type }}
     WHERE NOT EXISTS (SELECT FROM restored WHERE restored.id::text = ids.id)),
 marked AS (
     UPDATE queue_insights.batches

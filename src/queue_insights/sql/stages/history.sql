@@ -1,13 +1,13 @@
-{% from "macros.sql" import state, and_ours, leading_to with context %}
+{% from "macros.sql" import state, of_track, leading_to with context %}
 {% include "step.sql" %},
-track AS (SELECT * FROM {{ tracks.table }} WHERE {{ tracks.id }} = :id),
-mine AS (SELECT * FROM {{ tasks.table }} AS k WHERE k.{{ tasks.owner }} = :id{{ and_ours("k") }}),
+track AS (SELECT * FROM {{ tracks.rows }} WHERE {{ tracks.id }} = :id),
+mine AS (SELECT k.* FROM track AS t JOIN {{ tasks.rows }} AS k ON {{ of_track("k", "t") }}),
 history AS (  -- what the track has of each step, and of other tasks
     SELECT s.position, t.{{ tracks.id }} AS track_id, t.{{ tracks.title }} AS title, t.{{ tracks.stage }} AS stage,
            coalesce(s.task_type, k.{{ tasks.task_type }}) AS task_type,
            CASE WHEN t.{{ tracks.stage }} = s.stage THEN
            {{ state("k", "s") }} END AS state,
-           coalesce(before.completed_at, k.{{ tasks.created_at }}, t.{{ tracks.updated_at }}) AS arrived_at,
+           coalesce(before.completed_at, k.{{ tasks.created_at }}, t.{{ updated }}) AS arrived_at,
            {{ row_columns | wrapped(11) }}
     FROM track AS t CROSS JOIN (step AS s FULL JOIN mine AS k ON k.{{ tasks.task_type }} = s.task_type)
     LEFT JOIN LATERAL (
