@@ -28,8 +28,9 @@ def write(folder: Path, summary: dict[str, Any], tables: list[dict[str, Any]]) -
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": formats.cell, "describe": thresholds.describe, "cut": _cut}
-    environment.filters |= {"lines": command_lines, "until": _until, "wrap": _wrap}
+    environment.filters |= {"cell": formats.cell, "change": formats.change, "cut": _cut}
+    environment.filters |= {"describe": thresholds.describe, "until": _until}
+    environment.filters |= {"lines": command_lines, "wrap": _wrap}
     for most in _STEPS:
         content = _content(summary, tables, most)
         html = environment.get_template("mail.html.j2").render(run=summary, **content)

@@ -5,8 +5,7 @@ moving (position, at, n) AS (  -- without those that left without completing, or
     WHERE came AND state IN ('left', 'stuck', 'exhausted', 'other')),
 bucket (number, begins) AS NOT MATERIALIZED (  -- 5 minutes each
     SELECT number::int - 1, begins
-    FROM unnest((SELECT array(SELECT generate_series(:zero,
-                                                     now(), interval '5 min'))))
+    FROM unnest((SELECT array(SELECT generate_series(:zero, now(), interval '5 min'))))
         WITH ORDINALITY AS edge (begins, number)),
 tally AS (
     SELECT position, made.number AS made, went.number AS went, count(*) AS n
