@@ -110,7 +110,7 @@ def pages(connection: sa.Connection, query: Query, size: int) -> Iterator[pd.Dat
     """As ``fetch``, but read by a cursor of the server's, as frames of *size* rows: at least one,
     which may be empty."""
     with query.rows(connection, yield_per=size) as result:
-        described, read = _described(result), result.partitions()
+        described, read = _described(result), result.partitions(size)
         yield _frame(next(read, []), described, query)
         for rows in read:
             yield _frame(rows, described, query)
