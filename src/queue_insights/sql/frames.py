@@ -118,7 +118,7 @@ def pages(connection: sa.Connection, query: Query, size: int) -> Iterator[pd.Dat
     which may be empty."""
     before = Unheld.count
     with query.rows(connection, yield_per=size) as result:
-        described, read = _described(result), result.partitions()
+        described, read = _described(result), result.partitions(size)
         yield _frame(next(read, []), described, query)
         for rows in read:
             yield _frame(rows, described, query)
