@@ -13,6 +13,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 HOUR, DAY, WEEK = 3600.0, 86400.0, 604800.0
+LATELY = DAY  # for rates and growth: nights are in it, and yet a change shows within a day
+CHANCE = 1.5  # standard deviations: seven in a hundred readings of a steady queue are beyond it
 
 
 def moment(now: pd.Timestamp) -> float:
@@ -81,15 +83,38 @@ class History:
             return np.full(since.shape, np.nan)
         return np.where(known, self.completions[np.where(known, place, 0)] - since, np.nan)
 
-    def changes(self, since: float) -> tuple[Floats, Ints, Bools]:
-        """(times, waiting after each, whether it was a completion) of all that happened since."""
-        came = self.arrivals[np.searchsorted(self.arrivals, since) :]
-        went = self.completions[np.searchsorted(self.completions, since) :]
-        times = np.concatenate([came, went])
+    @cached_property
+    def _changes(self) -> tuple[Floats, Ints]:
+        """(times of all that happened, how many waited after each)."""
+        times = np.concatenate([self.arrivals, self.completions])
         order = np.argsort(times, kind="stable")
-        completed = order >= len(came)
-        before = self.carried + len(self.arrivals) - len(came) - len(self.completions) + len(went)
-        return times[order], before + np.cumsum(np.where(completed, -1, 1)), completed
+        change = np.where(order < len(self.arrivals), 1, -1)
+        return times[order], np.maximum(self.carried + np.cumsum(change), 0)
+
+    def area(self, at: Floats, most: float) -> Floats:
+        """How many waited, summed over the seconds up to each moment; more than ``most`` at a time
+        count as ``most``, so that with 1 it is for how long work waited at all."""
+        times, waiting = self._changes
+        height = np.minimum(waiting, most).astype(float)
+        total = np.concatenate([[0.0], np.cumsum(height[:-1] * np.diff(times))])
+        last = np.maximum(np.searchsorted(times, at, "right") - 1, 0)
+        found: Floats = total[last] + np.maximum(at - times[last], 0.0) * height[last]
+        return found
+
+    def lately(self, at: Floats) -> tuple[Ints, Ints, Floats]:
+        """(arrivals, completions, seconds) of the last day before each moment, or since the first
+        event if that is less."""
+        length = np.clip(at - self.first, HOUR, LATELY)
+        came = self.arrived(at) - self.arrived(at - length)
+        return came, self.done(at) - self.done(at - length), length
+
+    def growing(self, at: Floats, speed: float = 1.0) -> Bools:
+        """Whether more came lately than was done (at ``speed`` times the pace), by more than
+        chance explains: arrivals and completions at random moments vary by the root of their
+        number."""
+        came, went, _ = self.lately(at)
+        found: Bools = came - went * speed > CHANCE * np.sqrt(came + went * speed**2)
+        return found
 
     @cached_property
     def _gaps(self) -> tuple[Floats, Floats]:

@@ -1,20 +1,13 @@
 """Forecasts put to the test on the past: what would have been said then, and did it hold?"""
 
-from collections.abc import Sequence
-from typing import Literal, get_args
-
 import numpy as np
 import pandas as pd
 
 from queue_insights.errors import InputError
 from queue_insights.forecast import conformal
-from queue_insights.forecast.history import HOUR, Bools, Floats, History, Ints, seconds
+from queue_insights.forecast.history import Floats, History, seconds
 
-Method = Literal["conformal", "block_bootstrap", "bootstrap", "rate"]
 RANGE = ["p50_seconds", "lower_seconds", "upper_seconds"]
-PATHS = 200  # resampled futures of a bootstrap
-LONGEST = 200_000  # hours of one resampled future, beyond which a bootstrap abstains
-MIN_ERRORS = 10
 RECORD = 120  # past ranges that are counted
 
 
@@ -57,7 +50,6 @@ def backtest(
     level: float = 0.8,
     min_waiting: int = 20,
     history: str = "7D",
-    method: Method = "conformal",
 ) -> pd.DataFrame:
     """When *would* the waiting work be done, as said at past origins, and when was it?
 
@@ -65,23 +57,17 @@ def backtest(
     completed). Origins start one ``history`` after the first arrival, one each ``every``; a row
     is given where at least ``min_waiting`` items wait (arrived, not completed, at that time) and
     the waiting-th completion after the origin is in ``events``. What happens after an origin
-    has no influence on its forecast. The three simple methods look back one ``history``.
-
-    Methods: conformal (see ``conformal``); block_bootstrap and bootstrap (hourly completions of
-    the last ``history`` resampled in blocks of 24 hours, or one by one); rate (waiting over the
-    average rate, times the quantiles of the past errors of that).
+    has no influence on its forecast.
 
     Columns: origin (datetime, UTC), waiting (int), actual_seconds (float, to the waiting-th
     completion), p50_seconds, lower_seconds, upper_seconds (float; the central ``level`` range; NaN
-    where it abstains), status (str: draining or growing by the change over the last ``history``;
-    stalled or insufficient_history where it abstains). Raises InputError.
+    where it abstains), status (str: growing or draining, as ``History.growing`` has it; stalled or
+    insufficient_history where it abstains). Raises InputError.
 
     >>> score(backtest(events))  # doctest: +SKIP
     {'coverage': 0.81, 'winkler': 5421.0, 'mdape': 0.11, 'abstained': 0.0}
     """
     check_level(level)
-    if method not in get_args(Method):
-        raise InputError(f"method={method!r} is unknown: choose from {', '.join(get_args(Method))}")
     step, back = span_seconds(every, "every"), span_seconds(history, "history")
     past = read_events(events)
     origins = np.arange(0.0)
@@ -92,15 +78,9 @@ def backtest(
     enough = waiting >= max(min_waiting, 1)
     judged = enough & ~np.isnan(actual)
     asked = ((1 - level) / 2, 0.5, 1 - (1 - level) / 2)
-    if method == "conformal":
-        known = ~past.stalled(origins) & (past.done(origins) >= conformal.MIN_COMPLETIONS)
-        given = conformal.ranges(past, origins, step, level, known & enough, asked)
-        given[~known] = np.nan
-    elif method == "rate":
-        given = _by_rate(past, origins, back, enough, asked)
-    else:
-        block = 24 if method == "block_bootstrap" else 1
-        given = _by_resampling(past, origins, back, enough, asked, block)
+    known = ~past.stalled(origins) & (past.done(origins) >= conformal.MIN_COMPLETIONS)
+    given = conformal.ranges(past, origins, step, level, known & enough, asked)
+    given[~known] = np.nan
     given = given[judged]
     found = pd.DataFrame(
         {
@@ -110,8 +90,7 @@ def backtest(
         }
     )
     found[RANGE] = given[:, [1, 0, 2]]
-    before = past.waiting(origins[judged] - back)
-    status = np.where(waiting[judged] > before, "growing", "draining")
+    status = np.where(past.growing(origins[judged]), "growing", "draining")
     why = np.where(past.stalled(origins[judged]), "stalled", "insufficient_history")
     found["status"] = np.where(np.isnan(given).any(axis=1), why, status)
     return found
@@ -149,56 +128,3 @@ def record(actual: Floats, lower: Floats, upper: Floats) -> tuple[int, int]:
     judged = ~np.isnan(actual) & ~np.isnan(lower)
     held = ((lower <= actual) & (actual <= upper))[judged][-RECORD:]
     return int(held.sum()), len(held)
-
-
-def _by_rate(
-    past: History, origins: Floats, back: float, enough: Bools, asked: Sequence[float]
-) -> Floats:
-    """Waiting over the average rate, times the quantiles of the past errors of that."""
-    found = np.full((len(origins), len(asked)), np.nan)
-    waiting = past.waiting(origins)
-    rate = (past.done(origins) - past.done(origins - back)) / back
-    use = enough & (rate > 0)
-    estimate = np.divide(waiting, rate, out=np.full(len(origins), np.nan), where=use)
-    actual = past.time_to(origins, np.maximum(waiting, 1))
-    errors = np.log(actual / estimate)
-    for turn in np.flatnonzero(use):
-        known = errors[:turn][origins[:turn] + actual[:turn] <= origins[turn]]
-        known = known[~np.isnan(known)]
-        if len(known) >= MIN_ERRORS:
-            found[turn] = estimate[turn] * np.exp(np.quantile(known, asked))
-    return found
-
-
-def _by_resampling(
-    past: History, origins: Floats, back: float, enough: Bools, asked: Sequence[float], block: int
-) -> Floats:
-    """Quantiles of futures made of the last hours' completions, in blocks of so many hours."""
-    found = np.full((len(origins), len(asked)), np.nan)
-    waiting = past.waiting(origins)
-    hours = max(int(back // HOUR), block)
-    for turn in np.flatnonzero(enough):
-        edges = origins[turn] - HOUR * np.arange(hours, -1, -1.0)
-        counts = np.diff(past.done(edges))
-        if counts.sum() >= 2:
-            futures = _resampled(counts, int(waiting[turn]), block, int(turn))
-            found[turn] = np.quantile(futures, asked) if len(futures) else np.nan
-    return found
-
-
-def _resampled(counts: Ints, waiting: int, block: int, seed: int) -> Floats:
-    """Seconds to ``waiting`` completions in PATHS futures made of blocks of hourly ``counts``."""
-    mean = counts.mean() * block
-    blocks = int(waiting / mean + 6 * np.sqrt(waiting / mean)) + 8
-    if blocks * block > LONGEST:
-        return np.empty(0)
-    rng = np.random.default_rng(seed)
-    starts = rng.integers(0, len(counts) - block + 1, (PATHS, blocks))
-    future = counts[starts[..., None] + np.arange(block)].reshape(PATHS, -1)
-    total = np.cumsum(future, axis=1)
-    hour = np.minimum((total < waiting).sum(axis=1), total.shape[1] - 1)
-    path = np.arange(PATHS)
-    there = np.maximum(future[path, hour], 1)
-    within = np.clip((waiting - (total[path, hour] - future[path, hour])) / there, 0, 1)
-    found: Floats = (hour + within) * HOUR
-    return found

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from queue_insights.errors import InputError
-from queue_insights.forecast import backtest, forecast_step, pipeline
+from queue_insights.forecast import backtest, forecast_step
 
 HISTORY = timedelta(days=45)  # as far as the forecasts look back
 WIDTH = 300  # seconds: events are fetched as counts of so long, and spread evenly over it
