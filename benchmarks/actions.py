@@ -131,7 +131,7 @@ def one_run(url: str) -> tuple[int, float, dict[str, float]]:
     queue = operable(url)
     plan = queue.plan_backfill(tasks="align")
     longest: list[float] = []
-    turn = runs._Loop._turn
+    turn = runs.Loop.settle
 
     def timed(loop: Any) -> Any:
         began = time.monotonic()
@@ -139,14 +139,14 @@ def one_run(url: str) -> tuple[int, float, dict[str, float]]:
         longest.append(time.monotonic() - began)
         return done
 
-    runs._Loop._turn = timed  # type: ignore[method-assign]
+    runs.Loop.settle = timed  # type: ignore[method-assign]
     try:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.monotonic()
         run = plan.apply(confirm=plan.token, pause=0)
         seconds = time.monotonic() - began
     finally:
-        runs._Loop._turn = turn  # type: ignore[method-assign]
+        runs.Loop.settle = turn  # type: ignore[method-assign]
     with psycopg.connect(url) as connection:
         found = connection.execute(
             "SELECT sum(seq_scan) FROM pg_stat_user_tables WHERE relname IN ('tracks', "
@@ -224,7 +224,8 @@ def beside_workers(server: Server, rounds: int, seconds: float) -> Iterator[resu
             with server.clone() as url:
                 queue = operable(url)
                 plan = queue.plan_backfill(tasks="align")
-                with crew(url, server.variant, WORKERS, THINK, "audio_ready", "any") as met:
+                given = (url, server.variant, WORKERS, THINK, ["audio_ready"])
+                with crew(*given, ordered=False) as met:
                     time.sleep(1.0)  # so that all of them are warm
                     if beside:
                         speeds.append(_run_for(seconds, queue, plan))

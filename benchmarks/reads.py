@@ -20,7 +20,7 @@ import results
 
 from queue_insights import pipeline
 from queue_insights.database import Database
-from queue_insights.demo.incident import FEWEST
+from queue_insights.demo import FEWEST
 from queue_insights.queue import Queue
 
 SLOWER, MORE_BUFFERS = 1.2, 1.1  # at most so many times

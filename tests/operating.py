@@ -49,6 +49,18 @@ GATE = """
     CREATE TRIGGER gate BEFORE INSERT OR UPDATE OR DELETE ON audio_tasks
         FOR EACH STATEMENT EXECUTE FUNCTION pass_gate();
 """
+FUNCTION = "queue_insights_tracks_to_audio_tasks"
+# A trigger as the field had it, twice: one IF per stage, no WHEN.
+FIELD = """
+    CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.stage = 'audio_ready' AND OLD.stage != 'audio_ready' THEN
+            INSERT INTO audio_tasks ({columns}) VALUES ({values}) {conflict};
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER {name} AFTER UPDATE ON tracks FOR EACH ROW EXECUTE FUNCTION {name}()
+"""
 LONG_AGO = sql.SQL("now() - interval '5 hours'")
 STUCK = {"attempts": 1, "last_attempt_at": LONG_AGO}
 
@@ -138,6 +150,13 @@ def video(bench: Bench, task: str, status: str = "pending") -> None:
             "last_attempt_at) VALUES ('tiktok_video', %s, %s, %s, 1, now() - interval '9 h')",
             *(f"video {task} {status}", task, status),
         )
+
+
+def field_trigger(bench: Bench, name: str, conflict: str = "ON CONFLICT DO NOTHING") -> None:
+    columns, values = "spotify_track_id, task_type", "NEW.spotify_track_id, 'align'"
+    if bench.variant == "b":
+        columns, values = f"{columns}, subject_id", f"{values}, NEW.spotify_track_id"
+    bench.sql(FIELD.format(name=name, columns=columns, values=values, conflict=conflict))
 
 
 def changes(bench: Bench) -> list[tuple[Any, ...]]:

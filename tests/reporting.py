@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import nbformat
 import psycopg
 import pytest
@@ -17,6 +18,7 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 from conftest import database
+from queue_insights.cli import main
 
 ROOT = Path(__file__).parents[1]
 TITLES = [
@@ -30,6 +32,7 @@ TITLES = [
     "line\nbreak",
     "{{ 7 * 7 }} {% raw %} $x^2$ @@plotly@@",
 ]
+SECRET, QUOTED = "s3cr+t/of@the%queue", "s3cr%2Bt%2Fof%40the%25queue"  # as it is, and in a URL
 # Per step: tracks without a row. The align step is the incident: 50, and no row at all.
 MISSING = {"audio_ready": 50, "aligned": 3, "enhanced": 1}
 
@@ -71,6 +74,19 @@ def write(folder: Path, *sources: str, parameters: str | None = None, title: str
     path = folder / "mine.ipynb"
     nbformat.write(new_notebook(cells=cells), path)
     return path
+
+
+def commands(
+    group: click.Group = main, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands())
 
 
 def queue_insights(

@@ -1,4 +1,5 @@
-"""backfill.ipynb and reset_tasks.ipynb: they plan until told to act, and show before and after."""
+"""backfill, reset_tasks and install_trigger.ipynb: they change nothing until they are told the
+strings that they print, and show before and after."""
 
 import csv
 import json
@@ -11,6 +12,10 @@ import psycopg
 import pytest
 import yaml
 
+from queue_insights import pipeline
+from queue_insights.database import Database
+from queue_insights.ddl import trigger
+from queue_insights.queue import Queue
 from queue_insights.report import parameters
 from reporting import MISSING, ROOT, incident, queue_insights, refused
 
@@ -101,3 +106,24 @@ def test_reset_makes_the_stuck_row_pending_and_shows_it(url: str, tmp_path: Path
             "SELECT status, attempts FROM audio_tasks WHERE task_type = 'segment'"
         ).fetchall()
     assert found == [("pending", 0)]
+
+
+def test_the_trigger_is_installed_and_rows_are_backfilled_by_the_printed_strings_only(
+    url: str, tmp_path: Path
+) -> None:
+    queue = Queue(Database(url), pipeline.load())
+    before = rows(url)
+    _, printed = report(url, tmp_path / "plan", "install_trigger")
+    (confirm,) = re.findall(r"give the parameter confirm: (\S+)", printed)
+    (backfill,) = re.findall(r"give confirm_backfill: (\S+)", printed)
+    wrong = ("report", "install_trigger", "-p", "confirm", "true", "--output", tmp_path / "wrong")
+    refused(queue_insights(*wrong, url=url), 2, "does not confirm this trigger")
+    assert len(trigger.verify(queue)) == 1
+    assert rows(url) == before
+
+    given = ("-p", "confirm", confirm, "-p", "confirm_backfill", backfill)
+    _, printed = report(url, tmp_path / "done", "install_trigger", *given)
+    assert "trigger installed on public.tracks" in printed
+    assert "Nothing is amiss." in printed
+    assert trigger.verify(queue) == []
+    assert int(queue.audit().hidden.sum()) == 0

@@ -9,11 +9,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -23,10 +22,9 @@ import pytest
 from papermill.cli import papermill
 
 from conftest import database
-from queue_insights import connect, demo, show, summary
+from queue_insights import connect, demo
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
-from queue_insights.demo.incident import FEWEST
 from queue_insights.queue import Queue
 from queue_insights.reads import READS
 
@@ -131,7 +129,7 @@ def test_only_actions_and_migrations_open_a_transaction_that_writes() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if node.func.attr == "write" and ast.unparse(node.func.value).endswith("database")
     }
-    assert writers == {"actions.runs", "actions.ledger", "ddl.migration"}
+    assert writers == {"actions.plan", "actions.ledger", "actions.runs", "ddl.migration"}
 
 
 @pytest.mark.parametrize("folder", ["src", "tests", "benchmarks"])
@@ -141,26 +139,20 @@ def test_no_module_is_long(folder: str) -> None:
     assert [f for f in files if len(f.read_text("utf-8").splitlines()) > LONGEST] == []
 
 
-def sleeps(file: Path) -> Iterator[str]:
-    """The function around each mention of sleep in *file*, whosever it is."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    for node in ast.walk(tree):
-        match node:
-            case ast.Attribute(attr="sleep") | ast.Name(id="sleep") | ast.alias(name="sleep"):
-                around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
-                yield f"{file.stem}.{around[-1].name if around else ''}"
-
-
 def test_no_test_sleeps_to_wait() -> None:
     """Wait for an event, or by processes.until; a worker's sleep is the work itself."""
-    found = [where for file in sorted((ROOT / "tests").glob("*.py")) for where in sleeps(file)]
-    assert found == ["processes.until", "workers.step"]
+    names = ast.Attribute, ast.Name, ast.alias
+    found = []
+    for file in sorted((ROOT / "tests").glob("*.py")):
+        nodes = [n for n in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(n, names)]
+        found += [file.stem for n in nodes if ast.unparse(n).split(".")[-1] == "sleep"]
+    assert found == ["processes", "workers"]
 
 
 HEAVY = {"plotly", "papermill", "nbconvert", "IPython", "matplotlib", "pandas.plotting._core"}
 STARTS = {
     "import queue_insights": HEAVY | {"pandas", "sqlalchemy"},
+    "from queue_insights import cli": HEAVY | {"pandas", "sqlalchemy"},
     "from queue_insights import Queue": HEAVY - {"pandas.plotting._core"},
     "from queue_insights import forecast": {"sqlalchemy", "psycopg", "queue_insights.database"},
     "from queue_insights import charts": {"papermill", "queue_insights.queue"},
@@ -178,7 +170,7 @@ def test_importing_is_light(statement: str) -> None:
 def url(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
     """Of a database with the demo's incident in it."""
     with database(server, templates["a"]) as url:
-        demo.seed(url, "a", FEWEST)
+        demo.seed(url, "a", demo.FEWEST)
         yield url
 
 
@@ -251,39 +243,12 @@ EXAMPLES = examples()
 
 
 @pytest.fixture
-def names(connected: str, server: Callable[[str], str]) -> dict[str, Any]:
+def names(connected: str) -> dict[str, Any]:
     """What the examples take for granted."""
-    queue = connect()
-    with queue.snapshot() as moment:
-        backlog, audit = queue.backlog(), queue.audit()
     now = datetime.now(UTC)
     arrived = pd.Series(pd.date_range(now - timedelta(days=60), now, freq="h", unit="us"))
     events = pd.DataFrame({"arrived_at": arrived, "completed_at": arrived + timedelta(minutes=30)})
-    running = SimpleNamespace(
-        url=lambda name: server("postgres") if name == "postgres" else connected
-    )
-
-    @contextmanager
-    def embedded() -> Iterator[SimpleNamespace]:
-        yield running
-
-    return {
-        **{"queue": queue, "moment": moment, "backlog": backlog, "audit": audit},
-        **{"show": show, "summary": summary, "events": events, "now": now, "server": running},
-        "EmbeddedServer": embedded,  # the one of the tests
-        "seed": lambda url, variant, tracks: demo.seed(url, "a", min(tracks, FEWEST)),
-    }
-
-
-def figures() -> SimpleNamespace:
-    """A queue of which the sentences that the examples of ``summary`` show are true."""
-    end = {"status": "draining", "p80_at": pd.Timestamp("2026-03-03 14:00Z"), "p80_seconds": 9000.0}
-    return SimpleNamespace(
-        backlog=lambda: pd.DataFrame({"waiting": [400, 19], "stuck": [0, 0]}),
-        audit=lambda: pd.DataFrame({"hidden": [400, 19], "orphans": [0, 7]}),
-        eta_end_to_end=lambda: pd.DataFrame([end]),
-        eta=lambda task: pd.DataFrame({"held": [97], "given": [120]}),
-    )
+    return {"queue": connect(), "events": events, "now": now}
 
 
 @pytest.mark.parametrize("where", EXAMPLES)
@@ -293,8 +258,6 @@ def test_an_example_in_a_docstring_runs_and_says_what_it_shows(
     module, here = EXAMPLES[where]
     prefix = "" if module == PACKAGE else f"{PACKAGE}."
     everything = {**vars(importlib.import_module(f"{prefix}{module}")), **names}
-    if module == "summary":
-        everything["queue"] = figures()
     for example in here:
         with redirect_stdout(StringIO()) as printed:
             exec(compile(example.source, f"<{where}>", "single"), everything)

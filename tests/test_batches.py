@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Bench
 from operating import edited, ledger_agrees, many, operable, pending, small_batches
-from queue_insights.actions import ledger, pace, progress, runs
+from queue_insights.actions import ledger, pace, runs
 from queue_insights.errors import DatabaseError
 
 
@@ -137,7 +137,7 @@ def test_batches_shrink_on_timeouts_and_grow_again(monkeypatch: pytest.MonkeyPat
 def test_without_a_terminal_progress_is_plain_lines(
     bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(runs, "EVERY", 0.0)
     many(bench, "audio_ready", 6)
     with caplog.at_level(logging.INFO, "queue_insights"):
         operable(bench.url).plan_backfill().apply(max_rows=6, pause=0)

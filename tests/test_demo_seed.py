@@ -3,21 +3,18 @@
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import psycopg
 import pytest
 
-from conftest import Bench, database
+from conftest import STAGE_OF, TASKS, Bench, database
 from queue_insights.demo import Seeded, binaries, migrate, seed, seeded
 from queue_insights.errors import DemoError, InputError
 
 WEDNESDAY = datetime(2025, 11, 19, 14, 0, tzinfo=UTC)
 SUNDAY = datetime(2026, 3, 1, 3, 17, tzinfo=UTC)
-STAGES = ["lyrics_acquired", "audio_ready", "aligned", "translated", "separated", "segmented"]
-STAGES += ["enhanced"]
-TASKS = ["download", "align", "translate", "separate", "segment", "enhance", "clip"]
+STAGES = list(STAGE_OF.values())
 STEPS = {"stages": STAGES, "tasks": TASKS}
 STATES = """
     SELECT stage, CASE WHEN a.id IS NULL THEN 'missing'
@@ -147,33 +144,8 @@ def test_each_tracks_history_could_have_happened(url: str) -> None:
             assert completed - last == timedelta(milliseconds=ran)
             assert timedelta() < completed - last <= timedelta(minutes=20)
             before = track, completed
-
-
-def test_ids_follow_creation_and_the_next_one_is_free(url: str) -> None:
-    created = "SELECT created_at FROM audio_tasks WHERE task_type = ANY (%(tasks)s) ORDER BY id"
-    assert all(one <= following for one, following in pairwise(rows(url, created)))
     next_id = "SELECT nextval(pg_get_serial_sequence('audio_tasks', 'id'))"
     assert value(url, next_id) > value(url, "SELECT max(id) FROM audio_tasks")
-
-
-def test_rows_came_before_work_until_ten_days_ago_and_with_it_since(url: str) -> None:
-    share = """
-        SELECT avg((last_attempt_at - created_at > interval '2 seconds')::int)::float
-        FROM audio_tasks WHERE task_type = 'download' AND status = 'completed' AND attempts = 1
-        AND created_at {} %(since)s"""
-    since = WEDNESDAY - timedelta(days=10)
-    assert value(url, share.format("<"), since=since) > 0.5
-    assert value(url, share.format(">"), since=since + timedelta(days=1)) == 0
-
-
-def test_work_is_recent_at_every_step(url: str) -> None:
-    recent = """
-        SELECT max(completed_at), count(*) FILTER (WHERE completed_at > %(day)s)
-        FROM audio_tasks WHERE task_type = ANY (%(tasks)s) GROUP BY task_type"""
-    found = rows(url, recent, day=WEDNESDAY - timedelta(days=1))
-    assert len(found) == 7
-    assert min(last for last, _ in found) > WEDNESDAY - timedelta(hours=2)
-    assert min(in_a_day for _, in_a_day in found) >= 10
 
 
 @pytest.mark.parametrize("anchor", [WEDNESDAY, SUNDAY])
@@ -203,16 +175,8 @@ def test_counts_depend_on_the_arguments_only(empty: str, variant: str) -> None:
         counts.append((states(empty, anchor), rows(empty, summary)))
         contents.append(rows(empty, CONTENT))
     assert counts[0] == counts[1] == counts[2]
+    assert [n for (stage, _), n in counts[0][0].items() if stage == "audio_ready"] == [50]
     assert contents[0] == contents[2] != contents[1]
-
-
-def test_size_changes_neither_the_fifty_nor_the_share_that_waits(empty: str) -> None:
-    for tracks in (1000, 20_000):
-        seed(empty, tracks=tracks, anchor=WEDNESDAY)
-        counted = states(empty, WEDNESDAY)
-        assert [n for (stage, _), n in counted.items() if stage == "audio_ready"] == [50]
-    waiting = sum(n for (_, state), n in counted.items() if state == "missing")
-    assert 0.005 < waiting / 20_000 < 0.02
 
 
 def definitions(url: str) -> list[str]:
@@ -225,21 +189,15 @@ def definitions(url: str) -> list[str]:
 
 @pytest.mark.parametrize("variant", ["a", "b"])
 def test_seeding_leaves_the_schema_as_it_is_created(fresh: Fresh, empty: str, variant: str) -> None:
-    seed(empty, variant, tracks=1000)
+    seed(empty, variant, tracks=1000, anchor=WEDNESDAY)
     assert definitions(empty) == definitions(fresh(variant).url)
-
-
-def test_migrating_a_populated_database_gives_variant_b_of_the_same_work(
-    fresh: Fresh, empty: str
-) -> None:
-    seed(empty, "a", tracks=1000, anchor=WEDNESDAY)
-    content = (
-        "SELECT id, spotify_track_id, task_type, status, updated_at FROM audio_tasks ORDER BY 1"
-    )
-    before = rows(empty, content), states(empty, WEDNESDAY)
+    if variant == "b":
+        return
+    ids = "SELECT id, spotify_track_id, task_type, status, updated_at FROM audio_tasks ORDER BY 1"
+    before = rows(empty, ids), states(empty, WEDNESDAY)
     with psycopg.connect(empty) as connection:
         migrate(connection)
-    assert (rows(empty, content), states(empty, WEDNESDAY)) == before
+    assert (rows(empty, ids), states(empty, WEDNESDAY)) == before
     assert definitions(empty) == definitions(fresh("b").url)
 
 

@@ -106,9 +106,9 @@ def write_on(bench: Bench) -> None:
 def test_on_a_full_disk_nothing_starts_and_a_run_ends_in_a_line_and_goes_on_once_there_is_room(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filler, settle = small / "filler", runs._Loop.settle
+    filler, settle = small / "filler", runs.Loop.settle
 
-    def fill_after_one(loop: runs._Loop) -> int | None:
+    def fill_after_one(loop: runs.Loop) -> int | None:
         done = settle(loop)
         if not filler.exists():
             fill(filler)
@@ -129,7 +129,7 @@ def test_on_a_full_disk_nothing_starts_and_a_run_ends_in_a_line_and_goes_on_once
         views.install(bench.queue)
         write_on(bench)
         with monkeypatch.context() as patch:
-            patch.setattr(runs._Loop, "settle", fill_after_one)
+            patch.setattr(runs.Loop, "settle", fill_after_one)
             line = failure(command(bench.url, "backfill", "--apply", "--max-rows=99999"))
         assert "No space left on device" in line
         assert "the server needs room on its disk first" in line
@@ -176,10 +176,9 @@ def test_rows_of_workers_whose_clocks_are_ahead_are_read_by_the_definitions(benc
         assert command(bench.url, *name.split()).exit_code == 0, name
 
 
-@pytest.fixture
-def wrong_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Sets this process's clock ten years ahead, wherever Python code of ours can ask for it."""
-    ahead = timedelta(days=3652)
+def set_clock_ahead(patch: pytest.MonkeyPatch) -> None:
+    """Set this process's clock ten years ahead, wherever Python code of ours can ask for it."""
+    ahead, asked = timedelta(days=3652), time.time
 
     class Ahead(datetime):
         @classmethod
@@ -188,27 +187,23 @@ def wrong_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
         utcnow = today = now
 
-    def set_it() -> None:
-        asked = time.time
-        monkeypatch.setattr(time, "time", lambda: asked() + ahead.total_seconds())
-        stamp = classmethod(lambda cls, tz=None: cls(datetime.now(tz) + ahead))
-        monkeypatch.setattr(pd.Timestamp, "now", stamp, raising=False)
-        for name, module in list(sys.modules.items()):
-            if name.startswith("queue_insights") and getattr(module, "datetime", None) is datetime:
-                monkeypatch.setattr(module, "datetime", Ahead)
-
-    return set_it
+    patch.setattr(time, "time", lambda: asked() + ahead.total_seconds())
+    stamp = classmethod(lambda cls, tz=None: cls(datetime.now(tz) + ahead))
+    patch.setattr(pd.Timestamp, "now", stamp, raising=False)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("queue_insights") and getattr(module, "datetime", None) is datetime:
+            patch.setattr(module, "datetime", Ahead)
 
 
 def test_the_clock_of_the_client_means_nothing_to_reads_plans_and_runs(
-    bench: Bench, wrong_clock: Callable[[], None]
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     demo.seed(bench.url, "b", 1000)
     queue = operable(bench.url)
     with queue.snapshot() as moment:
         asked = [lambda name=name: getattr(queue, name)() for name in READS]
         answers = [ask() for ask in asked]
-        wrong_clock()
+        set_clock_ahead(monkeypatch)
         assert doctor.datetime.now(UTC) - moment.as_of > timedelta(days=3000)
         for answer, ask in zip(answers, asked, strict=True):
             pd.testing.assert_frame_equal(ask(), answer)

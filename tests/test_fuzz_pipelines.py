@@ -295,7 +295,8 @@ def test_postgres_reads_the_names_as_names(
     made = schema_of(found, variant)
     with psycopg.connect(server("postgres")) as connection:
         connection.execute(ledger.ddl().encode())
-        connection.execute(f"CREATE SCHEMA {identifier(made.tracks.schema)}".encode())
+        home = unescaped(identifier(made.tracks.schema))
+        connection.execute(f"CREATE SCHEMA {home}".encode())
         for table in (made.tracks, made.tasks):
             columns = ", ".join(f"{identifier(c)} {kind}" for c, kind in table.columns.items())
             connection.execute(unescaped(f"CREATE TABLE {table.table} ({columns})").encode())

@@ -111,22 +111,18 @@ def test_explore_runs_top_to_bottom_and_shows_its_charts(
         assert not [asked for asked in requests(browser) if not asked.startswith(own)]
 
 
-def test_a_checkout_works_in_its_own_notebooks() -> None:
-    assert lab.workplace() == ROOT / "notebooks"
-
-
-def test_an_installed_package_copies_its_notebooks_once(
+def test_a_checkout_has_its_notebooks_and_an_installed_package_copies_them_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    assert lab.workplace() == ROOT / "notebooks"
     package = tmp_path / "site-packages" / "queue_insights"
     (package / "notebooks").mkdir(parents=True)
     (package / "notebooks" / "explore.ipynb").write_text("shipped")
     monkeypatch.setattr(lab, "__file__", str(package / "report" / "lab.py"))
     monkeypatch.setattr(pipeline, "shipped", lambda name: package / name)
     monkeypatch.chdir(tmp_path)
-    assert lab.workplace() == tmp_path / lab.WORKPLACE
     mine = tmp_path / lab.WORKPLACE / "explore.ipynb"
-    assert mine.read_text() == "shipped"
-    mine.write_text("mine")
-    assert lab.workplace() == tmp_path / lab.WORKPLACE
-    assert mine.read_text() == "mine"
+    for text in ("shipped", "mine"):
+        assert lab.workplace() == mine.parent
+        assert mine.read_text() == text
+        mine.write_text("mine")

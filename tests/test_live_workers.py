@@ -60,7 +60,7 @@ def made_by_actions(bench: Bench) -> None:
 def test_no_worker_meets_an_error_that_is_not_its_own_while_all_actions_run(live: Bench) -> None:
     queue = operable(live.url)
     kept: list[int] = []
-    with crew(live.url, live.variant, 3, stages=",".join(STAGES)) as met:
+    with crew(live.url, live.variant, 3, stages=STAGES) as met:
         for _ in range(2):
             for plan in (queue.plan_backfill, queue.plan_reset, queue.plan_retry):
                 run = plan().apply(max_rows=9999)
@@ -88,7 +88,7 @@ def test_no_worker_meets_an_error_that_is_not_its_own_while_all_actions_run(live
 def test_without_actions_these_workers_meet_no_error(fresh: Callable[[str], Bench]) -> None:
     bench = fresh("b")
     many(bench, "audio_ready", 300)
-    with crew(bench.url, "b", 2, stages="audio_ready,aligned") as met:
+    with crew(bench.url, "b", 2, stages=("audio_ready", "aligned")) as met:
         begun = "SELECT count(*) >= 100 FROM audio_tasks"
         until(lambda: bench.sql(begun)[0][0], "the workers to begin on a hundred tasks")
     assert [worker["errors"] for worker in met] == [[], []]

@@ -7,24 +7,24 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from queue_insights.errors import InputError
-from queue_insights.report import metrics
+from queue_insights.report import maker
 
 SUMMARY: dict[str, Any] = {
-    "report": "backlog_report",
-    "pipeline": {"name": "karaoke"},
+    **{"report": "backlog_report", "pipeline": {"name": "karaoke"}, "breached": [{}, {}]},
     "database": 'db "x" on \\host',
     "figures": {"hidden": 50, "oldest_waiting_seconds": 61.5, "verdict": "bad", "eta": None},
-    "breached": [{}, {}],
-    "as_of": "2026-11-22T10:30:00Z",
-    "finished_at": "2026-11-22T10:30:09Z",
+    **{"as_of": "2026-11-22T10:30:00Z", "finished_at": "2026-11-22T10:30:09Z"},
 }
 
 
-def test_figures_are_gauges(tmp_path: Path) -> None:
+def test_figures_are_gauges_in_a_file_that_could_be_written(tmp_path: Path) -> None:
+    for file in (tmp_path, tmp_path / "no" / "queue.prom"):
+        with pytest.raises(InputError, match="expected a file in a folder that exists"):
+            maker.check_metrics(file)
     file = tmp_path / "queue.prom"
     file.write_text("old")
-    metrics.check(file)
-    metrics.write(file, SUMMARY)
+    maker.check_metrics(file)
+    maker.write_metrics(file, SUMMARY)
     families = text_string_to_metric_families(file.read_text("utf-8"))
     samples = [sample for family in families for sample in family.samples]
     assert {sample.name.removeprefix("queue_insights_"): sample.value for sample in samples} == {
@@ -34,9 +34,3 @@ def test_figures_are_gauges(tmp_path: Path) -> None:
     labels = {"report": "backlog_report", "pipeline": "karaoke", "database": SUMMARY["database"]}
     assert all(sample.labels == labels for sample in samples)
     assert [path.name for path in tmp_path.iterdir()] == ["queue.prom"]
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_the_report_runs(tmp_path: Path) -> None:
-    for file in (tmp_path, tmp_path / "no" / "queue.prom"):
-        with pytest.raises(InputError, match="expected a file in a folder that exists"):
-            metrics.check(file)

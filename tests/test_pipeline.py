@@ -70,7 +70,6 @@ def test_the_fingerprint_changes_with_meaning_and_not_with_layout(load: Any) -> 
 WRONG = {
     "an unknown key": ("terminal:", "terminals: []\nterminal:", "terminals: .*mean 'terminal'"),
     "an unknown key of a table": ("  title: title", "  titel: title", "tracks.titel: .* 'title'"),
-    "an unknown key of a step": ("task: clip", "task: clip, atempts: 3", r"steps\[6\].atempts"),
     "a missing key": ("name: karaoke", "", "name: Field required"),
     "a key given twice": ("name: karaoke", "name: karaoke\nname: x", "line 4: .*'name' twice"),
     "a duplicate step": ("task: clip", "task: align", r"\[6\].task: .*'align' again .*\[1\]"),
@@ -82,18 +81,13 @@ WRONG = {
     "a bad duration": ("30m", "soon", "stuck_after: found 'soon', expected a duration"),
     "no duration at all": ("30m", "0m", "stuck_after: .*above zero"),
     "an endless duration": ("30m", "99999999d", "stuck_after: .*hundred years"),
-    "text for a number": ("max_attempts: 3", "max_attempts: '3'", "max_attempts: found '3'"),
     "a boolean for a number": ("max_attempts: 3", "max_attempts: yes", "max_attempts: found True"),
-    "no attempts": ("max_attempts: 3", "max_attempts: 0", "max_attempts: found 0, .*greater"),
-    "a number for a name": ("stage: stage", "stage: 5", "tracks.stage: found 5"),
     "an empty name": ("stage: stage", "stage: ''", "tracks.stage: found '', expected a name"),
     "too many dots": ("table: tracks ", "table: a.b.c ", "tracks.table: .*schema.table"),
     "a name that no encoding has": ("stage: stage", 'stage: "\\ud800"', "tracks.stage: .*a name"),
-    "a list for a table": ("table: tracks ", "table: [tracks] ", "tracks.table: found"),
     "text for a mapping": ("tracks:\n", "tracks: x\nt:\n", "tracks: found 'x', Input should be"),
     "a list for a key": ("name: karaoke", "? [x]\n: karaoke", "not valid YAML"),
     "a tag": ("name: karaoke", "name: !!python/name:os.system x", "not valid YAML"),
-    "a broken tag": ("name: karaoke", "name: !!int ''", "not valid YAML"),
 }
 
 
@@ -162,15 +156,3 @@ def test_an_alias_bomb_is_an_error_of_modest_size(load: Any) -> None:
     with pytest.raises(InputError) as caught:
         load(laughs + KARAOKE.replace("name: karaoke", "name: *a9"))
     assert len(str(caught.value)) < 20_000
-
-
-def test_durations() -> None:
-    """What else is one, or none, is in test_fuzz_input."""
-    for text, seconds in {
-        **{"90s": 90, "30m": 1800, "30min": 1800, "1h30m": 5400, "7D": 604_800},
-        **{"2w": 1_209_600, "1.5h": 5400, " 1 d 2 h ": 93_600},
-    }.items():
-        assert pipeline.parse_duration(text).total_seconds() == seconds
-    for value in (*("", "5", "5x", "-5m", "m", "1h 5", "0s", "1e3s", "∞d"), 5, 5.0, None, True, []):
-        with pytest.raises(ValueError, match="expected a duration"):
-            pipeline.parse_duration(value)

@@ -17,7 +17,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
 
     def begin(plan: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(runs, "_drive", lambda run, fence, pause: run)
+            patch.setattr(runs, "drive", lambda run, fence, pause: run)
             return plan.apply(confirm=plan.token)
 
     return begin

@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from processes import ended
-from reporting import incident, queue_insights, refused, write
+from reporting import QUOTED, SECRET, incident, queue_insights, refused, write
 
-SECRET = "s3cr+t/of@the%queue"
-QUOTED = "s3cr%2Bt%2Fof%40the%25queue"
 OUTLIVES = 5.0  # seconds that a kernel may
 SLEEPING = "import time; time.sleep(600)"
 # One call that never lets go of the interpreter: the kernel itself can notice nothing.

@@ -10,11 +10,11 @@ from queue_insights.report import thresholds
 FIGURES = {"hidden": 50, "stuck": 5, "oldest_waiting_seconds": 7201.0, "eta_seconds": None}
 STEPS = {
     "name": "by_stage",
-    "columns": ["stage", "task_type", "stuck", "oldest_waiting_seconds", "verdict", "mixed"],
+    "columns": ["stage", "task_type", "stuck", "oldest_waiting_seconds", "verdict"],
     "rows": [
-        ["audio_ready", "align", 0, None, "hidden", "x"],
-        ["aligned", "translate", 7, 90.0, "visible", 1],
-        ["enhanced", "clip", 9, 30.0, "visible", 2.5],
+        ["audio_ready", "align", 0, None, "hidden"],
+        ["aligned", "translate", 7, 90.0, "visible"],
+        ["enhanced", "clip", 9, 30.0, "visible"],
     ],
 }
 
@@ -26,20 +26,14 @@ def breached(*texts: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("holds", "does_not"),
     [
-        ("hidden > 0", "hidden > 50"),
-        ("hidden >= 50", "hidden >= 51"),
-        ("hidden < 51", "hidden < 50"),
-        ("hidden <= 50", "hidden <= 49"),
-        ("hidden == 50", "hidden == 49"),
-        ("hidden != 49", "hidden != 50"),
-        ("  hidden>0  ", "hidden < -1.5"),
+        *(("hidden > 0", "hidden > 50"), ("hidden >= 50", "hidden >= 51")),
+        *(("hidden < 51", "hidden < 50"), ("hidden <= 50", "hidden <= 49")),
+        *(("hidden == 50", "hidden == 49"), ("hidden != 49", "hidden != 50")),
+        *(("  hidden>0  ", "hidden < -1.5"), ("by_stage.stuck > 8", "by_stage.stuck > 9")),
         ("oldest_waiting > 2h", "oldest_waiting > 2h1m"),
         ("oldest_waiting_seconds > 2h", "oldest_waiting_seconds < 2h"),
         ("oldest_waiting_seconds > 7200", "oldest_waiting_seconds > 7201.5"),
-        ("by_stage.stuck > 8", "by_stage.stuck > 9"),
         ("by_stage.oldest_waiting > 1m", "eta > 3d"),
-        ("by_stage.verdict == 'hidden'", "by_stage.verdict == overstated"),
-        ("by_stage.mixed != y", "by_stage.mixed == 3"),
     ],
 )
 def test_a_threshold_is_breached_where_it_holds(holds: str, does_not: str) -> None:
@@ -48,34 +42,33 @@ def test_a_threshold_is_breached_where_it_holds(holds: str, does_not: str) -> No
 
 
 def test_a_breach_says_which_value_and_of_a_table_where_it_is_worst() -> None:
-    worst = "by_stage.stuck > 5", "by_stage.oldest_waiting < 2m", "by_stage.verdict == hidden"
-    found = breached("oldest_waiting > 2h", *worst)
-    assert [thresholds.describe(breach) for breach in found] == [
-        "oldest_waiting > 2h: 2h 00m",
+    worst = breached("by_stage.stuck > 5", "by_stage.oldest_waiting < 2m", "oldest_waiting > 2h")
+    assert [thresholds.describe(breach) for breach in worst] == [
         "by_stage.stuck > 5: 9 at clip",
         "by_stage.oldest_waiting < 2m: 30s at clip",
-        "by_stage.verdict == hidden: hidden at align",
+        "oldest_waiting > 2h: 2h 00m",
     ]
     stuck = {"threshold": "by_stage.stuck > 5", "figure": "by_stage.stuck"}
-    assert found[1] == {**stuck, "value": 9, "where": "clip"}
+    assert worst[0] == {**stuck, "value": 9, "where": "clip"}
 
 
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("hidden", "found 'hidden', expected a comparison such as hidden > 0"),
-        ("", "found '', expected a comparison"),
-        ("hidden > 0 or stuck > 1", "found 'hidden > 0 or stuck > 1'"),
-        ("hidden > some", "found 'hidden > some', expected a comparison"),
-        ("hiden > 0", "unknown figure 'hiden': the report shows hidden, stuck, oldest_waiting_sec"),
-        ("hiden > 0", "by_stage.COLUMN (did you mean 'hidden'?)"),
-        ("by_stage.stack > 0", "(did you mean 'by_stage.stuck'?)"),
-        ("oldest_waiting > 7200", "(did you mean 'oldest_waiting_seconds'?)"),
-        ("hidden > 2h", "unknown figure 'hidden_seconds'"),
-        ("by_stage.verdict > 2", "by_stage.verdict is text, expected == or !="),
-    ],
-)
-def test_anything_else_is_bad_input(text: str, complaint: str) -> None:
+WRONG = {
+    "hidden": "found 'hidden', expected a comparison such as hidden > 0",
+    "": "found '', expected a comparison",
+    "hidden > 0 or stuck > 1": "found 'hidden > 0 or stuck > 1'",
+    "hidden > some": "found 'hidden > some', expected a comparison",
+    "hiden > 0": "figure 'hiden': the report shows hidden, stuck, oldest_waiting_seconds, ",
+    " hiden > 0": "by_stage.COLUMN (did you mean 'hidden'?)",
+    "by_stage.stack > 0": "(did you mean 'by_stage.stuck'?)",
+    "oldest_waiting > 7200": "(did you mean 'oldest_waiting_seconds'?)",
+    "hidden > 2h": "unknown figure 'hidden_seconds'",
+    "by_stage.verdict == hidden": "expected a comparison",
+    "by_stage.verdict != 2": "by_stage.verdict is no number",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_anything_else_is_bad_input(text: str) -> None:
     with pytest.raises(InputError) as refused:
         breached(text)
-    assert complaint in str(refused.value)
+    assert WRONG[text] in str(refused.value)

@@ -1,6 +1,5 @@
 """The trigger does what a plain model says, on both variants, and never fails an application."""
 
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +11,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conftest import Bench
-from processes import until
+from processes import children, until
 from queue_insights import demo, pipeline
 from queue_insights.database import Database
 from queue_insights.ddl import trigger
 from queue_insights.queue import Queue
 from queue_insights.sql.frames import query
+from workers import ENSURE
 
 STAGES = ["pending", "lyrics_acquired", "audio_ready", "translated", "enhanced", "ready"]
 DUE = {  # two tasks at one stage; their own limits
@@ -206,29 +206,19 @@ def test_it_waits_for_a_worker_that_is_making_the_same_row_and_raises_nothing(
     installed: Bench,
 ) -> None:
     installed.track("t", "pending")
-    errors: list[Exception] = []
 
     def move() -> None:
-        try:
-            with psycopg.connect(installed.url) as other:
-                other.execute("UPDATE tracks SET stage = 'audio_ready'")
-        except Exception as error:
-            errors.append(error)
+        with psycopg.connect(installed.url) as other:
+            other.execute("UPDATE tracks SET stage = 'audio_ready'")
 
-    mover = threading.Thread(target=move)
-    with psycopg.connect(installed.url) as worker:
-        subject = ", subject_id" if installed.variant == "b" else ""
-        value = ", 't'" if subject else ""
-        worker.execute(
-            f"INSERT INTO audio_tasks (spotify_track_id, task_type{subject}) "
-            f"VALUES ('t', 'align'{value})"
-        )
-        mover.start()
+    with psycopg.connect(installed.url) as worker, children() as start:
+        worker.execute(ENSURE[installed.variant], {"track": "t", "task": "align"})
+        mover = start(move)
         waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
-        until(lambda: installed.sql(waiting) or not mover.is_alive(), "the mover to wait")
-        assert mover.is_alive()
-    mover.join(30)
-    assert not errors
+        until(lambda: installed.sql(waiting) or mover.ends_within(0), "the mover to wait")
+        assert not mover.ends_within(0)
+        worker.commit()
+        assert mover.result() == {"value": None}
     assert rows(installed) == {("t", "align", "pending", 0, 3)}
 
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import Bench
-from processes import until
+from operating import FUNCTION, field_trigger
+from processes import children, until
 from queue_insights import demo, pipeline
 from queue_insights.cli import main
 from queue_insights.database import Database
@@ -21,7 +21,6 @@ from queue_insights.demo import binaries
 from queue_insights.errors import InputError
 from queue_insights.queue import Queue
 from reporting import queue_insights
-from triggers import FUNCTION, field_trigger
 
 OBJECTS = """
     SELECT 'function', proname::text, md5(prosrc) FROM pg_proc
@@ -152,33 +151,12 @@ def test_install_gives_up_beside_a_long_writer_and_names_it(
 
 
 def test_install_goes_on_when_the_writer_ends(bench: Bench, writer: psycopg.Connection) -> None:
-    errors: list[Exception] = []
-
-    def install() -> None:
-        try:
-            trigger.install(bench.queue)
-        except Exception as error:
-            errors.append(error)
-
-    installer = threading.Thread(target=install)
-    installer.start()
-    waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'"
-    until(lambda: bench.sql(waits) or not installer.is_alive(), "the installer to wait")
-    writer.commit()
-    installer.join(60)
-    assert not errors
-    assert trigger.verify(bench.queue) == []
-
-
-def test_uninstall_gives_up_beside_a_long_reader(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trigger.install(bench.queue)
-    monkeypatch.setattr(migration, "PATIENCE", 0.1)
-    with psycopg.connect(bench.url, application_name="slow report") as reader:
-        reader.execute("SELECT * FROM tracks")
-        with pytest.raises(MigrationError, match="slow report"):
-            trigger.uninstall(bench.queue)
+    with children() as start:
+        installer = start(lambda: trigger.install(bench.queue))
+        waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'"
+        until(lambda: bench.sql(waits) or installer.ends_within(0), "the installer to wait")
+        writer.commit()
+        assert "installed" in installer.result()["value"]
     assert trigger.verify(bench.queue) == []
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from conftest import Bench
+from operating import FUNCTION, field_trigger
 from queue_insights import demo, pipeline
 from queue_insights.database import Database
 from queue_insights.ddl import trigger
 from queue_insights.queue import Queue
-from triggers import FUNCTION, field_trigger
 
 STALE = "is not what `queue-insights trigger sql` prints now"
 # The digests of what commit 13f1c70 made for the shipped pipeline, without and with a trigger that

@@ -2,22 +2,22 @@
 
 A worker selects a track, ensures its row, starts, completes or fails, and derives the stage: each
 step a transaction of its own. It sees to its own share of the tracks, so that without anybody else
-at the table no worker meets an error. As a script: ``workers.py URL VARIANT NUMBER OF THINK STAGES
-ORDER`` works until its stdin closes, then prints one JSON object.
+at the table no worker meets an error.
 """
 
 import contextlib
-import json
+import os
 import random
 import select
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
+
+from processes import children
 
 STEPS = {
     **{"lyrics_acquired": "download", "audio_ready": "align", "aligned": "translate"},
@@ -128,49 +128,35 @@ class Worker:
         return cursor.fetchall() if cursor.description else cursor.rowcount
 
 
-def main(url: str, variant: str, number: str, of: str, think: str, stages: str, order: str) -> None:
-    with psycopg.connect(url, autocommit=True, application_name="worker") as connection:
-        worker = Worker(connection, variant, int(number), int(of), float(think))
-        worker.ordered = order == "arrival"
-        worker.chance.seed(int(number))
-        print("ready", flush=True)
-        sys.stdin.readline()
-        while not select.select([sys.stdin], [], [], 0)[0]:
-            worker.step(worker.chance.choice(stages.split(",")))
-    found = {"errors": worker.errors, "claims": worker.claims, "completed": worker.completed}
-    print(json.dumps(found))
-
-
 @contextlib.contextmanager
 def crew(
     url: str,
     variant: str,
     size: int,
     think: float = 0.0,
-    stages: str = ",".join(STEPS),
-    order: str = "arrival",
+    stages: Sequence[str] = tuple(STEPS),
+    ordered: bool = True,
 ) -> Iterator[list[dict[str, Any]]]:
     """*size* worker processes while the block runs; afterwards the list has what each met."""
     met: list[dict[str, Any]] = []
-    command = [sys.executable, __file__, url, variant]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    workers: list[subprocess.Popen[str]] = [
-        subprocess.Popen([*command, str(number), str(size), str(think), stages, order], **pipes)
-        for number in range(size)
-    ]
-    try:
-        for worker in workers:
-            assert worker.stdout is not None
-            assert worker.stdin is not None
-            assert worker.stdout.readline() == "ready\n"
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-        yield met
-    finally:
-        for worker in workers:
-            output, _ = worker.communicate(timeout=60)
-            met.append(json.loads(output))
+    told, tell = os.pipe()  # closed when it is time to end
 
+    def work(number: int) -> dict[str, Any]:
+        os.close(tell)  # or this one would keep it open
+        with psycopg.connect(url, autocommit=True, application_name="worker") as connection:
+            worker = Worker(connection, variant, number, size, think, ordered=ordered)
+            worker.chance.seed(number)
+            while not select.select([told], [], [], 0)[0]:
+                worker.step(worker.chance.choice(stages))
+        return {name: getattr(worker, name) for name in ("errors", "claims", "completed")}
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with children() as start:
+        workers = [start(partial(work, number)) for number in range(size)]
+        try:
+            yield met
+        finally:
+            os.close(tell)
+            results = [worker.result() for worker in workers]
+            os.close(told)
+        assert all("value" in result for result in results), results
+        met += [result["value"] for result in results]

@@ -49,10 +49,8 @@ TEMPLATE = go.layout.Template(
 
 
 def backlog_by_state(backlog: pd.DataFrame) -> go.Figure:
-    """Tracks at each step, stacked by state: *backlog* is what ``Queue.backlog()`` returns.
-
-    Only states that occur have a bar; the total stands at its end.
-    """
+    """Tracks at each step, stacked by state: *backlog* is what ``Queue.backlog()`` returns. Only
+    states that occur have a bar; the total stands at its end."""
     steps, totals = _steps(backlog), backlog["total"].tolist()
     figure = _by_step(len(steps), "tracks")
     for state, style in STYLES.items():
@@ -62,18 +60,17 @@ def backlog_by_state(backlog: pd.DataFrame) -> go.Figure:
 
 
 def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
-    """For each step, what workers could take now, and below it what dashboards count as pending.
-
-    *audit* is what ``Queue.audit()`` returns. The upper bar is split into hidden (no task row, so
-    in no dashboard) and recorded; the lower one may even be the longer, where rows are orphaned.
-    """
+    """For each step, what workers could take now, and below it what dashboards count as pending:
+    *audit* is what ``Queue.audit()`` returns. The upper bar is split into hidden (no task row) and
+    recorded; the lower one may even be the longer, where rows are orphaned."""
     steps = _steps(audit)
     recorded = audit["eligible"] - audit["hidden"]
-    figure = _by_step(len(steps), "tracks", height=56)
-    figure.add_trace(_bar(steps, audit["hidden"], "hidden", STYLES["missing"], "truth"))
-    figure.add_trace(_bar(steps, recorded, "waits with a task row", STYLES["pending"], "truth"))
-    seen = _bar(steps, audit["visible"], "dashboards show", (GREY, ""), "dashboard")
-    return figure.add_trace(seen)
+    bars = (
+        _bar(steps, audit["hidden"], "hidden", STYLES["missing"], "truth"),
+        _bar(steps, recorded, "waits with a task row", STYLES["pending"], "truth"),
+        _bar(steps, audit["visible"], "dashboards show", (GREY, ""), "dashboard"),
+    )
+    return _by_step(len(steps), "tracks", height=56).add_traces(bars)
 
 
 def time_to_clear(eta: pd.DataFrame) -> go.Figure:
@@ -84,42 +81,21 @@ def time_to_clear(eta: pd.DataFrame) -> go.Figure:
     # NaN compares false; nothing to do takes no time, which is no bar either.
     has_range = eta["clear_p50_seconds"] > 0
     known, unknown = eta[has_range], eta[~has_range]
-    hours = {n: known[f"clear_{n}_seconds"] / 3600 for n in ("lower", "p50", "upper")}
-    ends = zip(hours["lower"], hours["upper"], strict=True)
     steps, others = known.index.tolist(), unknown.index.tolist()
-    figure = _by_step(len(eta), "hours from now")
-    drawn = _bar(steps, hours["upper"] - hours["lower"], "80% range", (SKY, ""))
-    drawn.update(
-        base=hours["lower"].tolist(), hovertemplate="%{y}<br>%{customdata} hours<extra></extra>"
+    lower, median, upper = (known[f"clear_{n}_seconds"] / 3600 for n in ("lower", "p50", "upper"))
+    ranges = _bar(steps, upper - lower, "80% range", (SKY, "")).update(
+        base=lower.tolist(),
+        customdata=[f"{a:,.1f} to {b:,.1f}" for a, b in zip(lower, upper, strict=True)],
+        hovertemplate="%{y}<br>%{customdata} hours<extra></extra>",
     )
-    figure.add_trace(drawn.update(customdata=[f"{low:,.1f} to {high:,.1f}" for low, high in ends]))
-    median, hover = hours["p50"].tolist(), "%{y}<br>median %{x:,.1f} hours"
+    hover = "%{y}<br>median %{x:,.1f} hours"
     marks = {"symbol": "line-ns", "size": 16, "line": {"width": 3, "color": RED}}
-    figure.add_trace(_line(median, steps, "median", hover, "markers").update(marker=marks))
-    statuses = unknown["status"].str.replace("_", " ").tolist()
-    figure.add_trace(_texts(others, [0] * len(others), statuses))
+    medians = _line(median.tolist(), steps, "median", hover, "markers").update(marker=marks)
+    statuses = _texts(others, [0] * len(others), unknown["status"].str.replace("_", " ").tolist())
+    figure = _by_step(len(eta), "hours from now").add_traces([ranges, medians, statuses])
     figure.update_xaxes(tickformat=",~g")  # hours may be few
     # A step without a range has its place too.
     return figure.update_yaxes(categoryorder="array", categoryarray=eta.index.tolist())
-
-
-def week_over_week(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
-    """Completions a day, the last seven days beside the seven before: *throughput* is what
-    ``Queue.throughput("14D", "1D", timezone)`` returns. The last day is not over."""
-    days = throughput.groupby("bucket")["completions"].sum()
-    days.index = pd.DatetimeIndex(days.index).tz_convert(timezone)
-    figure = _figure(320, barmode="group")
-    figure.update_layout(xaxis={"type": "category"}, yaxis={"title": {"text": "completions"}})
-    last, before = days.iloc[-7:], days.iloc[-14:-7]
-    for name, week, colour in (("the week before", before, PALE), ("last 7 days", last, BLUE)):
-        figure.add_bar(
-            x=[f"{day:%a}" for day in last.index[-len(week) :]],
-            y=week.tolist(),
-            **{"name": name, "marker": {"color": colour}},
-            customdata=[f"{day:%a %Y-%m-%d}" for day in week.index],
-            hovertemplate="%{customdata}<br>%{y:,d} completed<extra></extra>",
-        )
-    return figure
 
 
 def throughput_by_hour(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
@@ -180,19 +156,22 @@ def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
         status = _text(f"{row['task_type']}: {row['status'].replace('_', ' ')}")
         figure.add_annotation(text=status, showarrow=False, font={"size": 16})
         return figure.update_layout(height=120, xaxis={"visible": False}, yaxis={"visible": False})
-    now = row["clear_p50_at"] - pd.Timedelta(seconds=row["clear_p50_seconds"])
-    lower, median, upper, sure = (
-        now + pd.Timedelta(seconds=row[f"clear_{name}_seconds"])
-        for name in ("lower", "p50", "upper", "p95")
-    )
+    now = row["clear_p50_at"] - pd.Timedelta(row["clear_p50_seconds"], "s")
     waiting = int(row["waiting"])
-    times = _local(pd.Series([now, upper, lower, now]), timezone)
-    fan = _line(times, [waiting, 0, 0, waiting], "80% range", width=0)
+
+    def falling(*ends: str) -> list[str]:
+        seconds = [0.0, *(row[f"clear_{end}_seconds"] for end in ends)]
+        return _local(pd.Series([now + pd.Timedelta(s, "s") for s in seconds]), timezone)
+
+    fan = _line(falling("upper", "lower"), [waiting, 0, 0], "80% range", width=0)
     figure.add_trace(fan.update(fill="toself", fillcolor=SKY))
-    for end, name, colour, dash in ((median, "median", RED, None), (sure, "95% sure", BLUE, "dot")):
-        times, hover = _local(pd.Series([now, end]), timezone), ": %{y:,d} waiting, %{x|%a %H:%M}"
-        line = _line(times, [waiting, 0], name, name + hover, "lines+markers", color=colour)
-        figure.add_trace(line.update(line={"dash": dash, "width": 3}))
+    for end, name, colour, dash in (("p50", "median", RED, None), ("p95", "95% sure", BLUE, "dot")):
+        hover, look = (
+            ": %{y:,d} waiting, %{x|%a %H:%M}",
+            {"color": colour, "dash": dash, "width": 3},
+        )
+        line = _line(falling(end), [waiting, 0], name, name + hover, "lines+markers", **look)
+        figure.add_trace(line)
     return figure
 
 
@@ -200,15 +179,15 @@ def calibration(backtests: pd.DataFrame) -> go.Figure:
     """What ranges promised beside what they held: *backtests* is what ``Queue.backtest()`` returns,
     at several levels. On the diagonal they held as often as promised; below it they are too narrow.
     """
-    given = backtests.dropna(subset=["held"])
-    levels = given.groupby("level")["held"].agg(["sum", "count"])
-    counts = [(int(held), int(count)) for held, count in levels.itertuples(index=False)]
-    shares = [held / count for held, count in counts]
+    levels = backtests.dropna(subset=["held"]).groupby("level")["held"].agg(["sum", "count"])
+    promised, held, given = (c.tolist() for c in (levels.index, levels["sum"], levels["count"]))
+    shares = [a / b for a, b in zip(held, given, strict=True)]
     lowest = max(min([0.4, *(share - 0.05 for share in shares)]), 0.0)
     diagonal = _line([lowest, 1], [lowest, 1], "as promised", color=GREY, dash="dash")
-    promised, hover = levels.index.astype(float).tolist(), "%{x:.0%} ranges: %{customdata} held"
+    hover = "%{x:.0%} ranges: %{customdata} held"
     points = _line(promised, shares, "past ranges", hover, "lines+markers", color=BLUE)
-    points.update(marker={"size": 10}, customdata=[f"{held:,} of {n:,}" for held, n in counts])
+    counts = [f"{a:,} of {b:,}" for a, b in zip(held, given, strict=True)]
+    points.update(marker={"size": 10}, customdata=counts)
     figure = _figure(380).add_traces([diagonal, points])
     axis = {"tickformat": ".0%", "range": [lowest, 1.02], "dtick": 0.1}
     figure.update_xaxes(title={"text": "range given as"}, **axis)

@@ -1,7 +1,7 @@
 """What is in the way of the reads and the actions, and the statement or setting that mends it.
 It writes nothing, and a role that may do no more than SELECT gets an answer to everything."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -46,7 +46,8 @@ def examine(queue: Queue) -> list[Finding]:
     >>> print(*examine(queue), sep="\\n")
     """
     findings: list[Finding] = []
-    for name, check in _CHECKS.items():
+    for check in (_reads, _clock, _tables, _indexes, _history, _triggers, _actions):
+        name = check.__name__.removeprefix("_")
         try:
             with queue.database.read(primary=name == "actions") as moment:
                 findings += check(queue, moment)
@@ -128,11 +129,12 @@ def _history(queue: Queue, moment: Moment) -> Findings:
     if lacking(moment.connection, queue.schema, "read"):
         return
     unseen = Query(queue.schema.render("unseen.sql")).rows(moment.connection).one()
-    left = f"history: throughput, durations and flow leave out {unseen.undated:,} completed rows "
-    left += (
-        f"without completed_at and {unseen.moved_on:,} running or skipped ones of tracks gone on"
+    yield _check(
+        not any(unseen),
+        "history: every row of a track that has moved on says when",
+        f"history: throughput, durations and flow leave out {unseen.undated:,} completed rows "
+        f"without completed_at and {unseen.moved_on:,} running or skipped ones of tracks gone on",
     )
-    yield _check(not any(unseen), "history: every row of a track that has moved on says when", left)
 
 
 def _triggers(queue: Queue, moment: Moment) -> Findings:
@@ -142,8 +144,8 @@ def _triggers(queue: Queue, moment: Moment) -> Findings:
     if not inserters:
         yield Finding("ok", f"triggers: none writes to {tasks}, so only the application makes rows")
     for trigger in inserters:
-        says = f"trigger {trigger.name} on {trigger.table_name} writes to {tasks} "
-        says += f"(function {trigger.function})"
+        where = f"trigger {trigger.name} on {trigger.table_name}"
+        says = f"{where} writes to {tasks} (function {trigger.function})"
         disabled = f"{says}, but it is disabled; to enable it: {trigger.enable}"
         yield _check(trigger.enabled in "OA", says, disabled)
     enabled = [trigger for trigger in inserters if trigger.enabled in "OA"]
@@ -179,9 +181,3 @@ def _grants(role: str, missing: Mapping[str, Iterable[str]]) -> str:
 
 def _scalar(moment: Moment, statement: str) -> Any:
     return moment.connection.scalar(sa.text(statement))
-
-
-_CHECKS: dict[str, Callable[[Queue, Moment], Findings]] = {
-    **{"reads": _reads, "clock": _clock, "tables": _tables},
-    **{"indexes": _indexes, "history": _history, "triggers": _triggers, "actions": _actions},
-}

@@ -19,11 +19,8 @@ class InputError(QueueInsightsError):
 
 
 class DatabaseError(QueueInsightsError):
-    """The server could not be reached, refused, or timed out.
-
-    ``sqlstate`` is Postgres' code (empty where the server said nothing); ``lost`` is true if the
-    connection is gone, so that trying again takes a new one.
-    """
+    """The server could not be reached, refused, or timed out. ``sqlstate`` is Postgres' code (empty
+    where the server said nothing); ``lost`` is true if trying again takes a new connection."""
 
     sqlstate = ""
     lost = False
@@ -44,5 +41,5 @@ class RunError(QueueInsightsError):
 
 
 class Stopped(QueueInsightsError):
-    """A run or report that somebody ended before its work was done. A run's batches that were
-    whole count, and it can be resumed; of a report nothing is kept."""
+    """A run or report that somebody ended. A run's whole batches count, and it can be resumed; of a
+    report nothing is kept."""

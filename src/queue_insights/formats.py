@@ -38,8 +38,7 @@ def cell(name: str, value: Any, zone: tzinfo | None = None, grouped: bool = True
         if name.endswith("_seconds"):
             return duration(value)
         return f"{value:{',d' if isinstance(value, int) else ',.2f'}}" if grouped else str(value)
-    text = str(_nested(value))
-    return text if len(text) <= _PAGE else text[: _PAGE - 1] + "…"
+    return _cut(str(_nested(value)), _PAGE)
 
 
 def label(name: str) -> str:
@@ -65,22 +64,16 @@ def duration(seconds: float) -> str:
 
 
 def visible(text: str, widest: int = _TERMINAL) -> str:
-    """*text* on one line without control or direction characters, cut to *widest* columns."""
+    """*text* on one line without control or direction characters, cut to *widest* of them."""
     shown = "".join(
         c.encode("unicode_escape").decode() if unicodedata.category(c) in _CONTROL else c
         for c in text[: widest + 1]
     )
-    if len(shown) <= widest and _width(shown) <= widest:
-        return shown
-    shown = shown[: widest - 1]
-    while _width(shown) > widest - 1:
-        shown = shown[:-1]
-    return f"{shown}…"
+    return _cut(shown, widest)
 
 
-def _width(text: str) -> int:
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -96,13 +89,13 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def to_json(frame: pd.DataFrame) -> str:
-    """A list of records; times ISO 8601 in UTC, missing values null."""
+    """A list of ``records``."""
     return json.dumps(records(frame), indent=2, ensure_ascii=False, default=str)
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """Comma-separated, with a header; text that a spreadsheet would run as a formula gets an
-    apostrophe before it."""
+    """Comma-separated ``records`` under a header; text that a spreadsheet would run as a formula
+    gets an apostrophe before it."""
 
     def disarmed(value: Any) -> Any:
         is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
@@ -127,16 +120,15 @@ def _with_values(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_table(frame: pd.DataFrame) -> str:
-    """Aligned columns for a terminal; durations as ``2h 05m``, times in UTC to the second, columns
-    without any value left out, control characters shown and not sent to the terminal."""
+    """Aligned columns for a terminal; columns without any value are left out, and control
+    characters are shown, not sent to the terminal."""
     columns = []
     for name, values in _with_values(frame).items():
-        to_right = pd.api.types.is_numeric_dtype(values)
         texts = [visible(cell(str(name), v, grouped=False)) for v in values.astype(object)]
         texts.insert(0, str(name).removesuffix("_seconds"))
-        widest = max(map(_width, texts))
-        padded = ((" " * (widest - _width(text)), text) for text in texts)
-        columns.append([gap + text if to_right else text + gap for gap, text in padded])
+        widest = max(map(len, texts))
+        align = str.rjust if pd.api.types.is_numeric_dtype(values) else str.ljust
+        columns.append([align(text, widest) for text in texts])
     lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
     return "\n".join(lines if len(frame) else [*lines, "(none)"])
 

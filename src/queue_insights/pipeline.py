@@ -6,22 +6,14 @@ import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import pydantic
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from queue_insights.errors import InputError
 
@@ -100,7 +92,7 @@ Attempts = Annotated[int, Field(strict=True, ge=1, le=1000)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
 class TrackColumns(_Model):
@@ -164,38 +156,10 @@ class Pipeline(_Model):
     max_attempts: Attempts = 3
     steps: tuple[Step, ...]
 
-    @field_validator("stages")
-    @classmethod
-    def _stages_once(cls, stages: tuple[str, ...]) -> tuple[str, ...]:
-        for stage in stages:
-            if stages.count(stage) > 1:
-                raise ValueError(f"found {stage!r} twice, expected each stage once")
-        return stages
-
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _steps_fit_stages(self) -> "Pipeline":
-        problems = [] if self.steps else ["steps: found none, expected at least one"]
-        for where, stage in [(f"terminal[{i}]", s) for i, s in enumerate(self.terminal)] + [
-            (f"steps[{i}].stage", s.stage) for i, s in enumerate(self.steps)
-        ]:
-            if stage not in self.stages:
-                hint = nearest(stage, self.stages)
-                problems.append(f"{where}: found {stage!r}, expected one of `stages`{hint}")
-        first: dict[str, int] = {}
-        for i, step in enumerate(self.steps):
-            if step.task in first:
-                problems.append(
-                    f"steps[{i}].task: found {step.task!r} again after steps[{first[step.task]}], "
-                    "expected each task once"
-                )
-            first.setdefault(step.task, i)
-            if step.stage in self.terminal:
-                problems.append(
-                    f"steps[{i}].stage: found the terminal stage {step.stage!r}, "
-                    "expected a stage at which work is due"
-                )
-        if problems:
-            raise ValueError("\n".join(problems))
+        if problems := "\n".join(self._misfits()):
+            raise ValueError(problems)
         limits = {"stuck_after": self.stuck_after, "max_attempts": self.max_attempts}
         steps = [
             step.model_copy(update=limits | step.model_dump(exclude_unset=True))
@@ -204,6 +168,26 @@ class Pipeline(_Model):
         steps.sort(key=lambda step: self.stages.index(step.stage))
         object.__setattr__(self, "steps", tuple(steps))
         return self
+
+    def _misfits(self) -> Iterator[str]:
+        if not self.steps:
+            yield "steps: found none, expected at least one"
+        for stage in sorted({stage for stage in self.stages if self.stages.count(stage) > 1}):
+            yield f"stages: found {stage!r} twice, expected each stage once"
+        named = {f"terminal[{i}]": stage for i, stage in enumerate(self.terminal)}
+        named |= {f"steps[{i}].stage": step.stage for i, step in enumerate(self.steps)}
+        for where, stage in named.items():
+            if stage not in self.stages:
+                hint = nearest(stage, self.stages)
+                yield f"{where}: found {stage!r}, expected one of `stages`{hint}"
+        for i, step in enumerate(self.steps):
+            first = self.tasks_due.index(step.task)
+            if first < i:
+                again = f"found {step.task!r} again after steps[{first}]"
+                yield f"steps[{i}].task: {again}, expected each task once"
+            if step.stage in self.terminal:
+                terminal = f"found the terminal stage {step.stage!r}"
+                yield f"steps[{i}].stage: {terminal}, expected a stage at which work is due"
 
     @property
     def tasks_due(self) -> tuple[str, ...]:
@@ -220,20 +204,15 @@ class Pipeline(_Model):
         wanted = [tasks] if isinstance(tasks, str) else list(tasks)
         for task in wanted:
             if task not in self.tasks_due:
-                raise InputError(
-                    f"unknown task {task!r}: pipeline {self.name!r} has "
-                    f"{', '.join(self.tasks_due)}{nearest(task, self.tasks_due)}"
-                )
+                has = f"{', '.join(self.tasks_due)}{nearest(task, self.tasks_due)}"
+                raise InputError(f"unknown task {task!r}: pipeline {self.name!r} has {has}")
         return tuple(step for step in self.steps if step.task in wanted)
 
     def previous(self, step: Step) -> tuple[str, ...]:
         """The tasks whose completion leads to *step*'s stage (empty for the first)."""
-        earlier = [
-            s.stage
-            for s in self.steps
-            if self.stages.index(s.stage) < self.stages.index(step.stage)
-        ]
-        return tuple(s.task for s in self.steps if earlier and s.stage == earlier[-1])
+        before = self.stages[: self.stages.index(step.stage)]
+        earlier = [each for each in self.steps if each.stage in before]
+        return tuple(each.task for each in earlier if each.stage == earlier[-1].stage)
 
     @property
     def fingerprint(self) -> str:
@@ -248,13 +227,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                continue
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"found the key {key_node.value!r} twice", key_node.start_mark
-                )
-            seen.add(key_node.value)
+            if isinstance(key_node, yaml.ScalarNode):
+                if key_node.value in seen:
+                    twice = f"found the key {key_node.value!r} twice"
+                    raise yaml.constructor.ConstructorError(None, None, twice, key_node.start_mark)
+                seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
 
@@ -272,9 +249,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         what = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise InputError(f"{path}{where}: not valid YAML: {what}") from error
     if not isinstance(data, dict):
-        raise InputError(
-            f"{path}: found {type(data).__name__}, expected a mapping of keys to values"
-        )
+        kind = type(data).__name__
+        raise InputError(f"{path}: found {kind}, expected a mapping of keys to values")
     return data
 
 
@@ -286,9 +262,9 @@ def load(pipeline: str | Path = DEFAULT) -> Pipeline:
     >>> load("karaoke").tasks_due[:2]
     ('download', 'align')
     """
-    files = shipped("params") / "pipelines"
     path = Path(pipeline)
     if not path.suffix and path.name == str(pipeline):
+        files = shipped("params") / "pipelines"
         path = files / f"{pipeline}.yaml"
         names = sorted(file.stem for file in files.glob("*.yaml"))
         if pipeline not in names:
@@ -298,31 +274,29 @@ def load(pipeline: str | Path = DEFAULT) -> Pipeline:
             )
     try:
         return Pipeline.model_validate(read_yaml(path))
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         problems = "\n".join(f"{path}: {line}" for line in _problems(error))
         raise InputError(problems) from error
 
 
-def _problems(error: ValidationError) -> Iterable[str]:
+def _problems(error: pydantic.ValidationError) -> Iterator[str]:
     """pydantic's findings, a line each, with the nearest of the keys that there are."""
     for problem in error.errors():
-        where = ""
+        where, (top, *below) = "", problem["loc"] or ("",)
         for part in problem["loc"]:
             name = part if str(part).isprintable() else repr(part)
             where += f"[{part}]" if isinstance(part, int) else f".{name}" if where else str(name)
         said = problem["msg"].removeprefix("Value error, ").splitlines()
         if problem["type"] == "extra_forbidden":
-            keys = _MODELS.get(problem["loc"][0], Pipeline).model_fields
-            if problem["loc"] == problem["loc"][:1]:
-                keys = Pipeline.model_fields
-            said = [f"unknown key, expected one of {', '.join(keys)}"]
-            said[0] += nearest(problem["loc"][-1], keys)
-        elif problem["type"] != "missing" and where and not said[0].startswith("found"):
-            said = [f"found {_shorten(problem['input'])}, {said[0]}"]
+            keys = (_MODELS[top] if below else Pipeline).model_fields
+            expected = f"expected one of {', '.join(keys)}{nearest(problem['loc'][-1], keys)}"
+            said = [f"unknown key, {expected}"]
+        elif problem["type"] != "missing" and where:
+            said = [f"found {_short(problem['input'])}, {said[0]}"]
         yield from (f"{where}: {line}" if where else line for line in said)
 
 
-def _shorten(value: object) -> str:
+def _short(value: object) -> str:
     """A repr of modest length: a few aliases in YAML make a value of any size."""
     shortener = reprlib.Repr()
     shortener.maxstring, shortener.maxlevel = 80, 2

@@ -26,15 +26,13 @@ class Queue:
     Every read is a read-only transaction of its own, unless it stands inside ``snapshot``. Frames
     have the columns named in each docstring: text is ``str``, counts ``int64``, the tables' own
     integers ``Int64`` (they may be null), times ``datetime64[us, UTC]``, ages ``float64`` seconds.
-
     All reads raise DatabaseError when the server refuses or times out, and InputError for a task
     that the pipeline does not have or a table that does not fit the pipeline.
 
     Plans narrow an action down by *tasks* (one, several; default all), *older_than* (a duration
     such as ``2h`` since the last attempt, else since arrival), *error* (text that the row's error
     message contains, case ignored) and *limit* (the first so many in order of arrival). They raise
-    InputError for what does not fit the action or the pipeline. Nothing is written until a plan is
-    applied.
+    InputError for what does not fit. Nothing is written until a plan is applied.
 
     >>> plan = queue.plan_backfill(tasks=["align"])
     >>> plan.preview()
@@ -53,17 +51,8 @@ class Queue:
     @cached_property
     def schema(self) -> Schema:
         """The pipeline's tables as they are in this database (read once)."""
-        with self.reading() as moment:
+        with self.snapshot() as moment:
             return reflect(moment.connection, self.pipeline)
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Moment]:
-        """The snapshot at hand, or a read-only transaction of its own."""
-        if self._moment is not None:
-            yield self._moment
-        else:
-            with self.database.read() as moment:
-                yield moment
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Moment]:
@@ -72,17 +61,20 @@ class Queue:
         >>> with queue.snapshot() as moment:
         ...     backlog, audit = queue.backlog(), queue.audit()
         """
-        with self.reading() as moment:
-            outer, self._moment = self._moment, moment
+        if self._moment is not None:
+            yield self._moment
+            return
+        with self.database.read() as moment:
+            self._moment = moment
             try:
                 yield moment
             finally:
-                self._moment = outer
+                self._moment = None
 
     @property
     def as_of(self) -> datetime:
         """The moment that the snapshot at hand sees, or the server's clock now (UTC)."""
-        with self.reading() as moment:
+        with self.snapshot() as moment:
             return moment.as_of
 
     def sql(self, name: str, end_to_end: bool = False, **given: Any) -> str:
@@ -120,67 +112,47 @@ class Queue:
 
         Columns: stage, task_type, eligible, visible, hidden (waiting with no row, so in no
         dashboard), orphans (pending or failed rows whose track is elsewhere), verdict (``hidden``
-        if anything is, else ``overstated`` if there are orphans, else ``visible``).
-
-        *sources* adds what each dashboard source itself says is pending (Int64, null where the
-        view does not exist): get_pending_tasks and task_summary, rows of this task; and
-        audio_progress, the sum of ``pending`` over the tracks at the stage. Those read what the
-        dashboards read: all history.
+        if anything is, else ``overstated`` if there are orphans, else ``visible``). *sources* adds
+        what each dashboard source says is pending, from all history (Int64, null without the view):
+        get_pending_tasks and task_summary, rows of this task; audio_progress, the sum of
+        ``pending`` over the tracks at the stage.
         """
         return self._read("audit", sources=sources)
 
     def missing(self, task: str | None = None, limit: int | None = None) -> pd.DataFrame:
-        """Tracks that stand at a step and have no task row, the longest waiting first.
-
-        Columns: the pipeline's id column, title, stage, task_type, arrived_at.
-
-        >>> queue.missing("align", limit=10)
-        """
+        """Tracks that stand at a step and have no task row, the longest waiting first. Columns: the
+        pipeline's id column, title, stage, task_type, arrived_at."""
         return self._read("missing", task=task, limit=limit)
 
     def upcoming(self, task: str | None = None, limit: int | None = 50) -> pd.DataFrame:
-        """The tracks that workers would select next, first come first.
-
-        Columns: as ``missing``, and state, and the task row's columns (null without a row).
-        """
+        """The tracks that workers would select next, first come first. Columns: as ``missing``, and
+        state, and the task row's columns (null without a row)."""
         return self._read("upcoming", task=task, limit=limit)
 
     def tasks(
         self, state: str | None = None, task: str | None = None, limit: int | None = None
     ) -> pd.DataFrame:
-        """Tracks that stand at a step, in one *state* or in any, in order of arrival.
-
-        Columns: as ``upcoming``. Raises InputError for an unknown state.
+        """Tracks that stand at a step, in one *state* or in any, in order of arrival. Columns: as
+        ``upcoming``. Raises InputError for an unknown state.
 
         >>> queue.tasks(state="stuck")
         """
         return self._read("tasks", state=state, task=task, limit=limit)
 
     def orphans(self, task: str | None = None, limit: int | None = None) -> pd.DataFrame:
-        """Pending and failed rows whose track is not at their task's stage.
-
-        Columns: as ``upcoming`` without state; stage is where the track stands now (null if it
-        has none).
-        """
+        """Pending and failed rows whose track is not at their task's stage. Columns: as
+        ``upcoming`` without state; stage is where the track stands now (null if it has none)."""
         return self._read("orphans", task=task, limit=limit)
 
     def track(self, id: str) -> pd.DataFrame:
-        """One track's whole task history: its task rows, and the step it stands at without one.
-
-        Columns: as ``upcoming``; in pipeline order, tasks that the pipeline does not have last.
-        stage is where the track stands now, state is null at the steps where it does not. Empty
-        for a track that has no row and waits for none, or does not exist.
-
-        >>> queue.track("4uLU6hMCjMI75M1A2tKUQC")
-        """
+        """One track's whole task history: its task rows, and the step it stands at without one; in
+        pipeline order, tasks that the pipeline does not have last. Columns: as ``upcoming``; stage
+        is where the track stands now, state is null at the steps where it does not. Empty for a
+        track that has no row and waits for none, or does not exist."""
         return self._read("track", id=id)
 
     def throughput(
-        self,
-        since: str = "7D",
-        bucket: str = "1h",
-        zone: str = "UTC",
-        task: str | None = None,
+        self, since: str = "7D", bucket: str = "1h", zone: str = "UTC", task: str | None = None
     ) -> pd.DataFrame:
         """What came to each step, was done and failed, per bucket of time: one row for every bucket
         and step, zeros included, in order of time, then of the pipeline.
@@ -204,19 +176,14 @@ class Queue:
         Columns: stage, task_type, completions (int64); run_p50_seconds, run_p90_seconds,
         run_p99_seconds (processing_duration_ms, of the attempt that succeeded);
         waiting_p50_seconds, waiting_p90_seconds, waiting_p99_seconds (from arrival to the start of
-        the last attempt, so with backoff and earlier attempts); waiting (how many wait now) and
-        oldest_waiting_seconds, as ``backlog`` has them. Percentiles are interpolated, NaN where
-        nothing is known. Percentiles cover finished tasks only: of a step at
-        which nothing moves, look at oldest_waiting_seconds.
+        the last attempt); waiting (int64) and oldest_waiting_seconds, as ``backlog`` has them.
+        Percentiles are interpolated, NaN where nothing is known, and cover finished tasks only: of
+        a step at which nothing moves, look at oldest_waiting_seconds.
         """
         return self._read("durations", since=since, task=task)
 
     def flow(
-        self,
-        since: str = "60D",
-        bucket: str = "1h",
-        zone: str = "UTC",
-        task: str | None = None,
+        self, since: str = "60D", bucket: str = "1h", zone: str = "UTC", task: str | None = None
     ) -> pd.DataFrame:
         """How many tracks were at each step, weeks back, with rows or without: one row for every
         bucket and step (buckets as in ``throughput``).
@@ -232,8 +199,6 @@ class Queue:
         only. A track that left without completing is gone when it got a row at a later step, else
         at its updated_at. What left no trace is not counted: completed rows without completed_at,
         deleted rows, tracks that were moved back.
-
-        >>> queue.flow(since="30D", task="align").set_index("bucket")["depth"].max()
         """
         return self._read("flow", since=since, bucket=bucket, zone=zone, task=task)
 
@@ -241,15 +206,14 @@ class Queue:
         """When the work that waits at each step will be done: one row per step.
 
         Columns: stage, task_type, waiting (int64); status: ``draining``, ``growing`` (more comes
-        than is done), ``stalled``, ``empty`` or ``insufficient_history`` (the last but one nothing
-        to do, ``stalled`` and ``insufficient_history`` without any range);
-        clear_p50_seconds, clear_p80_seconds, clear_p95_seconds: until as many further completions
-        as wait now; clear_lower_seconds and clear_upper_seconds: the 80% range, of which held of
-        the last given (int64) held on this queue; empty_p50_seconds and so on: until none waits,
-        arrivals included (NaN where that is not to be expected); each p50, p80 and p95 also as a
-        clock time, ``_at`` (UTC). rate_per_hour, arrivals_per_hour, growth_per_hour (arrivals minus
-        completions) over the last 7 days; needed_per_hour, the rate at which a growing queue would
-        stop growing; basis, what the range is based on.
+        than is done), ``empty`` (nothing to do), ``stalled`` or ``insufficient_history`` (both
+        without any range); clear_p50_seconds, clear_p80_seconds, clear_p95_seconds: until as many
+        further completions as wait now; clear_lower_seconds and clear_upper_seconds: the 80% range,
+        of which held of the last given (int64) held on this queue; empty_p50_seconds and so on:
+        until none waits, arrivals included (NaN where that is not to be expected); each p50, p80
+        and p95 also as a clock time, ``_at`` (UTC). rate_per_hour, arrivals_per_hour,
+        growth_per_hour (arrivals minus completions) over the last 7 days; needed_per_hour, the rate
+        at which a growing queue would stop growing; basis, what the range is based on.
 
         From the last 45 days (down to 14 where more than a million tasks were done in them),
         counted by five minutes. Who left without completing the task, and who is stuck or
@@ -293,12 +257,8 @@ class Queue:
         waiting (int64, with those in work), actual_seconds (until as many completions),
         p50_seconds, lower_seconds, upper_seconds (NaN where it would not have said), status (as
         ``forecast.backtest`` has it), held (boolean: actual within the range; null without one).
-        Each moment's range is made from what was known then. Neighbouring moments share much of
-        what happened next, so 100 rows tell less than 100 coins.
-
+        Neighbouring moments share much of what happened next, so 100 rows tell less than 100 coins.
         Raises InputError for an unknown task and for a level that is not between 0 and 1.
-
-        >>> queue.backtest("align", levels=(0.5, 0.8, 0.95)).groupby("level")["held"].mean()
         """
         with self.snapshot() as moment:
             found = self._read("eta", task=task)
@@ -323,8 +283,7 @@ class Queue:
         return self.plan("requeue", tasks=tasks, **narrow)
 
     def plan_prune(self, tasks: Tasks = None, status: str = "pending", **narrow: Any) -> Plan:
-        """Remove orphans: rows of *status* (pending, or failed: evidence) whose track has moved
-        on."""
+        """Remove orphans of *status*: ``pending``, or ``failed``, which are evidence."""
         return self.plan("prune", tasks=tasks, status=status, **narrow)
 
     def plan(self, action: str, counted: bool = True, **given: Any) -> Plan:
@@ -343,18 +302,15 @@ class Queue:
             return reflect(moment.connection, self.pipeline)
 
     def runs(self) -> pd.DataFrame:
-        """All runs in the ledger, newest first.
-
-        Columns: run, action, pipeline, state, undoing, rows_planned, rows_done, rows_dropped,
-        came_after, rows_undone, rows_kept (Int64), started_at, last_batch_at, ended_at, role, host,
-        pid, parameters, planned, error.
-        """
+        """All runs in the ledger, newest first. Columns: run, action, pipeline, state, undoing,
+        rows_planned, rows_done, rows_dropped, came_after, rows_undone, rows_kept (Int64),
+        started_at, last_batch_at, ended_at, role, host, pid, parameters, planned, error."""
         with self.database.read(primary=True) as moment:
             return ledger.runs(moment.connection)
 
     def prune_runs(self, age: str | timedelta) -> int:
-        """Drop the ledger's entries of runs that ended longer than *age* ago; returns how many.
-        They can no longer be undone. Raises InputError for a bad duration."""
+        """Drop the ledger's entries of runs that ended longer than *age* ago, which can no longer
+        be undone; returns how many. Raises InputError for a bad duration."""
         return ledger.drop(self.database, parse_duration(age, "runs: age"))
 
     def run(self, run: int) -> Run:

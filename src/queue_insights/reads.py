@@ -41,72 +41,59 @@ class Read:
 
 
 TASK = Option("task", None, "TASK", "Only this task.")
-LIMIT = Option("limit", None, "N", "At most so many rows.")
+LIMIT, FIFTY = (Option("limit", rows, "N", "At most so many rows.") for rows in (None, 50))
 WEEK, MONTHS = (Option("since", age, "AGE", "How far back.") for age in ("7D", "60D"))
-BUCKETS = (
-    Option("bucket", "1h", "LENGTH", "15min, 1h, 1D, 1W."),
-    Option("zone", "UTC", "NAME", "Of whole days."),
-)
+BUCKET = Option("bucket", "1h", "LENGTH", "15min, 1h, 1D, 1W.")
+ZONE = Option("zone", "UTC", "NAME", "Of whole days.")
+STATE = Option("state", None, "STATE", "Only those in this state.")
+SOURCES = Option("sources", False, help="Also ask each dashboard source (slow).")
+END_TO_END = Option("end_to_end", False, help="When all are through the last step.")
 
-READS = {
-    read.name: read
-    for read in (
-        Read(
-            "backlog",
-            "How much work waits at each step, by state.",
-            counts=("total", *STATES, "eligible", "waiting", "visible"),
+_READS = (
+    Read(
+        "backlog",
+        "How much work waits at each step, by state.",
+        counts=("total", *STATES, "eligible", "waiting", "visible"),
+    ),
+    Read(
+        "audit",
+        "What dashboards can see of the backlog: visible, hidden or overstated.",
+        (SOURCES,),
+        counts=("eligible", "visible", "hidden", "orphans"),
+    ),
+    Read("missing", "Tracks that wait without a task row, the longest first.", (TASK, LIMIT)),
+    Read("upcoming", "Tracks that workers would select next.", (TASK, FIFTY)),
+    Read("tasks", "Tracks at a step and their rows, in one state or any.", (STATE, TASK, LIMIT)),
+    Read("orphans", "Pending and failed rows whose track has moved on.", (TASK, LIMIT)),
+    Read("track", "All that one track has of each step.", (Option("id", ..., "ID"),)),
+    Read(
+        "throughput",
+        "What came, was done and failed at each step, per bucket of time.",
+        (WEEK, BUCKET, ZONE, TASK),
+        counts=("arrivals", "completions", "failures"),
+    ),
+    Read(
+        "durations",
+        "How long tasks ran and tracks waited, and the oldest that waits.",
+        (WEEK, TASK),
+        counts=("completions", "waiting"),
+    ),
+    Read(
+        "flow",
+        "How many tracks were at each step, weeks back, with rows or without.",
+        (MONTHS, BUCKET, ZONE, TASK),
+        counts=("arrivals", "departures", "left", "depth", "waiting", "reprocessed"),
+    ),
+    Read(
+        "eta",
+        "When the work that waits will be done, as a range, and how such ranges have held.",
+        (TASK, END_TO_END),
+        counts=("waiting", "moving"),
+        brief=(
+            *("stage", "task_type", "waiting", "status", "rate_per_hour", "growth_per_hour"),
+            *("clear_p50_seconds", "clear_p80_seconds", "clear_p95_seconds", "clear_p80_at"),
+            *("empty_p80_seconds", "held", "given"),
         ),
-        Read(
-            "audit",
-            "What dashboards can see of the backlog: visible, hidden or overstated.",
-            (Option("sources", False, "", "Also ask each dashboard source (slow)."),),
-            counts=("eligible", "visible", "hidden", "orphans"),
-        ),
-        Read(
-            "missing",
-            "Tracks that wait and have no task row, the longest waiting first.",
-            (TASK, LIMIT),
-        ),
-        Read(
-            "upcoming",
-            "Tracks that workers would select next.",
-            (TASK, Option("limit", 50, "N", "At most so many rows.")),
-        ),
-        Read(
-            "tasks",
-            "Tracks at a step with their task rows, in one state or any.",
-            (Option("state", None, "STATE", "Only those in this state."), TASK, LIMIT),
-        ),
-        Read("orphans", "Pending and failed rows whose track has moved on.", (TASK, LIMIT)),
-        Read("track", "All that one track has of each step.", (Option("id", ..., "ID"),)),
-        Read(
-            "throughput",
-            "What came, was done and failed at each step, per bucket of time.",
-            (WEEK, *BUCKETS, TASK),
-            counts=("arrivals", "completions", "failures"),
-        ),
-        Read(
-            "durations",
-            "How long tasks ran and tracks waited, and the oldest that waits.",
-            (WEEK, TASK),
-            counts=("completions", "waiting"),
-        ),
-        Read(
-            "flow",
-            "How many tracks were at each step, weeks back, with rows or without.",
-            (MONTHS, *BUCKETS, TASK),
-            counts=("arrivals", "departures", "left", "depth", "waiting", "reprocessed"),
-        ),
-        Read(
-            "eta",
-            "When the work that waits will be done, as a range, and how such ranges have held.",
-            (TASK, Option("end_to_end", False, "", "When all are through the last step.")),
-            counts=("waiting", "moving"),
-            brief=(
-                *("stage", "task_type", "waiting", "status", "rate_per_hour", "growth_per_hour"),
-                *("clear_p50_seconds", "clear_p80_seconds", "clear_p95_seconds", "clear_p80_at"),
-                *("empty_p80_seconds", "held", "given"),
-            ),
-        ),
-    )
-}
+    ),
+)
+READS = {read.name: read for read in _READS}

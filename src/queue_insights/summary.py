@@ -14,10 +14,10 @@ Figure = int | float | str | None
 def key_figures(
     backlog: pd.DataFrame, audit: pd.DataFrame, end: pd.DataFrame | None = None
 ) -> dict[str, Figure]:
-    """The figures of the queue as one: counts summed over the steps, ``oldest_waiting_seconds`` of
-    any step (None if none waits), and with *end* ``eta_p50_seconds``, ``eta_p80_seconds`` and
-    ``eta_p95_seconds`` until all tracks that are at a step are through the last one (None with too
-    little history). docs/summary.md explains them."""
+    """The figures of the queue as one, which docs/summary.md explains: counts summed over the
+    steps, ``oldest_waiting_seconds`` of any step (None if none waits), and with *end*
+    ``eta_p50_seconds`` and so on until all are through the last step (None with too little
+    history)."""
     seen = ("hidden", "visible", "orphans")
     names = ("waiting", "eligible", *seen, "running", "stuck", "exhausted", "drifted")
     figures: dict[str, Figure] = {n: _sum(audit if n in seen else backlog, n) for n in names}
@@ -35,22 +35,20 @@ def sentence(
     timezone: str = "UTC",
 ) -> str:
     """The verdict: how many tracks wait, what dashboards make of it, and when it will be done, by
-    the clock of *timezone*.
-
-    >>> sentence(queue.backlog(), queue.audit(), queue.eta_end_to_end())
-    '419 tracks wait, all of them hidden; all done by Tuesday 14:00 UTC, 80% sure.'
-    """
+    the clock of *timezone*. For example: ``419 tracks wait, all of them hidden; all done by Tuesday
+    14:00 UTC, 80% sure.``"""
     waiting, hidden = _sum(backlog, "waiting"), _sum(audit, "hidden")
     orphans, stuck = _sum(audit, "orphans"), _sum(backlog, "stuck")
     few = {0: "No track waits", 1: "1 track waits"}
-    count = few.get(waiting, f"{waiting:,} tracks wait")
-    seen = ", and dashboards see all of them" if waiting else ""
+    count, seen = few.get(waiting, f"{waiting:,} tracks wait"), ""
     if hidden:
         them = "all of them" if hidden == waiting else f"{hidden:,} of them"
         seen = f", {them} hidden" if waiting > 1 else ", hidden from every dashboard"
     elif orphans:
         rows = f"{orphans:,} open rows are" if orphans != 1 else "1 open row is"
         seen = f", but dashboards overstate it: {rows} for tracks that stand elsewhere"
+    elif waiting:
+        seen = ", and dashboards see all of them"
     done = _done_by(end, timezone) if waiting and end is not None else ""
     more = f"; {stuck:,} more {'is' if stuck == 1 else 'are'} stuck" if stuck else ""
     return f"{count}{seen}{done}{more}."
@@ -68,7 +66,7 @@ def _done_by(end: pd.DataFrame, timezone: str) -> str:
 def before_and_after(
     before: pd.DataFrame, after: pd.DataFrame, columns: Sequence[str]
 ) -> pd.DataFrame:
-    """Two answers of ``Queue.backlog()`` side by side: stage, task_type, and for each of *columns*
+    """Two answers of ``Queue.backlog()`` side by side: stage, task_type, and each of *columns* as
     ``COLUMN_before`` and ``COLUMN_after``."""
     step = ["stage", "task_type"]
     kept = [*step, *columns]
@@ -76,18 +74,15 @@ def before_and_after(
     return both[step + [f"{name}_{side}" for name in columns for side in ("before", "after")]]
 
 
-def track_record(forecasts: pd.DataFrame, level: float = 0.8) -> str:
-    """How earlier ranges have held: *forecasts* is what ``Queue.eta()`` or ``eta_end_to_end()``
-    returns; its columns held and given are summed over the rows.
-
-    >>> track_record(queue.eta(task="align"))
-    'Of the last 120 such ranges, 97 held: 81%, where 80% should.'
+def track_record(forecasts: pd.DataFrame) -> str:
+    """How earlier ranges have held, the columns held and given of *forecasts* (``Queue.eta()`` or
+    ``eta_end_to_end()``) summed: ``Of the last 120 such ranges, 97 held: 81%, where 80% should.``
     """
     held, given = _sum(forecasts, "held"), _sum(forecasts, "given")
     if not given:
         return "No such range could be checked against what happened yet."
-    share = f"{held / given:.0%}, where {level:.0%} should"
-    return f"Of the last {given:,} such ranges, {held:,} held: {share}."
+    share = f"{held / given:.0%}"
+    return f"Of the last {given:,} such ranges, {held:,} held: {share}, where 80% should."
 
 
 def _sum(frame: pd.DataFrame, column: str) -> int:

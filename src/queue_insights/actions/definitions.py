@@ -3,7 +3,7 @@
 The conditions and the changes themselves are SQL, in actions/sql/actions.sql.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -29,17 +29,14 @@ class Action:
     options: tuple[str, ...] = ()
 
 
+_REQUEUE = "make completed rows pending whose track still stands at their stage"
 ACTIONS = {
     action.name: action
     for action in (
         Action("backfill", "insert a pending row for each track that waits without one", "insert"),
         Action("reset", "make stuck rows pending again", "update", ("attempts",)),
         Action("retry", "make exhausted and failed rows pending, with fresh attempts", "update"),
-        Action(
-            "requeue",
-            "make completed rows pending whose track still stands at their stage",
-            "update",
-        ),
+        Action("requeue", _REQUEUE, "update"),
         Action("prune", "remove orphans: rows whose track has moved on", "delete", ("status",)),
     )
 }
@@ -47,32 +44,24 @@ ACTIONS = {
 
 @dataclass(frozen=True)
 class Parameters:
-    """What narrows an action down. ``older_than`` counts from the last attempt, else arrival."""
+    """What narrows an action down, as the ledger keeps it. ``older_than`` is seconds, counted from
+    the last attempt, else arrival."""
 
-    tasks: tuple[str, ...] | None = None
-    older_than: timedelta | None = None
+    tasks: Sequence[str] | None = None
+    older_than: float | None = None
     error: str | None = None
     limit: int | None = None
     attempts: str = "refund"
     status: str = "pending"
 
-    def as_json(self) -> dict[str, Any]:
-        """As the ledger keeps them."""
-        older = self.older_than.total_seconds() if self.older_than else None
-        tasks = list(self.tasks) if self.tasks else None
-        return {**vars(self), "older_than": older, "tasks": tasks}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Parameters":
-        older, tasks = data["older_than"], data["tasks"]
-        given = {"older_than": timedelta(seconds=older) if older else None}
-        return cls(**{**data, **given, "tasks": tuple(tasks) if tasks else None})
-
     def context(self, action: Action) -> dict[str, Any]:
-        """What the templates of *action* are told."""
-        attempts = self.attempts if "attempts" in action.options else "zero"
-        told = {**vars(self), "attempts": attempts, "action": action.name, "kind": action.kind}
-        return {name: value for name, value in told.items() if name != "tasks"}
+        """What the templates of *action* are given."""
+        return {
+            **{"action": action.name, "kind": action.kind},
+            **{"error": self.error, "limit": self.limit, "status": self.status},
+            "attempts": self.attempts if "attempts" in action.options else "zero",
+            "older_than": self.older_than and timedelta(seconds=self.older_than),
+        }
 
 
 def parameters(
@@ -83,24 +72,22 @@ def parameters(
     limit: int | None = None,
     **options: Any,
 ) -> Parameters:
-    """Check what a caller gave. Raises InputError in one line for what the action lacks."""
-    if limit is not None and (
-        not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= LARGEST
-    ):
-        raise InputError(
-            f"{action.name}: limit: found {limit!r}, expected a number above zero, "
-            f"at most {LARGEST:,}"
-        )
+    """Check what a caller gave. Raises InputError in one line for what does not fit the action."""
+
+    def wrong(name: str, found: object, expected: str) -> InputError:
+        return InputError(f"{action.name}: {name}: found {found!r}, expected {expected}")
+
+    if limit is not None and not (type(limit) is int and 1 <= limit <= LARGEST):
+        raise wrong("limit", limit, f"a number above zero, at most {LARGEST:,}")
     if error is not None and action.kind == "insert":
         raise InputError(f"{action.name}: error: a track without a row has no error text")
+    for name, value in options.items():
+        if name not in action.options:
+            raise InputError(f"{action.name}: no such parameter {name!r}")
+        if value not in CHOICES[name]:
+            raise wrong(name, value, f"one of {', '.join(CHOICES[name])}")
     age = None
     if older_than is not None:
-        age = parse_duration(older_than, f"{action.name}: older_than")
-    for key, value in options.items():
-        if key not in action.options:
-            raise InputError(f"{action.name}: no such parameter {key!r}")
-        if value not in CHOICES[key]:
-            expected = ", ".join(CHOICES[key])
-            raise InputError(f"{action.name}: {key}: found {value!r}, expected one of {expected}")
-    named = (tasks,) if isinstance(tasks, str) else tuple(tasks) if tasks is not None else None
+        age = parse_duration(older_than, f"{action.name}: older_than").total_seconds()
+    named = (tasks,) if isinstance(tasks, str) else None if tasks is None else tuple(tasks)
     return Parameters(named, age, error, limit, **options)

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import FrameType
 
 CHUNK = 50  # targets that are listed together; the smallest batch
 FIRST = 1000 // CHUNK
@@ -52,21 +51,21 @@ class Pace:
         while not self.interrupted and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 0.05))
 
+    def interrupt(self, *_: object) -> None:
+        """Ask the run to end after the batch in hand; asked again, end it at once."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C, a notebook's stop button and SIGTERM end the run after the batch in hand; a
-        second one ends it at once, and the batch in hand with it, undone by the server."""
-
-        def ask(signum: int, frame: FrameType | None) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-
+        """Let Ctrl-C, a notebook's stop button and SIGTERM interrupt the run. What a second one
+        cuts off is undone by the server."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         signals = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, ask) for number in signals]
+        before = [signal.signal(number, self.interrupt) for number in signals]
         try:
             yield
         finally:

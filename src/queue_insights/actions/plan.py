@@ -1,17 +1,18 @@
-"""A plan: what an action would do, counted and shown, and the token that confirms it."""
+"""A plan: what an action would do, counted and shown, the token that confirms it, and its start."""
 
 import hashlib
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
-import sqlalchemy as sa
 
+from queue_insights.actions import ledger, pace, runs
 from queue_insights.actions.definitions import Action, Parameters
-from queue_insights.actions.runs import Run, start
+from queue_insights.actions.privileges import require
 from queue_insights.actions.statements import batch, selection
 from queue_insights.database import Database
 from queue_insights.errors import InputError, PlanError
@@ -21,13 +22,6 @@ from queue_insights.sql import unescaped
 from queue_insights.sql.frames import fetch
 
 _FIXED = ("database", "pipeline file or table variant", "action or its parameters")
-
-_IDENTITY = sa.text("""
-    SELECT current_database(), (SELECT oid FROM pg_database WHERE datname = current_database()),
-           to_regclass(:tasks)::oid,
-           CASE WHEN has_function_privilege('pg_control_system()', 'execute')
-                THEN (SELECT system_identifier FROM pg_control_system()) END
-""")
 
 
 @dataclass
@@ -53,7 +47,6 @@ class Plan:
         """
         query = selection(self.schema, self.action, self.parameters, "plan_counts.sql")
         with self.database.read(primary=True) as moment:
-            self._fixed = _frame(moment.connection, self)
             return fetch(moment.connection, query)
 
     @property
@@ -68,8 +61,7 @@ class Plan:
     def token(self) -> str:
         """Confirms this plan: the database, the pipeline, the action, its parameters and the
         counts, but not the very rows, which change all the time on a live queue."""
-        counts = [int(rows) for rows in self.counts["rows"]]
-        return _token(self._fixed, counts)
+        return _token(self._fixed, [int(rows) for rows in self.counts["rows"]])
 
     def preview(self, limit: int = 10) -> pd.DataFrame:
         """The first rows it would touch, in order of arrival: id column, title, stage, task_type,
@@ -88,7 +80,7 @@ class Plan:
         """The complete command that applies this plan, read through the *pipeline* file."""
         given: list[str] = [part for t in self.parameters.tasks or () for part in ("--task", t)]
         if self.parameters.older_than is not None:
-            seconds = f"{self.parameters.older_than.total_seconds():.6f}".rstrip("0").rstrip(".")
+            seconds = f"{self.parameters.older_than:.6f}".rstrip("0").rstrip(".")
             given += ["--older-than", f"{seconds}s"]
         for name in ("error", "limit", *self.action.options):
             value = getattr(self.parameters, name)
@@ -101,7 +93,7 @@ class Plan:
 
     def apply(
         self, confirm: str | None = None, max_rows: int | None = None, pause: float | None = None
-    ) -> Run:
+    ) -> runs.Run:
         """Do it, in batches, recorded in the ledger; *confirm* is the token of a plan, or
         *max_rows* bounds an unattended run. *pause* is seconds between batches (default: paced
         so that workers beside it hardly notice).
@@ -119,57 +111,88 @@ class Plan:
         try:
             with self.database.read(primary=True) as moment:
                 now.schema = reflect(moment.connection, self.schema.pipeline)  # as it is by now
-                found = _frame(moment.connection, now)
-            planned = None if confirm is None else self._confirmed(confirm, found)
-            given = (now.schema, self.action, self.parameters, planned, max_rows, pause)
-            return start(self.database, *given)
+            run = now._begin(None if confirm is None else now._confirmed(confirm), max_rows)
         except PlanError as error:
             error.plan = now
             raise
+        return runs.drive(run, 1, pause)
 
-    def _confirmed(self, token: str, found: tuple[str, ...]) -> dict[str, int]:
+    @cached_property
+    def _fixed(self) -> tuple[str, ...]:
+        """What a token fixes, in the order of _FIXED."""
+        tasks = unescaped(self.schema.tasks.table)
+        with self.database.read(primary=True) as moment:
+            identity = ledger.ask(moment.connection, "identity", tasks=tasks).one()
+        return (
+            _digest([str(part) for part in identity]),
+            _digest([self.schema.pipeline.fingerprint, self.schema.variant]),
+            _digest([self.action.name, vars(self.parameters)]),
+        )
+
+    def _confirmed(self, token: str) -> dict[str, int]:
         """The counts that *token* allows, if everything else in it is as it is now."""
-        fixed, counts = _parse(token, self.action.name)
-        changed = [
-            f"the {what} is not"
-            for what, planned, now in zip(_FIXED, fixed, found, strict=True)
-            if planned != now
-        ]
-        if len(counts) != len(self.steps):
-            changed.append("the steps are not")
-        if changed:
-            raise PlanError(
-                f"{self.action.name}: nothing was done: {changed[0]} what was planned; confirm the "
-                "new plan"
+        name = self.action.name
+        listed, *fixed = token.strip().split("-")
+        counts = [int(n) for n in listed.split(".") if n.isascii() and n.isdigit()]
+        if _token(fixed[:-1], counts) != token.strip() or len(fixed) != len(_FIXED) + 1:
+            raise InputError(
+                f"{name}: this is not a plan's token; run `queue-insights {name}` without --apply "
+                "and copy the one it prints"
             )
+        found = zip(_FIXED, fixed[:-1], self._fixed, strict=True)
+        changed = [f"the {what} is" for what, planned, now in found if planned != now]
+        if len(counts) != len(self.steps):
+            changed.append("the steps are")
+        if changed:
+            raise _refusal(name, f"{changed[0]} not what was planned")
         return {step.task: count for step, count in zip(self.steps, counts, strict=True)}
 
+    def _begin(self, planned: dict[str, int] | None, max_rows: int | None) -> runs.Run:
+        """Enter a run of at most *planned* rows per task (None: all), and list them, unless there
+        are more than was agreed to."""
+        schema, action, pipeline = self.schema, self.action, self.schema.pipeline
+        about = {"pipeline": pipeline.name, "fingerprint": pipeline.fingerprint}
+        about |= {"variant": schema.variant, "action": action.name, **ledger.this_process()}
+        # To list a long queue takes its time, and so may another start that this one meets; what
+        # is held here is only the new run.
+        with (
+            ledger.alone(self.database, pipeline.name, action.name),
+            self.database.write(lock="30s", statement="0", idle="30s") as connection,
+        ):
+            require(connection, schema, action)
+            ledger.create(connection)
+            given = json.dumps(vars(self.parameters))
+            run = ledger.ask(connection, "begin", parameters=given, **about).scalar_one()
+            values = {"run": run, "chunk": pace.CHUNK}
+            listing = selection(schema, action, self.parameters, "list.sql", planned, **values)
+            now = {row.task_type: int(row.rows) for row in listing.rows(connection)}
+            _accept(action.name, now, planned, max_rows)
+            planned = now if planned is None else planned
+            later = sum(max(0, now[task] - planned[task]) for task in planned)
+            totals = {"rows_planned": sum(planned.values()), "came_after": later}
+            ledger.ask(connection, "accept", run=run, planned=json.dumps(planned), **totals)
+        return runs.Run(self.database, schema, run)
 
-def _frame(connection: sa.Connection, plan: Plan) -> tuple[str, ...]:
-    """What a token fixes, in the order of _FIXED."""
-    identity = connection.execute(_IDENTITY, {"tasks": unescaped(plan.schema.tasks.table)}).one()
-    return (
-        _digest([str(part) for part in identity]),
-        _digest([plan.schema.pipeline.fingerprint, plan.schema.variant]),
-        _digest([plan.action.name, plan.parameters.as_json()]),
-    )
+
+def _accept(
+    action: str, now: dict[str, int], planned: dict[str, int] | None, max_rows: int | None
+) -> None:
+    """Raises PlanError if there are more rows now than was agreed to."""
+    if max_rows is not None and sum(now.values()) > max_rows:
+        raise _refusal(action, f"{sum(now.values())} rows, more than max_rows {max_rows}")
+    for task, then in (planned or {}).items():
+        if now[task] > then * 1.1 and now[task] > then + 10:
+            raise _refusal(action, f"{task} has grown from {then} rows to {now[task]}")
+
+
+def _refusal(action: str, why: str) -> PlanError:
+    return PlanError(f"{action}: nothing was done: {why}; confirm the new plan")
 
 
 def _digest(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _token(fixed: tuple[str, ...], counts: list[int]) -> str:
+def _token(fixed: Sequence[str], counts: list[int]) -> str:
     listed = ".".join(map(str, counts))
     return "-".join((listed, *fixed, _digest([*fixed, listed])))
-
-
-def _parse(token: str, action: str) -> tuple[tuple[str, ...], list[int]]:
-    listed, *fixed = token.strip().split("-")
-    counts = [int(n) for n in listed.split(".") if n.isascii() and n.isdigit()]
-    if len(fixed) != len(_FIXED) + 1 or _token(tuple(fixed[:-1]), counts) != token.strip():
-        raise InputError(
-            f"{action}: this is not a plan's token; run `queue-insights {action}` without --apply "
-            "and copy the one it prints"
-        )
-    return tuple(fixed[:-1]), counts

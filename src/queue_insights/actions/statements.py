@@ -1,6 +1,7 @@
 """The statements of an action: what it takes, one batch of it, and the undo of a batch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,6 @@ from queue_insights.actions.definitions import Action, Parameters
 from queue_insights.schema import Schema
 from queue_insights.sql import Query, identifier, text
 
-TURNS = 6  # how often a locked row comes again before it is given up
-LOCKED = "locked by another session"
 # What an update may change; undo puts all of these back.
 CHANGED = (
     *("status", "attempts", "max_attempts", "next_retry_at"),
@@ -27,13 +26,6 @@ _HASHABLE = {
 }
 
 
-class _Named:
-    """Stands for a relation's row where a template expects a table: its columns are the roles."""
-
-    def __getattr__(self, role: str) -> Markup:
-        return identifier(role)
-
-
 def selection(
     schema: Schema,
     action: Action,
@@ -46,7 +38,9 @@ def selection(
     plan_rows.sql or list.sql (of each task no more than *planned*)."""
     steps = schema.pipeline.select(parameters.tasks)
     limits = {step.task: (planned or {}).get(step.task) for step in steps}
-    given = parameters.context(action) | {"named": _Named(), "planned": limits}
+    # A row of the relations: its columns are called as their roles.
+    named = replace(schema.tasks, roles={role: role for role in schema.tasks.roles})
+    given = parameters.context(action) | {"named": named, "planned": limits}
     counts = frozenset(("rows", "ends_pending", "ends_exhausted"))
     return Query(schema.render(file, steps, **given), values, counts)
 
@@ -55,21 +49,20 @@ def batch(schema: Schema, action: Action, parameters: Parameters, task: str) -> 
     """The one statement that does a batch of *task*, with the parameters run, fence, first and
     beyond (the chunks that it takes)."""
     (step,) = schema.pipeline.select(task)
-    keys = ["track_id", "task_type"]
-    keys += ["subject_type", "subject_id"] if schema.variant == "b" else []
-    roles = schema.tasks.roles
-    inserted = (*keys, "status", "attempts", "max_attempts", "created_at")
+    roles, track = schema.tasks.roles, Markup("id")
+    inserted = {"track_id": track, "task_type": text(task), "status": text("pending")}
+    inserted |= {"attempts": Markup("0"), "max_attempts": Markup(str(step.max_attempts))}
+    inserted |= {"created_at": Markup("arrived")}
+    if schema.variant == "b":
+        subject = text(schema.pipeline.tasks.subject)
+        inserted |= {"subject_type": subject, "subject_id": track}
     return schema.render(
         "batch.sql",
         [step],
         **parameters.context(action),
         step=step,
-        key_roles=keys,
-        inserted=[identifier(roles[role]) for role in inserted],
+        inserted={identifier(roles[role]): value for role, value in inserted.items()},
         unique_key=[identifier(roles[role]) for role in schema.unique_key],
-        turns=TURNS,
-        locked=LOCKED,
-        given_up=f"still {LOCKED} after {TURNS} turns",
         **_rows(schema, action),
     )
 
@@ -80,46 +73,30 @@ def undo(schema: Schema, action: Action) -> str:
 
 
 def _rows(schema: Schema, action: Action) -> dict[str, Any]:
-    """How rows are recorded, told apart, and put back."""
-    tasks, tracks = schema.tasks, schema.tracks
-    changed = [tasks.roles[role] for role in CHANGED]
-    columns = list(tasks.columns) if action.kind == "delete" else [tasks.roles["id"], *changed]
-    back = [column for column in columns if column not in tasks.generated]
-    return {
-        "task_id_type": Markup(tasks.columns[tasks.roles["id"]]),
-        "track_id_type": Markup(tracks.columns[tracks.roles["id"]]),
-        "digest_columns": list(_hashed(schema)),
-        "image": [_pair(column, tasks.columns[column]) for column in columns],
-        "image_columns": list(map(identifier, back)),
-        "image_types": [
-            Markup(f"{identifier(c)} {_image_type(tasks.columns[c])}") for c in columns
-        ],
-        "image_values": [
-            Markup(f"CAST(image.{identifier(c)} AS {tasks.columns[c]})") for c in back
-        ],
-        "image_settings": [
-            Markup(f"{identifier(c)} = image.{identifier(c)}") for c in dict.fromkeys(changed)
-        ],
-    }
-
-
-def _hashed(schema: Schema) -> Iterator[Markup]:
-    """The columns of row k whose hash tells whether it has changed: all but updated_at."""
-    tasks = schema.tasks
-    for column, kind in tasks.columns.items():
+    """How rows are recorded, told apart (by all columns but updated_at), and put back."""
+    tasks, types = schema.tasks, schema.tasks.columns
+    changed = list(dict.fromkeys(tasks.roles[role] for role in CHANGED))
+    recorded = list(types) if action.kind == "delete" else [tasks.roles["id"], *changed]
+    back = [column for column in recorded if column not in tasks.generated]
+    image, image_types, digest = [], [], []
+    for column in recorded:
+        name, kind = identifier(column), types[column]
+        # As text: a JSON null in an object of columns would read as an SQL null.
+        json = kind in ("json", "jsonb")
+        image.append(Markup(f"{text(column)}, k.{name}{'::text' if json else ''}"))
+        image_types.append(Markup(f"{name} {'text' if json else kind}"))
+    for column, kind in types.items():
         if column != tasks.roles["updated_at"]:
             plain = kind in _HASHABLE or column in tasks.enums
-            yield Markup(f"k.{identifier(column)}{'' if plain else '::text'}")
-
-
-def _image_type(kind: str) -> str:
-    # As text: a JSON null in an object of columns would read as an SQL null.
-    return "text" if kind in ("json", "jsonb") else kind
-
-
-def _pair(column: str, kind: str) -> Markup:
-    cast = "::text" if _image_type(kind) != kind else ""
-    return Markup(f"{text(column)}, k.{identifier(column)}{cast}")
+            digest.append(Markup(f"k.{identifier(column)}{'' if plain else '::text'}"))
+    return {
+        "task_id_type": Markup(types[tasks.roles["id"]]),
+        "track_id_type": Markup(schema.tracks.columns[schema.tracks.roles["id"]]),
+        **{"digest_columns": digest, "image": image, "image_types": image_types},
+        "image_columns": [identifier(c) for c in back],
+        "image_values": [Markup(f"CAST(image.{identifier(c)} AS {types[c]})") for c in back],
+        "image_settings": [Markup(f"{identifier(c)} = image.{identifier(c)}") for c in changed],
+    }
 
 
 @cache

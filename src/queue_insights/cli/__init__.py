@@ -1,11 +1,16 @@
 """The command line: thin commands over the library, which is imported only when one runs."""
 
+import os
+import shlex
+import shutil
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
 from queue_insights.cli import actions, ddl, reads
-from queue_insights.cli.common import Group, connect, note, pipeline_option, program, show
+from queue_insights.cli.common import Group, connect, note, pipeline_option, show
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,10 +23,6 @@ def main() -> None:
 
     Exit codes: 0 fine, 1 failed, 2 wrong use or bad input, 3 a threshold is breached.
     """
-
-
-for _command in reads.commands():
-    main.add_command(_command)
 
 
 @main.command()
@@ -44,16 +45,8 @@ def doctor(pipeline: str) -> None:
 @click.option("--output", metavar="DIR", default="reports", show_default=True)
 @click.option("--pipeline", metavar="FILE", help="Pipeline file, or the name of a shipped one.")
 @click.option("--keep", metavar="AGE|N", help="Then remove older runs: by age, or all but N.")
-@click.option("--metrics", metavar="FILE", help="Also write the figures for Prometheus.")
-def report(
-    name: str,
-    file: str | None,
-    given: tuple[tuple[str, str], ...],
-    output: str,
-    pipeline: str | None,
-    keep: str | None,
-    metrics: str | None,
-) -> None:
+@click.option("--metrics", "metrics_file", metavar="FILE", help="Write the figures for Prometheus.")
+def report(name: str, **given: Any) -> None:
     """Run the notebook NAME into a folder below --output: page, summary, tables.
 
     NAME is a shipped notebook (backlog_report) or the path of one. The last line of the output is
@@ -62,14 +55,13 @@ def report(
     from queue_insights.report.maker import make
     from queue_insights.report.thresholds import describe
 
-    given_to = (name, file, given, output, pipeline, keep, metrics)
-    made = make(*given_to, progress=sys.stderr.isatty())
-    for breach in made.summary["breached"]:
+    page, summary = make(name, **given, progress=sys.stderr.isatty())
+    for breach in summary["breached"]:
         note(f"breached: {describe(breach)}")
-    if made.summary["verdict"]:
-        click.echo(made.summary["verdict"])
-    click.echo(made.page)
-    if made.summary["breached"]:
+    if summary["verdict"]:
+        click.echo(summary["verdict"])
+    click.echo(page)
+    if summary["breached"]:
         raise SystemExit(3)
 
 
@@ -96,7 +88,8 @@ def demo(variant: str, tracks: int, output: str) -> None:
     stays for the commands that follow.
     """
     from queue_insights.database import forget_environment
-    from queue_insights.demo import EmbeddedServer, default_url, seed
+    from queue_insights.demo import default_url, seed
+    from queue_insights.demo.server import EmbeddedServer
     from queue_insights.report.maker import make
 
     forget_environment()
@@ -105,18 +98,26 @@ def demo(variant: str, tracks: int, output: str) -> None:
     click.echo(f"embedded Postgres in {EmbeddedServer().folder} (it stops by itself)\n")
     queue = connect("karaoke")
     audit = queue.audit(sources=True)
-    backlog = queue.backlog()
-    at_stage = dict(zip(backlog.stage, backlog.total, strict=True))["audio_ready"]
-    pending = dict(zip(audit.task_type, audit.visible, strict=True))["align"]
-    click.echo(f"before: {at_stage} tracks at audio_ready, {pending} pending align rows")
-    show(audit, "table")
+    total = queue.backlog().set_index("stage")["total"]["audio_ready"]
+    pending = audit.set_index("task_type")["visible"]["align"]
+    click.echo(f"before: {total} tracks at audio_ready, {pending} pending align rows")
+    show(audit)
     click.echo("\nrunning the backlog report ...")
-    made = make("backlog_report", None, (), output, None, progress=sys.stderr.isatty())
-    click.echo(made.summary["verdict"])
-    click.echo(f"report: {made.page}\n\ntry next:")
+    page, summary = make("backlog_report", output=output, progress=sys.stderr.isatty())
+    click.echo(summary["verdict"])
+    click.echo(f"report: {page}\n\ntry next:")
     for line in ("missing --task align --limit 5", "backfill --task align", "doctor", "lab"):
-        click.echo(f"  {program()} {line}")
+        click.echo(f"  {_program()} {line}")
 
 
-for _command in (*actions.COMMANDS, *ddl.COMMANDS):
+def _program() -> str:
+    """How to call this program here: its name, or its path where it is not on the PATH."""
+    name = "queue-insights"
+    script = Path(sys.executable).with_name(name)
+    if shutil.which(name) or not script.exists():
+        return name
+    return shlex.quote(os.path.relpath(script))
+
+
+for _command in (*reads.commands(), *actions.COMMANDS, *ddl.COMMANDS):
     main.add_command(_command)

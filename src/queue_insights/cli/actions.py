@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queue_insights.cli.common import (
-    Option,
-    command,
-    connect,
-    format_option,
-    note,
-    pipeline_option,
-    show,
-    sql_option,
-)
+from queue_insights.cli import common
 from queue_insights.errors import InputError, PlanError
 
 if TYPE_CHECKING:
@@ -28,26 +19,28 @@ _run = click.argument("run", type=click.IntRange(min=1, max=2**63 - 1))
 _pause = click.option(
     "--pause", type=click.FloatRange(min=0), metavar="SECONDS", help="Between batches [adaptive]."
 )
-_shared = (
+_unattended = "With --apply, unattended: refuse above so many rows."
+_SHARED = (
     click.option("--task", "tasks", metavar="TASK", multiple=True, help="Only this task (again)."),
     click.option("--older-than", metavar="AGE", help="Nothing happened to it for so long: 2h, 7d."),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first so many to arrive."),
     click.option("--apply", is_flag=True, help="Do it; without this, show what would be done."),
     click.option("--confirm", metavar="TOKEN", help="With --apply: the token of a dry run."),
-    click.option(
-        "--max-rows",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="With --apply, unattended: refuse above so many rows.",
-    ),
+    click.option("--max-rows", type=click.IntRange(min=0), metavar="N", help=_unattended),
     _pause,
-    pipeline_option,
+    common.pipeline_option,
     click.option("--sql", is_flag=True, help="Print the statement that does a batch."),
 )
 _error = click.option("--error", metavar="TEXT", help="Only rows whose error message contains it.")
 
 
-def _action(name: str, help: str, *options: Option) -> click.Command:
+def _choice(flag: str, values: list[str], help: str) -> common.Option:
+    """An option of few *values*, the first of them its default."""
+    kind = click.Choice(values)
+    return click.option(flag, type=kind, default=values[0], show_default=True, help=help)
+
+
+def _action(name: str, help: str, *options: common.Option) -> click.Command:
     """The command that plans an action, and applies the plan when told to."""
 
     def act(
@@ -62,22 +55,21 @@ def _action(name: str, help: str, *options: Option) -> click.Command:
     ) -> None:
         if not apply and (confirm is not None or max_rows is not None):
             raise InputError(f"{name}: --confirm and --max-rows go with --apply")
-        plan = connect(pipeline).plan(name, counted=False, tasks=tasks or None, **given)
+        plan = common.connect(pipeline).plan(name, counted=False, tasks=tasks or None, **given)
         if sql:
             click.echo(plan.sql())
-            return
-        if not apply:
+        elif not apply:
             show_plan(plan, pipeline)
-            return
-        try:
-            with _narrated():
-                run = plan.apply(confirm=confirm, max_rows=max_rows, pause=pause)
-        except PlanError as error:
-            show_plan(error.plan, pipeline)
-            raise
-        _show_run(run)
+        else:
+            try:
+                with _narrated():
+                    run = plan.apply(confirm=confirm, max_rows=max_rows, pause=pause)
+            except PlanError as error:
+                show_plan(error.plan, pipeline)
+                raise
+            _show_run(run)
 
-    return command(name, help, act, *options, *_shared)
+    return common.command(name, help, act, *options, *_SHARED)
 
 
 def _going_on(name: str, help: str) -> click.Command:
@@ -85,20 +77,19 @@ def _going_on(name: str, help: str) -> click.Command:
 
     def go_on(run: int, pause: float | None, pipeline: str) -> None:
         with _narrated():
-            done = getattr(connect(pipeline).run(run), name)(pause)
+            done = getattr(common.connect(pipeline).run(run), name)(pause)
         _show_run(done)
 
-    return command(name, help, go_on, _run, _pause, pipeline_option)
+    return common.command(name, help, go_on, _run, _pause, common.pipeline_option)
 
 
 def show_plan(plan: "Plan", pipeline: str) -> None:
     """A dry run; its last line is the command that applies it."""
-    shown = plan.counts if plan.action.kind != "delete" else plan.counts.iloc[:, :3]
-    show(shown, "table")
+    common.show(plan.counts if plan.action.kind != "delete" else plan.counts.iloc[:, :3])
     click.echo(f"\n{plan.action.name} would {plan.action.does}: {plan.rows} rows")
     if plan.rows:
         click.echo("the first of them:")
-        show(plan.preview(5), "table")
+        common.show(plan.preview(5))
     if exhausted := int(plan.counts["ends_exhausted"].sum()):
         click.echo(f"{exhausted} of them end exhausted: no worker selects those; see --attempts")
     click.echo("nothing was changed; to do it:")
@@ -110,20 +101,17 @@ def _show_run(run: "Run") -> None:
     done = f"run {row['run']}: {row['action']} {row['state']}: {row['rows_done']} rows done"
     if row["undoing"]:
         click.echo(f"{done}, {row['rows_undone']} undone, {row['rows_kept']} kept")
-        _show_list("kept, not as the run left them", run.kept())
-        return
-    click.echo(
-        f"{done}, {row['rows_dropped']} no longer qualified, {row['came_after']} came after the "
-        f"plan; undo with: queue-insights undo {row['run']}"
-    )
-    _show_list("no longer qualified", run.dropped())
-
-
-def _show_list(title: str, frame: Any) -> None:
-    if len(frame):
-        more = f" (the first 20 of {len(frame)})" if len(frame) > 20 else ""
+        title, left = "kept, not as the run left them", run.kept()
+    else:
+        click.echo(
+            f"{done}, {row['rows_dropped']} no longer qualified, {row['came_after']} came after "
+            f"the plan; undo with: queue-insights undo {row['run']}"
+        )
+        title, left = "no longer qualified", run.dropped()
+    if len(left):
+        more = f" (the first 20 of {len(left)})" if len(left) > 20 else ""
         click.echo(f"{title}{more}:")
-        show(frame.head(20), "table")
+        common.show(left.head(20))
 
 
 @contextlib.contextmanager
@@ -140,11 +128,11 @@ def _narrated() -> Iterator[None]:
 
 
 @click.command()
-@format_option
-@sql_option
+@common.format_option
+@common.sql_option
 @click.option("--prune", "age", metavar="AGE", help="Drop the entries of runs ended before: 90d.")
 @click.option("--ddl", is_flag=True, help="Print the ledger's DDL, for a DBA to run first.")
-@pipeline_option
+@common.pipeline_option
 def runs(format: str, sql: bool, age: str | None, ddl: bool, pipeline: str) -> None:
     """What was applied, newest first."""
     from queue_insights.actions import ledger, statements
@@ -154,50 +142,39 @@ def runs(format: str, sql: bool, age: str | None, ddl: bool, pipeline: str) -> N
     elif sql:
         click.echo(f"{statements.named('all_runs')};")
     elif age is not None:
-        dropped = connect(pipeline).prune_runs(age)
+        dropped = common.connect(pipeline).prune_runs(age)
         click.echo(f"{dropped} runs dropped from the ledger; they can no longer be undone")
     else:
-        show(connect(pipeline).runs(), format)
+        common.show(common.connect(pipeline).runs(), format)
 
 
 @click.command()
 @_run
-@pipeline_option
+@common.pipeline_option
 def stop(run: int, pipeline: str) -> None:
     """End RUN after the batch in hand, wherever it runs."""
-    connect(pipeline).run(run).stop()
-    note(f"run {run} is stopped; go on with it by `queue-insights resume {run}`")
+    common.connect(pipeline).run(run).stop()
+    common.note(f"run {run} is stopped; go on with it by `queue-insights resume {run}`")
 
 
+_attempts = "What becomes of the attempt that the lost worker had begun."
+_status = "Failed rows are evidence: removed only when asked for."
+_requeued = "Make completed rows pending whose track still stands at their stage."
 COMMANDS = (
     _action("backfill", "Insert pending rows for tracks that wait without one."),
     _action(
         "reset",
         "Make stuck rows pending again.",
         _error,
-        click.option(
-            "--attempts",
-            type=click.Choice(["refund", "keep", "zero"]),
-            default="refund",
-            show_default=True,
-            help="What becomes of the attempt that the lost worker had begun.",
-        ),
+        _choice("--attempts", ["refund", "keep", "zero"], _attempts),
     ),
     _action("retry", "Make exhausted and failed rows pending, with fresh attempts.", _error),
-    _action(
-        "requeue", "Make completed rows pending whose track still stands at their stage.", _error
-    ),
+    _action("requeue", _requeued, _error),
     _action(
         "prune",
         "Remove orphans: rows whose track has moved on.",
         _error,
-        click.option(
-            "--status",
-            type=click.Choice(["pending", "failed"]),
-            default="pending",
-            show_default=True,
-            help="Failed rows are evidence: removed only when asked for.",
-        ),
+        _choice("--status", ["pending", "failed"], _status),
     ),
     runs,
     _going_on("resume", "Go on with RUN, taking it over from whoever has it."),

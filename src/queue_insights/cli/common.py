@@ -1,11 +1,7 @@
 """What the commands share: options, the connection, notes on stderr."""
 
-import os
-import shlex
-import shutil
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,7 +58,7 @@ def connect(pipeline: str) -> "Queue":
     return queue_insights.connect(pipeline)
 
 
-def show(frame: Any, format: str) -> None:
+def show(frame: Any, format: str = "table") -> None:
     """Print a frame in one of the formats."""
     from queue_insights.formats import FORMATS
 
@@ -73,12 +69,3 @@ def show(frame: Any, format: str) -> None:
 def note(text: str) -> None:
     """Say something that is not the answer: on stderr."""
     click.echo(f"queue-insights: {text}", file=sys.stderr)
-
-
-def program() -> str:
-    """How to call this program here: its name, or its path where it is not on the PATH."""
-    name = "queue-insights"
-    script = Path(sys.executable).with_name(name)
-    if shutil.which(name) or not script.exists():
-        return name
-    return shlex.quote(os.path.relpath(script))

@@ -9,7 +9,6 @@ import click
 from queue_insights.cli.actions import show_plan
 from queue_insights.cli.common import command, connect, note, pipeline_option
 
-AMISS = 3
 _output = click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -43,19 +42,20 @@ def _group(name: str, help: str, fine: str, uninstalled: str) -> click.Group:
         for line in findings or [fine + (proved if any(given.values()) else "")]:
             click.echo(line)
         if findings:
-            raise SystemExit(AMISS)
+            raise SystemExit(3)
 
     def uninstall(pipeline: str) -> None:
         click.echo(module().uninstall(connect(pipeline)))
 
-    group = click.Group(name, help=help)
     text = "Print the complete migration, up and down, for a DBA."
-    group.add_command(command("sql", text, sql, _output, pipeline_option))
-    checks = (_probe, pipeline_option) if name == "trigger" else (pipeline_option,)
-    text = "Check that all is there, up to date, and alone; exits 3 if anything is amiss."
-    group.add_command(command("verify", text, verify, *checks))
-    group.add_command(command("uninstall", uninstalled, uninstall, pipeline_option))
-    return group
+    checked = "Check that all is there, up to date, and alone; exits 3 if anything is amiss."
+    probe = [_probe] if name == "trigger" else []
+    commands = (
+        command("sql", text, sql, _output, pipeline_option),
+        command("verify", checked, verify, *probe, pipeline_option),
+        command("uninstall", uninstalled, uninstall, pipeline_option),
+    )
+    return click.Group(name, commands, help=help)
 
 
 trigger = _group(

@@ -6,27 +6,18 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from queue_insights.cli.common import (
-    Option,
-    command,
-    connect,
-    format_option,
-    note,
-    pipeline_option,
-    show,
-    sql_option,
-)
+from queue_insights.cli import common
 from queue_insights.reads import READS, Read
 
 
 def commands() -> Iterator[click.Command]:
     """A command for each read."""
+    shared = (common.format_option, common.pipeline_option, common.sql_option)
     for read in READS.values():
-        options = (*_options(read), format_option, pipeline_option, sql_option)
-        yield command(read.name, read.help, _runner(read), *options)
+        yield common.command(read.name, read.help, _runner(read), *_options(read), *shared)
 
 
-def _options(read: Read) -> Iterator[Option]:
+def _options(read: Read) -> Iterator[common.Option]:
     for option in read.options:
         if option.default is ...:
             yield click.argument(option.name, metavar=option.metavar)
@@ -43,7 +34,7 @@ def _options(read: Read) -> Iterator[Option]:
 def _runner(read: Read) -> Any:
     def run(format: str, pipeline: str, sql: bool, **given: Any) -> None:
         end_to_end = given.pop("end_to_end", False)
-        queue = connect(pipeline)
+        queue = common.connect(pipeline)
         if end_to_end:
             _refuse_others(given)
         if sql:
@@ -52,11 +43,11 @@ def _runner(read: Read) -> Any:
         with queue.snapshot() as moment:
             frame = queue.eta_end_to_end() if end_to_end else getattr(queue, read.name)(**given)
         if moment.replay_lag_seconds is not None:
-            note(f"read from a standby, {moment.replay_lag_seconds:.1f} s behind")
+            common.note(f"read from a standby, {moment.replay_lag_seconds:.1f} s behind")
         if format == "table":
             frame = frame[list(read.brief)] if read.brief and not end_to_end else frame
             frame = frame.round(dict.fromkeys(frame.select_dtypes("float"), 2))
-        show(frame, format)
+        common.show(frame, format)
 
     return run
 

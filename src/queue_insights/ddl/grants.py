@@ -7,16 +7,17 @@ import sqlalchemy as sa
 from markupsafe import Markup
 
 from queue_insights.actions.ledger import TABLES
-from queue_insights.actions.privileges import present, sequences
 from queue_insights.ddl import migration
 from queue_insights.ddl.views import VIEWS
 from queue_insights.errors import InputError
 from queue_insights.formats import visible
 from queue_insights.queue import Queue
 from queue_insights.schema import reflect
+from queue_insights.sql import Query, unescaped
 
 Kind = Literal["reader", "operator"]
 LONGEST_NAME = 63  # bytes; Postgres cuts off the rest, and would grant to another role
+_OURS = "SELECT relname FROM pg_class WHERE relnamespace::regnamespace::text = 'queue_insights'"
 
 
 def generate(queue: Queue, kind: Kind, role: str) -> str:
@@ -34,12 +35,14 @@ def generate(queue: Queue, kind: Kind, role: str) -> str:
         )
     with queue.database.read(primary=True) as moment:
         schema = reflect(moment.connection, queue.pipeline)
-        there = set(present(moment.connection, [*TABLES, *VIEWS]))
+        there = {*TABLES, *VIEWS} & {*moment.connection.scalars(sa.text(_OURS))}
         database = moment.connection.scalar(sa.text("SELECT current_database()"))
-        numbers = sequences(moment.connection, schema)
+        tasks = {"tasks": unescaped(schema.tasks.table)}
+        numbers = Query(schema.render("sequences.sql"), tasks).rows(moment.connection).scalars()
+        sequences = [Markup(name) for name in numbers]
     given = {
         **{"operator": kind == "operator", "role": role, "database": database},
-        "sequences": [Markup(sequence) for sequence in numbers],
+        "sequences": sequences,
         "relations": [schema.tracks, schema.tasks, *schema.dashboards.values()],
         # What is still to do, in the targets, is for those who do it.
         "ours": [Markup(f"queue_insights.{name}") for name in sorted(there - {"targets"})],

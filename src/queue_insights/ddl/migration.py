@@ -1,9 +1,7 @@
 """DDL with a way back, applied without holding a live queue up."""
 
-import contextlib
 import hashlib
 import json
-import os
 import random
 import re
 import sys
@@ -85,11 +83,6 @@ def comment(schema: Schema, on: str, sql: str) -> str:
     return f"COMMENT ON {on} IS {unescaped(text(f'queue-insights {about}, {label(sql)}'))};"
 
 
-def plain(table: str) -> str:
-    """A table of the pipeline file as SQL writes it, whether it is there or not."""
-    return ".".join(unescaped(identifier(part)) for part in split_table(table) if part)
-
-
 def run(connection: sa.Connection, statements: str) -> None:
     """Execute SQL text as it stands: no bind parameters, any number of statements."""
     driver = connection.connection.driver_connection
@@ -109,15 +102,15 @@ def apply(
     *changed* are the relations that it changes (default the tracks); *readers*: reading them is in
     its way, too. Raises MigrationError naming who is in the way, or the missing privilege.
     """
-    used = [plain(queue.pipeline.tracks.table), plain(queue.pipeline.tasks.table)]
+    tables = map(split_table, (queue.pipeline.tracks.table, queue.pipeline.tasks.table))
+    used = [".".join(unescaped(identifier(part)) for part in parts if part) for parts in tables]
     given = {"changed": list(changed or used[:1]), "used": used, "readers": readers}
     deadline = time.monotonic() + PATIENCE
 
     def once() -> Result:
         # Later tries outlast deadlock_timeout, when autovacuum gives way to who waits for it.
         lock = LOCK_TIMEOUT * (1 if time.monotonic() < deadline - PATIENCE / 2 else 3)
-        limits = {"lock": f"{lock * 1000:.0f}ms", "statement": "60s", "idle": "5s"}
-        with queue.database.write(**limits) as connection:
+        with queue.database.write(f"{lock * 1000:.0f}ms", statement="60s", idle="5s") as connection:
             run(connection, _ALONE)
             return work(connection)
 
@@ -145,18 +138,12 @@ def apply(
 
 
 def write(path: Path, text: str) -> None:
-    """Write a migration file, whole or not at all, with the folders it needs.
-
-    Raises InputError if it is there with other content: a migration that has run is not edited.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a migration file, with the folders it needs. Raises InputError if it is there with
+    other content: a migration that has run is not edited."""
     try:
         if path.exists() and path.read_bytes() != text.encode():
             raise InputError(f"{path}: holds something else already; give it another name")
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(text.encode())
-        partial.replace(path)
+        path.write_bytes(text.encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None

@@ -1,6 +1,7 @@
 """The three ways to make the backlog visible, and what each costs on this database."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -34,10 +35,7 @@ def compare(queue: Queue, sample: int = 1000, ensure: int = 50) -> pd.DataFrame:
         # Twice: what is read for the first time says little.
         times = [_measured(moment.connection, read, "off") for read in reads * 2]
         rows, truths = (each["Execution Time"] for each in times[2:])
-
-    def work(connection: sa.Connection) -> tuple[float, float]:
-        return _changes(connection, queue, sample)
-
+    work = partial(_changes, queue=queue, sample=sample)
     plain, inserted = migration.apply(queue, "trigger options", work)
     frame = pd.DataFrame({"option": ["none", "trigger", "views", "ensure"]}, dtype="str")
     frame["stage_change_us"] = [plain * 1e3, (plain + inserted) * 1e3, plain * 1e3, plain * 1e3]

@@ -112,13 +112,6 @@ def token(queue: Queue) -> str:
     return f"trigger-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def offer(queue: Queue, confirm: str) -> str:
-    """For a notebook: ``install`` if *confirm* is not empty, else say what it has to be."""
-    if confirm:
-        return install(queue, confirm)
-    return f"Nothing was installed. To install it, give the parameter confirm: {token(queue)}"
-
-
 def install(queue: Queue, confirm: str | None = None) -> str:
     """Install the trigger, or bring it up to date; says in a line what was done.
 
@@ -135,9 +128,10 @@ def install(queue: Queue, confirm: str | None = None) -> str:
         migration.run(connection, trigger.migration.up)
         faults, error = _probe(connection, trigger)
         if faults or (error and not before):
-            fault = f"nothing was changed: with it {(faults + error)[0]}"
-            mend = "mend the table or the pipeline file, then install again"
-            raise MigrationError(f"trigger install: {fault}; {mend}")
+            raise MigrationError(
+                f"trigger install: nothing was changed: with it {(faults + error)[0]}; mend the "
+                "table or the pipeline file, then install again"
+            )
         proof = f"proved: a track got its rows at each of {len(trigger.stages)} stages, rolled back"
         on = f"{unescaped(trigger.names['table'])} ({migration.made_for(trigger.schema)})"
         return f"trigger installed on {on}; {f'not proved: {error[0]}' if error else proof}"
@@ -204,9 +198,9 @@ def _probe(connection: sa.Connection, trigger: Trigger) -> tuple[list[str], list
         for stage in trigger.stages:
             ask("move", track=track[0], stage=stage)
             due = {step.task for step in trigger.schema.pipeline.steps if step.stage == stage}
-            missing = sorted(due - set(ask("take", track=track[0])))
-            reaches = f"a track that reaches {visible(stage)!r}"
-            faults += [f"{reaches} gets no {visible(task)} row" for task in missing]
+            for task in sorted(due - set(ask("take", track=track[0]))):
+                where = f"a track that reaches {visible(stage)!r}"
+                faults.append(f"{where} gets no {visible(task)} row")
     except sa.exc.DBAPIError as error:
         cause = error.orig
         if not isinstance(cause, psycopg.Error) or cause.sqlstate in ("55P03", "40P01"):

@@ -97,11 +97,13 @@ def verify(queue: Queue) -> list[str]:
         found = {view.name: view.comment or "" for view in _found(moment.connection)}
         for view, made in _queries(reflect(moment.connection, queue.pipeline)).items():
             name = f"queue_insights.{view}"
+            given = {"view": name, "query": made.text, "compared": VIEWS[view][2]}
+            differ = render(KIND, "views_differ.sql", {key: Markup(given[key]) for key in given})
             if view not in found:
                 findings.append(f"there is no view {name}")
             elif not found[view].endswith(migration.label(made.sql)):
                 findings.append(f"view {name} is not what `queue-insights views sql` prints now")
-            elif _differ(name, made, VIEWS[view][2]).rows(moment.connection).scalar():
+            elif Query(differ).rows(moment.connection).scalar():
                 findings.append(f"view {name} was changed after it was installed")
     return [f"{finding}: run `queue-insights views install`" for finding in findings]
 
@@ -109,9 +111,3 @@ def verify(queue: Queue) -> list[str]:
 def _found(connection: sa.Connection) -> Sequence[Any]:
     """The views that are there, as views_found.sql has them."""
     return Query(render(KIND, "views_found.sql", {})).rows(connection).all()
-
-
-def _differ(view: str, made: Query, compared: str) -> Query:
-    """The query that says whether a view says something else than it was made to say."""
-    given = {"view": Markup(view), "query": Markup(made.text), "compared": Markup(compared)}
-    return Query(render(KIND, "views_differ.sql", given))

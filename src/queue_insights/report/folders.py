@@ -28,7 +28,7 @@ def unfinished(output: Path, start: dict[str, Any]) -> Iterator[Path]:
     What fails with a ReportError or InputError is published as failed, with *start*: report and
     started_at. Raises InputError if *output* cannot be written, ReportError if that comes later.
     """
-    folder = output / f"{_UNFINISHED}{secrets.token_hex(8)}"
+    folder = _nameless(output)
     with contextlib.ExitStack() as ends:
         try:
             output.mkdir(parents=True, exist_ok=True)
@@ -58,14 +58,12 @@ def publish(folder: Path, summary: dict[str, Any]) -> Path:
     returns its new path. One whose summary has an ``error`` goes to ``failed/``."""
     output = folder.parent
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    started_at = datetime.fromisoformat(summary["started_at"])
+    place = output / FAILED if "error" in summary else output
+    name = f"{summary['report']}-{datetime.fromisoformat(summary['started_at']):%Y%m%dT%H%M%SZ}"
     with _locked(output):
-        place = output / FAILED if "error" in summary else output
         place.mkdir(exist_ok=True)
-        first = place / f"{summary['report']}-{started_at:%Y%m%dT%H%M%SZ}"
-        others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
-        final = next(free for free in itertools.chain([first], others) if not free.exists())
-        folder.rename(final)
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        final = folder.rename(next(place / n for n in names if not (place / n).exists()))
         _write_index(output)
     return final
 
@@ -94,10 +92,8 @@ def prune(output: Path, report: str, keep: int | timedelta) -> None:
     """Remove older folders of *report*, and of its failures: all but the newest *keep* of each, or
     those older than that."""
     with _locked(output):
-        for failed in (False, True):
-            runs = [
-                run for run in listed(output) if (run["report"], "error" in run) == (report, failed)
-            ]
+        ours = [run for run in listed(output) if run["report"] == report]
+        for runs in ([r for r in ours if "error" in r], [r for r in ours if "error" not in r]):
             if isinstance(keep, int):
                 doomed = runs[keep:]
             else:
@@ -105,8 +101,7 @@ def prune(output: Path, report: str, keep: int | timedelta) -> None:
                 doomed = [run for run in runs if run["started_at"] < oldest]
             for run in doomed:
                 # Renamed first: a folder that is half removed would still be listed.
-                removed = run["folder"].rename(output / f"{_UNFINISHED}{secrets.token_hex(8)}")
-                shutil.rmtree(removed, ignore_errors=True)
+                shutil.rmtree(run["folder"].rename(_nameless(output)), ignore_errors=True)
         _write_index(output)
 
 
@@ -129,6 +124,10 @@ def _write_index(output: Path) -> None:
     complete = output / f"{_UNFINISHED}index"
     complete.write_text(environment.get_template("runs.html.j2").render(runs=runs), "utf-8")
     complete.replace(output / "index.html")
+
+
+def _nameless(output: Path) -> Path:
+    return output / f"{_UNFINISHED}{secrets.token_hex(8)}"
 
 
 @contextlib.contextmanager

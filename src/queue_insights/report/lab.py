@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from queue_insights import database, pipeline
+from queue_insights import connect, pipeline
 from queue_insights.errors import InputError
 
 WORKPLACE = "queue-insights-notebooks"
@@ -15,15 +15,10 @@ _NEWS = "@jupyterlab/apputils-extension:announcements"
 
 def start(arguments: Sequence[str] = ()) -> None:
     """Run JupyterLab until it is stopped; *arguments* are its own and go over ours."""
-    folder = workplace()
-    if database.environment() is None:
-        from queue_insights import demo
-
-        demo.default_url()  # by this process: its server lasts as long, kernels come and go
-        print(
-            "queue-insights: no database named: using the embedded DEMO database", file=sys.stderr
-        )
     from jupyterlab.labapp import LabApp
+
+    folder = workplace()
+    connect()  # if that starts the demo's server, this process keeps it: kernels come and go
 
     # The kernel is this interpreter's, whatever the user has installed elsewhere.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")

@@ -8,14 +8,13 @@ import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from queue_insights.errors import InputError
-from queue_insights.pipeline import nearest, read_yaml, shipped
+from queue_insights.pipeline import nearest
 
 # Every type that a parameter may have, as it is written in the cell.
 _TYPES: dict[str, Any] = {
@@ -117,11 +116,3 @@ def validated(
                 raise InputError(f"{where}: unknown parameter {name!r}: {report} takes {takes}")
             checked[name] = parameters[name].check(value, where)
     return checked
-
-
-def of_file(file: str) -> dict[str, Any]:
-    """The values in a parameter file: a path, or a shipped one's bare name. Raises InputError."""
-    path = Path(file)
-    if not path.is_file() and file == path.stem:
-        path = shipped("params") / f"{file}.yaml"
-    return read_yaml(path)

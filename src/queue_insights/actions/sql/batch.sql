@@ -1,3 +1,4 @@
+{% set locked, turns = "locked by another session", 6 %}
 {% from "macros.sql" import state, ours, of_track with context %}
 {% from "actions.sql" import takes, and_filters, attempts_after, limit_after, digest with context %}
 {#- Whether row k, in that state, still qualifies, its track being at the stage given. -#}
@@ -22,7 +23,8 @@
 -- One batch: take targets, check each again under lock, write, and record it. Rows that somebody has locked
 -- come again later: a batch neither waits for a worker nor can deadlock with one. Each target is looked up by
 -- itself (LATERAL, an array of ids): joined as a set, the planner might read the whole table for every batch.
-WITH s (stage, task_type, stuck_after) AS (VALUES ({{ step.stage | text }}, {{ step.task | text }}, {{ step.stuck_after | value }})),
+WITH s (stage, task_type, stuck_after) AS (
+    VALUES ({{ step.stage | text }}, {{ step.task | text }}, {{ step.stuck_after | value }})),
 gone AS (
     DELETE FROM queue_insights.targets
     WHERE run = :run AND task_type = {{ step.task | text }} AND chunk >= :first AND chunk < :beyond
@@ -37,7 +39,7 @@ locked AS (  -- FOR UPDATE: a track for which a worker is inserting a row just n
         FOR UPDATE SKIP LOCKED) AS free),
 changed AS (
     INSERT INTO {{ tasks.table }} AS k ({{ inserted | wrapped(8, 40) }})
-    SELECT {% for role in key_roles %}{% if role == "task_type" %}{{ step.task | text }}{% elif role == "subject_type" %}{{ subject | text }}{% else %}id{% endif %}, {% endfor %}'pending', 0, {{ step.max_attempts }}, arrived
+    SELECT {{ inserted.values() | wrapped(11, 11) }}
     FROM locked ORDER BY arrived, id
     ON CONFLICT ({{ unique_key | wrapped }}) DO NOTHING
     RETURNING k.{{ tasks.id }} AS row_id, k.{{ tasks.track_id }}::text AS target,
@@ -83,8 +85,9 @@ left_over AS (  -- and why; what this snapshot still sees qualify was locked by 
                WHEN {% if kind == "insert" %}t.{{ tracks.stage }} = s.stage AND k.{{ tasks.id }} IS NULL
                {%- else %}{{ qualifies("k", "t." ~ tracks.stage, "rest.arrived" | sql) }}{% endif %} THEN
                    CASE WHEN rest.pass < {{ turns }} THEN {{ locked | text }}
-                        ELSE {{ given_up | text }} END
-               WHEN {% if kind == "insert" %}t.{{ tracks.id }}{% else %}k.{{ tasks.id }}{% endif %} IS NULL THEN 'it is gone'
+                        ELSE 'still locked by another session after {{ turns }} turns' END
+               WHEN {% if kind == "insert" %}t.{{ tracks.id }}{% else %}k.{{ tasks.id }}{% endif %} IS NULL
+                   THEN 'it is gone'
                WHEN {% if kind == "delete" %}NOT {% endif %}(t.{{ tracks.stage }} IS DISTINCT FROM s.stage)
                    THEN 'its track is at ' || coalesce(t.{{ tracks.stage }}, 'no stage')
                ELSE 'its row is ' || coalesce(k.{{ tasks.status }}, 'without a status') END AS reason
@@ -107,7 +110,8 @@ recorded AS (
     INSERT INTO queue_insights.batches (run, batch, task_type, fence, ids, digests, before, dropped)
     SELECT :run, (SELECT coalesce(max(batch), 0) + 1 FROM queue_insights.batches WHERE run = :run),
            {{ step.task | text }}, :fence, coalesce(array_agg(row_id::text), '{}'), coalesce(array_agg(digest), '{}'),
-           {% if kind == "insert" %}NULL{% else %}(SELECT jsonb_agg(before) FROM locked WHERE id IN (SELECT row_id FROM changed)){% endif %},
+           {% if kind == "insert" %}NULL,
+           {%- else %}(SELECT jsonb_agg(before) FROM locked WHERE id IN (SELECT row_id FROM changed)),{% endif +%}
            coalesce((SELECT jsonb_agg(jsonb_build_object('id', id, 'reason', reason)) FROM dropped), '[]')
     FROM changed)
 UPDATE queue_insights.runs

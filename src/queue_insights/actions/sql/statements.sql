@@ -5,6 +5,9 @@ SELECT EXISTS (  -- from the catalogue: to_regclass would fail for a role that m
     SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = 'queue_insights' AND c.relname = 'runs')
 
+-- name: alone
+SELECT pg_advisory_xact_lock(hashtext('queue_insights.ledger'))
+
 -- name: all_runs
 SELECT run, action, pipeline, state, undoing, rows_planned, rows_done, rows_dropped, came_after,
        rows_undone, rows_kept, started_at, last_batch_at, ended_at, role, host, pid, parameters,
@@ -12,15 +15,11 @@ SELECT run, action, pipeline, state, undoing, rows_planned, rows_done, rows_drop
 FROM queue_insights.runs ORDER BY run DESC
 
 -- name: no_runs
-SELECT run::bigint, action, pipeline, state, undoing::boolean, rows_planned::bigint, rows_done::bigint,
-       rows_dropped::bigint, came_after::bigint, rows_undone::bigint, rows_kept::bigint,
-       started_at::timestamptz, last_batch_at::timestamptz, ended_at::timestamptz, role, host,
-       pid::integer, parameters::jsonb, planned::jsonb, error
-FROM (VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-              NULL, NULL, NULL, NULL, NULL, NULL))
-    AS none (run, action, pipeline, state, undoing, rows_planned, rows_done, rows_dropped, came_after,
-             rows_undone, rows_kept, started_at, last_batch_at, ended_at, role, host, pid, parameters,
-             planned, error) WHERE false
+SELECT * FROM jsonb_to_recordset('[]') AS none (
+    run bigint, action text, pipeline text, state text, undoing boolean, rows_planned bigint, rows_done bigint,
+    rows_dropped bigint, came_after bigint, rows_undone bigint, rows_kept bigint, started_at timestamptz,
+    last_batch_at timestamptz, ended_at timestamptz, role text, host text, pid integer, parameters jsonb,
+    planned jsonb, error text)
 
 -- name: get
 SELECT * FROM queue_insights.runs WHERE run = :run
@@ -28,6 +27,12 @@ SELECT * FROM queue_insights.runs WHERE run = :run
 -- name: unfinished
 SELECT * FROM queue_insights.runs
 WHERE pipeline = :pipeline AND action = :action AND state = 'running'
+
+-- name: identity
+SELECT current_database(), (SELECT oid FROM pg_database WHERE datname = current_database()),
+       to_regclass(:tasks)::oid,
+       CASE WHEN has_function_privilege('pg_control_system()', 'execute')
+            THEN (SELECT system_identifier FROM pg_control_system()) END
 
 -- name: begin
 INSERT INTO queue_insights.runs
@@ -69,12 +74,7 @@ WHERE run = :run AND state = 'running' RETURNING run
 DELETE FROM queue_insights.runs
 WHERE state <> 'running' AND ended_at < now() - CAST(:age AS interval) RETURNING run
 
--- name: dropped
+-- name: left_alone
 SELECT entry ->> 'id' AS id, task_type, entry ->> 'reason' AS reason
-FROM queue_insights.batches CROSS JOIN jsonb_array_elements(dropped) AS entry
-WHERE run = :run ORDER BY batch
-
--- name: kept
-SELECT entry ->> 'id' AS id, task_type, entry ->> 'reason' AS reason
-FROM queue_insights.batches CROSS JOIN jsonb_array_elements(kept) AS entry
+FROM queue_insights.batches CROSS JOIN jsonb_array_elements(CASE WHEN :undoing THEN kept ELSE dropped END) AS entry
 WHERE run = :run ORDER BY batch
