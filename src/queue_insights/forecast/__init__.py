@@ -6,7 +6,6 @@ told in ``conformal``; how it is judged, in ``backtest``.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from math import ceil
 from typing import Any
 
@@ -32,13 +31,13 @@ FURTHEST = 365 * DAY  # neither trials nor the way to empty are followed for lon
 class StepForecast:
     """The forecast of one step; ``dataclasses.asdict`` gives the record of a frame.
 
-    status: growing (more came in the last 24 hours than was done, beyond what chance explains),
-    draining (otherwise, while work gets done), stalled (work waits, and nothing was done for over
+    status: growing (more came lately than was done, by more than chance explains), draining (else, while work gets done), stalled (work waits, and nothing was done for over
     twice the longest pause before), empty (nothing waits) or insufficient_history. Durations are
     seconds from ``as_of``; None where there is no finite answer, and no ``empty`` is given of a
     growing queue. ``lower`` and ``upper`` are the central range whose record is ``held`` of
-    ``given``. Rates are per hour over the last 24 hours; growth is arrivals minus completions;
-    ``needed_per_hour`` is the rate at which a growing queue would stop growing.
+    ``given``. Rates are per hour over the last ``window_seconds``, by which growth is judged: a week, or
+    a day if what came and was done in it differ by more than chance; growth is arrivals minus
+    completions; ``needed_per_hour`` is the rate at which a growing queue would stop growing.
     """
 
     status: str
@@ -64,6 +63,7 @@ class StepForecast:
     arrivals_per_hour: float | None = None
     growth_per_hour: float | None = None
     needed_per_hour: float | None = None
+    window_seconds: float | None = None
     held: int = 0
     given: int = 0
     basis: str = ""
@@ -89,7 +89,7 @@ def forecast_step(
 
     >>> found = forecast_step(events["arrived_at"], events["completed_at"], now)  # doctest: +SKIP
     """
-    at, as_of = moment(now), clock(moment(now))
+    at = moment(now)
     came, went = seconds(arrivals, "arrivals"), seconds(completions, "completions")
     came, went = came[came <= at], went[went <= at]  # NaN compares false
     balance = len(came) - len(went)
@@ -99,49 +99,51 @@ def forecast_step(
     if not 0 < speed < np.inf or extra < 0:
         raise InputError(f"speed={speed}, extra={extra}: give a speed above 0, and 0 or more items")
     past, queued = History(came, went, carried=before - balance), before + int(extra)
-    answer = partial(StepForecast, as_of=as_of, waiting=queued, **_rates(past, at, speed))
+    came_lately, went_lately, length = (float(each[0]) for each in past.lately(np.array([at])))
+    coming, rate = (n / length * HOUR for n in (came_lately, went_lately * speed))
+    fields = _answer(past, at, queued, speed)
+    if fields["status"] == "growing":
+        fields["needed_per_hour"] = coming
+    fields |= {"rate_per_hour": rate, "arrivals_per_hour": coming, "growth_per_hour": coming - rate}
+    fields["window_seconds"] = length
+    return StepForecast(as_of=clock(at), waiting=queued, **fields)
+
+
+def _answer(past: History, at: float, queued: int, speed: float) -> dict[str, Any]:
+    """The status, its basis and the ranges, as fields of a StepForecast."""
+    done, days = len(past.completions), (at - past.first) / DAY
     if queued == 0:
-        clear, empty = (_fields(as_of, np.zeros(5), prefix) for prefix in ("clear_", "empty_"))
-        return answer("empty", **clear, **empty, basis="nothing waits")
-    done = len(past.completions)
+        ranges = _fields(at, np.zeros(5), "clear_") | _fields(at, np.zeros(5), "empty_")
+        return ranges | {"status": "empty", "basis": "nothing waits"}
     if done < conformal.MIN_COMPLETIONS:
         basis = f"only {done} completions known, {conformal.MIN_COMPLETIONS} are needed"
-        return answer("insufficient_history", basis=basis)
+        return {"status": "insufficient_history", "basis": basis}
     if past.stalled(np.array([at]))[0]:
         idle = pd.Timedelta(seconds=round(at - past.completions[-1]))
         basis = f"nothing completed for {idle}, over twice the longest pause before"
-        return answer("stalled", basis=basis)
+        return {"status": "stalled", "basis": basis}
     clear, held, given = _clear(past, at, ceil(queued / speed))
-    days = (at - past.first) / DAY
     if np.isnan(clear).any():
         basis = f"{days:.1f} days of history hold too few answers to learn from"
-        return answer("insufficient_history", basis=basis)
+        return {"status": "insufficient_history", "basis": basis}
     basis = f"its own past {LEVEL:.0%} ranges of the last {min(days, LOOK_BACK / DAY):.0f} days"
-    known = {"held": held, "given": given}
-    known["basis"] = basis + (f": of the last {given}, {held} held" if given else "")
-    known |= _fields(as_of, clear, "clear_")
+    basis += f": of the last {given}, {held} held" if given else ""
+    found = _fields(at, clear, "clear_") | {"held": held, "given": given, "basis": basis}
     if past.growing(np.array([at]), speed)[0]:
-        return answer("growing", **known, needed_per_hour=answer.keywords["arrivals_per_hour"])
+        return found | {"status": "growing"}
     empty = _empty(past, at, queued, clear)
-    return answer("draining", **known, **_fields(as_of, empty, "empty_"))
+    return found | {"status": "draining"} | _fields(at, empty, "empty_")
 
 
-def _rates(past: History, at: float, speed: float) -> dict[str, float]:
-    came, went, length = (float(each[0]) for each in past.lately(np.array([at])))
-    if np.isnan(length):
-        came, went, length = 0.0, 0.0, HOUR
-    arrivals, rate = came / length * HOUR, went / length * HOUR * speed
-    named = {"rate_per_hour": rate, "arrivals_per_hour": arrivals}
-    return named | {"growth_per_hour": arrivals - rate}
-
-
-def _fields(as_of: pd.Timestamp, found: Floats, prefix: str) -> dict[str, Any]:
-    """Seconds for each of RANGE, and the clock times of the medians and so on; none for what is
-    infinite."""
+def _fields(at: float, found: Floats, prefix: str) -> dict[str, Any]:
+    """Seconds for each of RANGE, and clock times of p50, p80 and p95; none of what is infinite."""
     known = {n: float(s) for n, s in zip(RANGE, found, strict=True) if np.isfinite(s)}
-    times = {n: as_of + pd.Timedelta(seconds=round(s, 3)) for n, s in known.items() if n[0] == "p"}
-    fields: dict[str, Any] = {f"{prefix}{name}_seconds": s for name, s in known.items()}
-    return fields | {f"{prefix}{name}_at": time for name, time in times.items()}
+    times = {
+        f"{prefix}{n}_at": clock(at) + pd.Timedelta(seconds=round(s, 3))
+        for n, s in known.items()
+        if n.startswith("p")
+    }
+    return {f"{prefix}{name}_seconds": s for name, s in known.items()} | times
 
 
 def _clear(past: History, at: float, question: int) -> tuple[Floats, int, int]:

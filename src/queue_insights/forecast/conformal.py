@@ -49,7 +49,7 @@ def experts(history: History, began: Floats, target: Ints) -> Floats:
         count = done - history.done(began - length) + 0.5
         said.append(target * length / count)
         if window in (DAY, WEEK):
-            said.append(_balance(history, began, target, length, count))
+            said.append(_balance(history, began, target, length))
         if window == WEEK:
             busy = history.area(began, 1) - history.area(began - length, 1)
             said.append(target * np.maximum(busy, 1.0) / count)
@@ -74,9 +74,7 @@ def _replay(history: History, began: Floats, target: Ints, days: int) -> Floats:
     return np.where(count > 0, at - (began - period) + rounds * period, average)
 
 
-def _balance(
-    history: History, began: Floats, target: Ints, length: Floats, count: Floats
-) -> Floats:
+def _balance(history: History, began: Floats, target: Ints, length: Floats) -> Floats:
     """Seconds if items arrive, and each of those waiting leaves, as in the last ``length``.
 
     With arrivals at rate a, and w items waiting of which each leaves at rate p, there are
@@ -84,7 +82,7 @@ def _balance(
     nothing arrives, which no mere rate can know. Solved for t by halving its logarithm's span.
     """
     waited = history.area(began, np.inf) - history.area(began - length, np.inf)
-    leave = count / np.maximum(waited, 1.0)
+    leave = (history.done(began) - history.done(began - length) + 0.5) / np.maximum(waited, 1.0)
     arrive = (history.arrived(began) - history.arrived(began - length)) / length
     low, high = np.zeros(len(began)), np.full(len(began), np.log(300 * 365 * DAY))
     for _ in range(30):

@@ -13,8 +13,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 HOUR, DAY, WEEK = 3600.0, 86400.0, 604800.0
-LATELY = DAY  # for rates and growth: nights are in it, and yet a change shows within a day
-CHANCE = 1.5  # standard deviations: seven in a hundred readings of a steady queue are beyond it
+CHANCE = 1.5  # standard deviations, which a steady queue exceeds in seven of a hundred readings
 
 
 def moment(now: pd.Timestamp) -> float:
@@ -101,19 +100,22 @@ class History:
         found: Floats = total[last] + np.maximum(at - times[last], 0.0) * height[last]
         return found
 
-    def lately(self, at: Floats) -> tuple[Ints, Ints, Floats]:
-        """(arrivals, completions, seconds) of the last day before each moment, or since the first
-        event if that is less."""
-        length = np.clip(at - self.first, HOUR, LATELY)
+    def lately(self, at: Floats) -> tuple[Floats, Floats, Floats]:
+        """(arrivals, completions, seconds) of the last week before each moment; of the last day,
+        where in it they differ by more than chance; never before the first event."""
+        week, day = (np.clip(np.nan_to_num(at - self.first), HOUR, most) for most in (WEEK, DAY))
+        came, went = self._both(at, day)
+        length = np.where(np.abs(came - went) > _chance(came, went), day, week)
+        return *self._both(at, length), length
+
+    def _both(self, at: Floats, length: Floats) -> tuple[Floats, Floats]:
         came = self.arrived(at) - self.arrived(at - length)
-        return came, self.done(at) - self.done(at - length), length
+        return came.astype(float), (self.done(at) - self.done(at - length)).astype(float)
 
     def growing(self, at: Floats, speed: float = 1.0) -> Bools:
-        """Whether more came lately than was done (at ``speed`` times the pace), by more than
-        chance explains: arrivals and completions at random moments vary by the root of their
-        number."""
+        """Whether lately more came than was done (at ``speed`` times the pace), beyond chance."""
         came, went, _ = self.lately(at)
-        found: Bools = came - went * speed > CHANCE * np.sqrt(came + went * speed**2)
+        found: Bools = came - went * speed > _chance(came, went * speed)
         return found
 
     @cached_property
@@ -144,3 +146,8 @@ class History:
         place = np.maximum(done - 1, 0)
         idle = at - began[place]
         return (done > 0) & (self.waiting(at) > 0) & (idle > np.maximum(2 * longest[place], HOUR))
+
+
+def _chance(came: Floats, went: Floats) -> Floats:
+    """By how much two counts of events at random moments may differ without a reason."""
+    return CHANCE * np.sqrt(came + went)

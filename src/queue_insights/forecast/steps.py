@@ -1,6 +1,6 @@
 """From counts of events to forecasts as frames: one row per step, or one for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -14,25 +14,45 @@ from queue_insights.forecast import backtest, forecast_step
 HISTORY = timedelta(days=45)  # as far as the forecasts look back
 WIDTH = 300  # seconds: events are fetched as counts of so long, and spread evenly over it
 EVENTS = 50_000  # of more at a step, several count as one
-TRACKS = 20_000  # of more, a sample is simulated through the pipeline
 KINDS = ("arrivals", "completions")
 
 Times: TypeAlias = "pd.Series[pd.Timestamp]"
 
 
-def step_forecasts(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
-    """What ``forecast.forecast_step`` answers to what ``eta`` found: a record per step."""
+def step_forecasts(
+    found: pd.DataFrame, now: datetime, speed: Mapping[str, float], extra: Mapping[str, int]
+) -> pd.DataFrame:
+    """What ``forecast.forecast_step`` answers to what ``eta`` found: a record per step, for each
+    task's *speed* and *extra* items."""
     moment = pd.Timestamp(now).tz_convert("UTC")
     records = []
     for row in found.to_dict("records"):
         unit, came, done = _thinned(row, moment)
-        answer = asdict(forecast_step(came, done, moment, -(-row["waiting"] // unit)))
+        what_if = float(speed.get(row["task_type"], 1)), int(extra.get(row["task_type"], 0))
+        more = -(-what_if[1] // unit)
+        answer = forecast_step(came, done, moment, -(-row["waiting"] // unit), what_if[0], more)
+        record = {"stage": row["stage"], "task_type": row["task_type"]} | asdict(answer)
         for name in ("rate", "arrivals", "growth", "needed"):
-            rate = answer[f"{name}_per_hour"]
-            answer[f"{name}_per_hour"] = None if rate is None else rate * unit
-        first = {"stage": row["stage"], "task_type": row["task_type"]}
-        records.append(first | answer | {"waiting": row["waiting"]})
+            rate = record[f"{name}_per_hour"]
+            record[f"{name}_per_hour"] = None if rate is None else rate * unit
+        records.append(record | {"waiting": row["waiting"] + what_if[1]})
     return _frame(records, ["stage", "task_type", "waiting", "status"])
+
+
+def what_if(
+    found: pd.DataFrame, now: datetime, speed: Mapping[str, float], extra: Mapping[str, int]
+) -> pd.DataFrame:
+    """``step_forecasts`` of things as they are, and beside them, with ``if_`` before their names,
+    as they would be; ``assumption`` says how, null where a step stays as it is."""
+    before, after = step_forecasts(found, now, {}, {}), step_forecasts(found, now, speed, extra)
+    same = ["stage", "task_type", "arrivals_per_hour", "window_seconds", "held", "given", "basis"]
+    after = after.drop(columns=same).add_prefix("if_")
+    said = []
+    for task in before["task_type"]:
+        parts = [f"{speed[task]:g} times the speed from now on"] if task in speed else []
+        parts += [f"{extra[task]:,} more waiting now"] if task in extra else []
+        said.append(f"{', '.join(parts)}; arrivals as they are" if parts else None)
+    return pd.concat([before, after], axis=1).assign(assumption=pd.Series(said, dtype="str"))
 
 
 def past_ranges(
@@ -95,28 +115,17 @@ def _frame(records: list[dict[str, Any]], first: list[str]) -> pd.DataFrame:
             frame[name] = pd.to_datetime(frame[name], utc=True).astype("datetime64[us, UTC]")
         elif name.endswith(("_seconds", "_per_hour")):
             frame[name] = frame[name].astype("float64")
-        elif name in ("waiting", "inside", "held", "given"):
-            frame[name] = frame[name].astype("int64")
         else:
-            frame[name] = frame[name].astype("str")
+            counts = name in ("waiting", "held", "given")
+            frame[name] = frame[name].astype("int64") if counts else frame[name].astype("str")
     return frame
 
 
-def end_to_end(
-    found: pd.DataFrame, steps: int, now: datetime, inside: int, one_in: int
-) -> pd.DataFrame:
-    """What ``forecast.pipeline`` answers about all *inside* tracks: one record.
-
-    *found*: a row for each track (or for *one_in* so many) with ``entered_at``, ``due``, and for
-    each of so many *steps* when it was completed (``completed_1``) and in how many ``attempts_1``.
-    """
-    names, shares = [f"completed_{i}" for i in range(1, steps + 1)], {}
-    for name in names:
-        attempts = found[name.replace("completed", "attempts")].dropna().clip(lower=1)
-        shares[name] = 1 - len(attempts) / float(attempts.sum()) if len(attempts) else 0.0
-    answer = pipeline(found, names, pd.Timestamp(now).tz_convert("UTC"), shares)
-    frame = _frame([asdict(answer)], ["inside", "status"])
-    if one_in > 1:
-        frame["inside"] = inside
-        frame["basis"] += f"; from a sample of one track in {one_in}"
-    return frame
+def end_to_end(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
+    """What ``forecast.forecast_step`` says of the pipeline as one queue, which a track enters at
+    the first step and leaves at the last: one record."""
+    one = step_forecasts(found.assign(stage=None, task_type=None), now, {}, {})
+    kept = one.filter(regex="^(waiting|status|clear_.*|held|given|basis)$")
+    return kept.rename(
+        columns=lambda name: name.removeprefix("clear_").replace("waiting", "inside")
+    )
