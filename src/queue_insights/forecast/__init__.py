@@ -31,13 +31,14 @@ FURTHEST = 365 * DAY  # neither trials nor the way to empty are followed for lon
 class StepForecast:
     """The forecast of one step; ``dataclasses.asdict`` gives the record of a frame.
 
-    status: growing (more came lately than was done, by more than chance explains), draining (else, while work gets done), stalled (work waits, and nothing was done for over
-    twice the longest pause before), empty (nothing waits) or insufficient_history. Durations are
-    seconds from ``as_of``; None where there is no finite answer, and no ``empty`` is given of a
-    growing queue. ``lower`` and ``upper`` are the central range whose record is ``held`` of
-    ``given``. Rates are per hour over the last ``window_seconds``, by which growth is judged: a week, or
-    a day if what came and was done in it differ by more than chance; growth is arrivals minus
-    completions; ``needed_per_hour`` is the rate at which a growing queue would stop growing.
+    status: growing (lately more came than was done, by more than chance explains), draining (else,
+    while work gets done), stalled (work waits, and nothing was done for over twice the longest
+    pause before), empty (nothing waits) or insufficient_history. Durations are seconds from
+    ``as_of``; None where there is no finite answer, and no ``empty`` is given of a growing queue.
+    ``lower`` and ``upper`` are the central range whose record is ``held`` of ``given``. Rates are
+    per hour over the last ``window_seconds``, by which growth is judged: a week, or a day if what
+    came and what was done in it differ by more than chance; growth is arrivals minus completions;
+    ``needed_per_hour`` is the rate at which a growing queue would stop growing.
     """
 
     status: str
@@ -84,8 +85,7 @@ def forecast_step(
     arrivals minus completions, which needs the full history.
 
     What if from now on each thing done took 1 / ``speed`` of the time, and ``extra`` items waited
-    on top? Then w items take as long as w / ``speed`` do now, nights and pauses included, and that
-    is what is asked; arrivals are taken to go on as they do. Raises InputError.
+    on top? Arrivals are taken to go on as they do. Raises InputError.
 
     >>> found = forecast_step(events["arrived_at"], events["completed_at"], now)  # doctest: +SKIP
     """
@@ -98,19 +98,20 @@ def forecast_step(
         raise InputError(f"waiting={waiting} is negative: give the number of items that wait")
     if not 0 < speed < np.inf or extra < 0:
         raise InputError(f"speed={speed}, extra={extra}: give a speed above 0, and 0 or more items")
-    past, queued = History(came, went, carried=before - balance), before + int(extra)
+    past = History(came, went, carried=before - balance)
     came_lately, went_lately, length = (float(each[0]) for each in past.lately(np.array([at])))
     coming, rate = (n / length * HOUR for n in (came_lately, went_lately * speed))
-    fields = _answer(past, at, queued, speed)
+    fields = _answer(past, at, int(extra), speed)
     if fields["status"] == "growing":
         fields["needed_per_hour"] = coming
     fields |= {"rate_per_hour": rate, "arrivals_per_hour": coming, "growth_per_hour": coming - rate}
     fields["window_seconds"] = length
-    return StepForecast(as_of=clock(at), waiting=queued, **fields)
+    return StepForecast(as_of=clock(at), waiting=before + int(extra), **fields)
 
 
-def _answer(past: History, at: float, queued: int, speed: float) -> dict[str, Any]:
+def _answer(past: History, at: float, extra: int, speed: float) -> dict[str, Any]:
     """The status, its basis and the ranges, as fields of a StepForecast."""
+    queued = int(past.waiting(np.array([at]))[0]) + extra
     done, days = len(past.completions), (at - past.first) / DAY
     if queued == 0:
         ranges = _fields(at, np.zeros(5), "clear_") | _fields(at, np.zeros(5), "empty_")
@@ -122,7 +123,7 @@ def _answer(past: History, at: float, queued: int, speed: float) -> dict[str, An
         idle = pd.Timedelta(seconds=round(at - past.completions[-1]))
         basis = f"nothing completed for {idle}, over twice the longest pause before"
         return {"status": "stalled", "basis": basis}
-    clear, held, given = _clear(past, at, ceil(queued / speed))
+    clear, held, given = _clear(past, at, queued, extra, speed)
     if np.isnan(clear).any():
         basis = f"{days:.1f} days of history hold too few answers to learn from"
         return {"status": "insufficient_history", "basis": basis}
@@ -146,16 +147,18 @@ def _fields(at: float, found: Floats, prefix: str) -> dict[str, Any]:
     return {f"{prefix}{name}_seconds": s for name, s in known.items()} | times
 
 
-def _clear(past: History, at: float, question: int) -> tuple[Floats, int, int]:
-    """(RANGE of the seconds to so many completions, how many past ranges held, of how many)."""
+def _clear(
+    past: History, at: float, queued: int, extra: int, speed: float
+) -> tuple[Floats, int, int]:
+    """(RANGE of the seconds, how many past ranges held, of how many)."""
     oldest = max(past.first + DAY, at - LOOK_BACK)
     origins = at - STEP * np.arange(max(int((at - oldest) // STEP), 0), -1, -1.0)
     waiting = past.waiting(origins)
     judged = (waiting >= MIN_JUDGED) & ~past.stalled(origins)
-    usual = question * (at - past.first) / len(past.completions)
+    usual = queued / speed * (at - past.first) / len(past.completions)
     reach = min(max(WARM_UP[0], WARM_UP[1] * usual), FURTHEST)
     asked = tuple(RANGE.values())
-    found = conformal.ranges(past, origins, STEP, LEVEL, judged, asked, reach, question)
+    found = conformal.ranges(past, origins, STEP, LEVEL, judged, asked, reach, extra, speed)
     actual = past.time_to(origins, np.maximum(waiting, 1))
     held, given = record(actual[judged], *found[judged, 3:].T)
     return found[-1], held, given

@@ -14,6 +14,7 @@ widens it, one that held narrows it (Gibbs and Candes 2021), as soon as the answ
 """
 
 from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
 
@@ -39,9 +40,10 @@ DAMPING = 0.3  # how much less it is for each that is: they share one surprise
 WIDEST = 1.0  # logarithm by which a side is widened at most
 
 
-def experts(history: History, began: Floats, target: Ints) -> Floats:
-    """Log seconds that ``target`` completions after each moment ``began`` will take: a row for
-    each moment and a column for each expert, who looks only at what had happened by then."""
+def experts(history: History, began: Floats, target: Ints, waiting: Ints) -> Floats:
+    """Log seconds that ``target`` completions will take, from each moment ``began`` on, at which so
+    many are ``waiting``: a row for each moment and a column for each expert, who looks only at what
+    had happened by then."""
     done, known = history.done(began), np.maximum(began - history.first, HOUR)
     said = []
     for window in WINDOWS:
@@ -49,7 +51,7 @@ def experts(history: History, began: Floats, target: Ints) -> Floats:
         count = done - history.done(began - length) + 0.5
         said.append(target * length / count)
         if window in (DAY, WEEK):
-            said.append(_balance(history, began, target, length))
+            said.append(_balance(history, began, target, waiting, length))
         if window == WEEK:
             busy = history.area(began, 1) - history.area(began - length, 1)
             said.append(target * np.maximum(busy, 1.0) / count)
@@ -74,7 +76,9 @@ def _replay(history: History, began: Floats, target: Ints, days: int) -> Floats:
     return np.where(count > 0, at - (began - period) + rounds * period, average)
 
 
-def _balance(history: History, began: Floats, target: Ints, length: Floats) -> Floats:
+def _balance(
+    history: History, began: Floats, target: Ints, waiting: Ints, length: Floats
+) -> Floats:
     """Seconds if items arrive, and each of those waiting leaves, as in the last ``length``.
 
     With arrivals at rate a, and w items waiting of which each leaves at rate p, there are
@@ -88,7 +92,7 @@ def _balance(history: History, began: Floats, target: Ints, length: Floats) -> F
     for _ in range(30):
         middle = (low + high) / 2
         t = np.exp(middle)
-        left = arrive * t - (target - arrive / leave) * np.expm1(-leave * t)
+        left = arrive * t - (waiting - arrive / leave) * np.expm1(-leave * t)
         enough = left >= target - 0.5
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
     found: Floats = np.exp(high)
@@ -103,15 +107,17 @@ def ranges(
     judged: Bools,
     probabilities: Sequence[float],
     reach: float = np.inf,
-    question: int | None = None,
+    extra: int = 0,
+    speed: float = 1.0,
 ) -> Floats:
     """Seconds until what waits at each origin is done, one column per probability.
 
     ``origins`` ascend by ``step`` seconds; at each, only what was known then counts. NaN where
     nothing waits or too little is known. There are trials at the origins, between them, and up to
     ``reach`` seconds before the first, but not in the first day. Only ``judged`` origins count in
-    the record that the sides of the range follow. With a ``question``, the last range is that of
-    so many completions.
+    the record that the sides of the range follow. The last range is what it would be if
+    ``extra`` items waited on top and each took 1 / ``speed`` of its time: what w items take then,
+    w / ``speed`` take now, nights and pauses included.
     """
     found = np.full((len(origins), len(probabilities)), np.nan)
     if not len(origins) or not len(history.completions):
@@ -119,14 +125,15 @@ def ranges(
     before = max(int(min(origins[0] - history.first - DAY, reach) // step), 0) * PER_STEP
     place = np.arange(-before, (len(origins) - 1) * PER_STEP + 1)
     began = origins[0] + place * (step / PER_STEP)
-    target = history.waiting(began)
-    if question is not None:
-        target[-1] = question
+    waiting = history.waiting(began)
+    waiting[-1] += extra
+    target = waiting.copy()
+    target[-1] = ceil(waiting[-1] / speed)
     is_origin = (place >= 0) & (place % PER_STEP == 0)
     use = (target >= np.where(is_origin, 1, MIN_TARGET)) & (history.done(began) >= MIN_TARGET)
     if not use.any():
         return found
-    trials = Trials(history, began[use], target[use], step / PER_STEP)
+    trials = Trials(history, began[use], target[use], waiting[use], step / PER_STEP)
     sides, turns, is_origin = Sides(level), place[use] // PER_STEP, is_origin[use]
     asked = np.array([*probabilities, 0.5, sides.tail, 1 - sides.tail])
     for turn in np.unique(turns):
@@ -147,10 +154,12 @@ def ranges(
 class Trials:
     """Moments at which the question was put, in order, and what was said and came of it."""
 
-    def __init__(self, history: History, began: Floats, target: Ints, spacing: float) -> None:
+    def __init__(
+        self, history: History, began: Floats, target: Ints, waiting: Ints, spacing: float
+    ) -> None:
         self.history, self.began, self.target, self.spacing = history, began, target, spacing
         self.done = history.done(began)
-        self.experts = experts(history, began, target)
+        self.experts = experts(history, began, target, waiting)
         self.length = np.median(self.experts, axis=1)
         took = history.time_to(began, target)
         self.answered = np.where(np.isnan(took), np.inf, began + took)
