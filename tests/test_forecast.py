@@ -220,9 +220,9 @@ def test_what_if_ranges_hold_when_it_happens(speed: float, extra: int) -> None:
             now = START + pd.Timedelta(seconds=at)
             before = log.iloc[: len(log) - extra]
             found = forecast_step(*(before[c] for c in log), now, speed=speed, extra=extra)
-            done = np.sort(log["completed_at"][log["completed_at"] > now])
+            done = log["completed_at"][log["completed_at"] > now].sort_values()
             if found.waiting >= 20 and found.clear_lower_seconds is not None:
-                seconds = (done[found.waiting - 1] - now.to_datetime64()) / np.timedelta64(1, "s")
+                seconds = (done.iloc[found.waiting - 1] - now).total_seconds()
                 held.append(found.clear_lower_seconds <= seconds <= found.clear_upper_seconds)
     assert len(held) >= 30
     assert 0.7 <= np.mean(held) <= 0.9

@@ -35,9 +35,9 @@ def sentence(
     timezone: str = "UTC",
 ) -> str:
     """The verdict: how many tracks wait, what dashboards make of it, and when it will be done, by
-    the clock of *timezone*, as exactly as the range deserves. For example: ``419 tracks wait, all of
-    them hidden; all done by Tuesday 14:00 UTC, 80% sure; 16 exhausted and 9 drifted will not move
-    by themselves.``"""
+    the clock of *timezone*, as exactly as the range deserves. For example: ``419 tracks wait, all
+    of them hidden; all done by Tuesday 14:00 UTC, 80% sure; 16 exhausted and 9 drifted will not
+    move by themselves.``"""
     waiting, hidden = _sum(backlog, "waiting"), _sum(audit, "hidden")
     orphans, stuck = _sum(audit, "orphans"), _sum(backlog, "stuck")
     few = {0: "No track waits", 1: "1 track waits"}

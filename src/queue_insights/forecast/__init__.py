@@ -15,16 +15,16 @@ import pandas as pd
 from queue_insights.errors import InputError
 from queue_insights.forecast import conformal
 from queue_insights.forecast.history import DAY, HOUR, WEEK, Floats, History, clock, moment, seconds
-from queue_insights.forecast.past import backtest, record, score
+from queue_insights.forecast.past import backtest, score
 
 __all__ = ["StepForecast", "backtest", "forecast_step", "score"]
 
 LEVEL = 0.8
 RANGE = {"p50": 0.5, "p80": 0.8, "p95": 0.95, "lower": (1 - LEVEL) / 2, "upper": (1 + LEVEL) / 2}
-STEP, LOOK_BACK = 6 * HOUR, 30 * DAY  # past ranges are given so often, from so long ago on
-WARM_UP = 10 * DAY, 8.0  # trials before the first: so long, and so many times a usual wait
+STEP, LOOK_BACK = 6 * HOUR, 30 * DAY  # past ranges: one so often, from so long ago on
 MIN_JUDGED = 20  # items that wait, for a past range to count
-FURTHEST = 365 * DAY  # neither trials nor the way to empty are followed for longer
+RECORD = 120  # past ranges that are counted
+FURTHEST = 365 * DAY  # a queue that is not empty by then is not expected to be
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def forecast_step(
     waiting: int | None = None,
     speed: float = 1.0,
     extra: int = 0,
+    unit: int = 1,
 ) -> StepForecast:
     """The forecast of one step as of ``now``.
 
@@ -85,7 +86,8 @@ def forecast_step(
     arrivals minus completions, which needs the full history.
 
     What if from now on each thing done took 1 / ``speed`` of the time, and ``extra`` items waited
-    on top? Arrivals are taken to go on as they do. Raises InputError.
+    on top? Arrivals are taken to go on as they do. Of very many items the times of every
+    ``unit``-th will do. Raises InputError.
 
     >>> found = forecast_step(events["arrived_at"], events["completed_at"], now)  # doctest: +SKIP
     """
@@ -93,15 +95,15 @@ def forecast_step(
     came, went = seconds(arrivals, "arrivals"), seconds(completions, "completions")
     came, went = came[came <= at], went[went <= at]  # NaN compares false
     balance = len(came) - len(went)
-    before = max(balance, 0) if waiting is None else int(waiting)
+    before = max(balance, 0) * unit if waiting is None else int(waiting)
     if before < 0:
         raise InputError(f"waiting={waiting} is negative: give the number of items that wait")
     if not 0 < speed < np.inf or extra < 0:
         raise InputError(f"speed={speed}, extra={extra}: give a speed above 0, and 0 or more items")
-    past = History(came, went, carried=before - balance)
+    past = History(came, went, -(-before // unit) - balance, unit)
     came_lately, went_lately, length = (float(each[0]) for each in past.lately(np.array([at])))
-    coming, rate = (n / length * HOUR for n in (came_lately, went_lately * speed))
-    fields = _answer(past, at, int(extra), speed)
+    coming, rate = (n * unit / length * HOUR for n in (came_lately, went_lately * speed))
+    fields = _answer(past, at, -(-int(extra) // unit), speed)
     if fields["status"] == "growing":
         fields["needed_per_hour"] = coming
     fields |= {"rate_per_hour": rate, "arrivals_per_hour": coming, "growth_per_hour": coming - rate}
@@ -123,7 +125,7 @@ def _answer(past: History, at: float, extra: int, speed: float) -> dict[str, Any
         idle = pd.Timedelta(seconds=round(at - past.completions[-1]))
         basis = f"nothing completed for {idle}, over twice the longest pause before"
         return {"status": "stalled", "basis": basis}
-    clear, held, given = _clear(past, at, queued, extra, speed)
+    clear, held, given = _clear(past, at, extra, speed)
     if np.isnan(clear).any():
         basis = f"{days:.1f} days of history hold too few answers to learn from"
         return {"status": "insufficient_history", "basis": basis}
@@ -147,21 +149,18 @@ def _fields(at: float, found: Floats, prefix: str) -> dict[str, Any]:
     return {f"{prefix}{name}_seconds": s for name, s in known.items()} | times
 
 
-def _clear(
-    past: History, at: float, queued: int, extra: int, speed: float
-) -> tuple[Floats, int, int]:
+def _clear(past: History, at: float, extra: int, speed: float) -> tuple[Floats, int, int]:
     """(RANGE of the seconds, how many past ranges held, of how many)."""
     oldest = max(past.first + DAY, at - LOOK_BACK)
     origins = at - STEP * np.arange(max(int((at - oldest) // STEP), 0), -1, -1.0)
     waiting = past.waiting(origins)
     judged = (waiting >= MIN_JUDGED) & ~past.stalled(origins)
-    usual = queued / speed * (at - past.first) / len(past.completions)
-    reach = min(max(WARM_UP[0], WARM_UP[1] * usual), FURTHEST)
     asked = tuple(RANGE.values())
-    found = conformal.ranges(past, origins, STEP, LEVEL, judged, asked, reach, extra, speed)
-    actual = past.time_to(origins, np.maximum(waiting, 1))
-    held, given = record(actual[judged], *found[judged, 3:].T)
-    return found[-1], held, given
+    found = conformal.ranges(past, origins, STEP, LEVEL, judged, asked, extra, speed)
+    actual, (lower, upper) = past.time_to(origins, np.maximum(waiting, 1)), found[:, 3:].T
+    known = judged & ~np.isnan(actual) & ~np.isnan(lower)
+    held = ((lower <= actual) & (actual <= upper))[known][-RECORD:]
+    return found[-1], int(held.sum()), len(held)
 
 
 def _empty(past: History, at: float, waiting: int, clear: Floats) -> Floats:
@@ -171,22 +170,19 @@ def _empty(past: History, at: float, waiting: int, clear: Floats) -> Floats:
     they were; the work as it was while something waited, and in idle hours on average as much,
     scaled so that the ``waiting`` are done after ``clear``.
     """
-    days = 7 if at - past.first >= WEEK else 1
-    edges = at - HOUR * np.arange(24 * days, -1, -1.0)
+    edges = at - HOUR * np.arange(168 if at - past.first >= WEEK else 24, -1, -1.0)
     came, went = np.diff(past.arrived(edges)), np.diff(past.done(edges))
     busy = np.diff(past.area(edges, 1)) / HOUR
     usual = went.sum() / max(busy.sum(), 1.0)
     able = np.where(busy > 0.5, went / np.maximum(busy, 0.5), np.maximum(went, usual)) + 1e-9
-    weeks = ceil(FURTHEST / HOUR / len(came))
-    hours = np.arange(weeks * len(came) + 1)
-    arrived, work = (np.append(0.0, np.cumsum(np.tile(each, weeks))) for each in (came, able))
-    found = np.full(len(clear), np.inf)
-    for place, least in enumerate(clear / HOUR):
-        scale = waiting / max(np.interp(least, hours, work), 1e-9)
-        left = waiting + arrived - scale * work
-        none = np.flatnonzero((left <= 0) & (hours >= least))
-        if len(none):
-            end = none[0]
-            share = left[end - 1] / max(left[end - 1] - left[end], 1e-9)
-            found[place] = max(end - 1 + min(max(share, 0.0), 1.0), least) * HOUR
-    return found
+    hours = np.arange(ceil(FURTHEST / HOUR / len(came)) * len(came) + 1)
+    arrived, work = (
+        np.append(0.0, np.cumsum(np.resize(each, len(hours) - 1))) for each in (came, able)
+    )
+    scale = waiting / np.maximum(np.interp(clear / HOUR, hours, work), 1e-9)
+    left = waiting + arrived - scale[:, None] * work
+    none = (left <= 0) & (hours >= clear[:, None] / HOUR)
+    end, path = np.maximum(np.argmax(none, axis=1), 1), np.arange(len(clear))
+    before, after = left[path, end - 1], left[path, end]
+    share = np.clip(before / np.maximum(before - after, 1e-9), 0, 1)
+    return np.where(none.any(axis=1), np.maximum((end - 1 + share) * HOUR, clear), np.inf)

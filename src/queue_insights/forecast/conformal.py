@@ -106,23 +106,22 @@ def ranges(
     level: float,
     judged: Bools,
     probabilities: Sequence[float],
-    reach: float = np.inf,
     extra: int = 0,
     speed: float = 1.0,
 ) -> Floats:
     """Seconds until what waits at each origin is done, one column per probability.
 
     ``origins`` ascend by ``step`` seconds; at each, only what was known then counts. NaN where
-    nothing waits or too little is known. There are trials at the origins, between them, and up to
-    ``reach`` seconds before the first, but not in the first day. Only ``judged`` origins count in
-    the record that the sides of the range follow. The last range is what it would be if
+    nothing waits or too little is known. There are trials at the origins, between them, and before
+    the first, but not in the first day. Only ``judged`` origins count in the record that the sides
+    follow. The last range is what it would be if
     ``extra`` items waited on top and each took 1 / ``speed`` of its time: what w items take then,
     w / ``speed`` take now, nights and pauses included.
     """
     found = np.full((len(origins), len(probabilities)), np.nan)
     if not len(origins) or not len(history.completions):
         return found
-    before = max(int(min(origins[0] - history.first - DAY, reach) // step), 0) * PER_STEP
+    before = int(np.clip((origins[0] - history.first - DAY) // step * PER_STEP, 0, LAST))
     place = np.arange(-before, (len(origins) - 1) * PER_STEP + 1)
     began = origins[0] + place * (step / PER_STEP)
     waiting = history.waiting(began)

@@ -50,13 +50,16 @@ def seconds(times: pd.Series, name: str) -> Floats:
 class History:
     """Arrivals and completions of one queue, in Unix seconds, in any order.
 
-    ``carried`` items waited already before the first arrival given.
+    ``carried`` items waited already before the first arrival given. Each one may stand for ``unit``
+    of them.
     """
 
-    def __init__(self, arrivals: Floats, completions: Floats, carried: int = 0) -> None:
+    def __init__(
+        self, arrivals: Floats, completions: Floats, carried: int = 0, unit: int = 1
+    ) -> None:
         self.arrivals = np.sort(arrivals)
         self.completions = np.sort(completions)
-        self.carried = carried
+        self.carried, self.unit = carried, unit
         both = np.concatenate([arrivals, completions])
         self.first = float(both.min()) if len(both) else np.nan
         self.last = float(both.max()) if len(both) else np.nan
@@ -105,17 +108,21 @@ class History:
         where in it they differ by more than chance; never before the first event."""
         week, day = (np.clip(np.nan_to_num(at - self.first), HOUR, most) for most in (WEEK, DAY))
         came, went = self._both(at, day)
-        length = np.where(np.abs(came - went) > _chance(came, went), day, week)
+        length = np.where(np.abs(came - went) > self._chance(came, went), day, week)
         return *self._both(at, length), length
 
     def _both(self, at: Floats, length: Floats) -> tuple[Floats, Floats]:
         came = self.arrived(at) - self.arrived(at - length)
         return came.astype(float), (self.done(at) - self.done(at - length)).astype(float)
 
+    def _chance(self, came: Floats, went: Floats) -> Floats:
+        """By how much two counts of events at random moments may differ without a reason."""
+        return CHANCE * np.sqrt((came + went) / self.unit)
+
     def growing(self, at: Floats, speed: float = 1.0) -> Bools:
         """Whether lately more came than was done (at ``speed`` times the pace), beyond chance."""
         came, went, _ = self.lately(at)
-        found: Bools = came - went * speed > _chance(came, went * speed)
+        found: Bools = came - went * speed > self._chance(came, went * speed)
         return found
 
     @cached_property
@@ -146,8 +153,3 @@ class History:
         place = np.maximum(done - 1, 0)
         idle = at - began[place]
         return (done > 0) & (self.waiting(at) > 0) & (idle > np.maximum(2 * longest[place], HOUR))
-
-
-def _chance(came: Floats, went: Floats) -> Floats:
-    """By how much two counts of events at random moments may differ without a reason."""
-    return CHANCE * np.sqrt(came + went)

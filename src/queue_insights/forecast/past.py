@@ -5,10 +5,9 @@ import pandas as pd
 
 from queue_insights.errors import InputError
 from queue_insights.forecast import conformal
-from queue_insights.forecast.history import Floats, History, seconds
+from queue_insights.forecast.history import History, seconds
 
 RANGE = ["p50_seconds", "lower_seconds", "upper_seconds"]
-RECORD = 120  # past ranges that are counted
 
 
 def read_events(events: pd.DataFrame) -> History:
@@ -121,10 +120,3 @@ def score(backtest: pd.DataFrame, level: float = 0.8) -> dict[str, float]:
         "mdape": float(np.median(error)),
         "abstained": float(1 - len(given) / len(backtest)),
     }
-
-
-def record(actual: Floats, lower: Floats, upper: Floats) -> tuple[int, int]:
-    """(held, given) of the last RECORD ranges whose answer is known."""
-    judged = ~np.isnan(actual) & ~np.isnan(lower)
-    held = ((lower <= actual) & (actual <= upper))[judged][-RECORD:]
-    return int(held.sum()), len(held)

@@ -29,13 +29,8 @@ def step_forecasts(
     for row in found.to_dict("records"):
         unit, came, done = _thinned(row, moment)
         what_if = float(speed.get(row["task_type"], 1)), int(extra.get(row["task_type"], 0))
-        more = -(-what_if[1] // unit)
-        answer = forecast_step(came, done, moment, -(-row["waiting"] // unit), what_if[0], more)
-        record = {"stage": row["stage"], "task_type": row["task_type"]} | asdict(answer)
-        for name in ("rate", "arrivals", "growth", "needed"):
-            rate = record[f"{name}_per_hour"]
-            record[f"{name}_per_hour"] = None if rate is None else rate * unit
-        records.append(record | {"waiting": row["waiting"] + what_if[1]})
+        answer = forecast_step(came, done, moment, row["waiting"], *what_if, unit)
+        records.append({"stage": row["stage"], "task_type": row["task_type"]} | asdict(answer))
     return _frame(records, ["stage", "task_type", "waiting", "status"])
 
 
