@@ -20,10 +20,10 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import results
-from rivals import RIVALS, by_rival
+from rivals import RIVALS, by_rival, score
 
 from generators import GENERATORS, START, STEPS, seven_steps
-from queue_insights.forecast import backtest, forecast_step, score
+from queue_insights.forecast import backtest, forecast_step
 
 
 @dataclass

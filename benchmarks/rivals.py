@@ -1,4 +1,4 @@
-"""Simple ways to forecast a queue, to compare ours with: what ``forecast.backtest`` gives, by them.
+"""How good past ranges were, and simple ways to make them, to compare ours with.
 
 block_bootstrap and bootstrap: hourly completions of the last week resampled in blocks of 24 hours,
 or one by one. rate: waiting over the average rate, times the quantiles of the past errors of that.
@@ -16,6 +16,29 @@ ASKED = (0.5, 0.1, 0.9)  # in the order of RANGE
 PATHS = 200  # resampled futures
 LONGEST = 200_000  # hours of one, beyond which a bootstrap abstains
 MIN_ERRORS = 10
+
+
+def score(backtest: pd.DataFrame, level: float = 0.8) -> dict[str, float]:
+    """How good the ranges of a ``backtest`` at the same ``level`` were.
+
+    coverage: share of ranges that held. winkler: mean interval score in seconds, the width and
+    2 / (1 - level) times the distance by which the actual lies outside (Gneiting and Raftery
+    2007, eq. 43; lower is better). mdape: median of |p50 - actual| / actual. abstained: share of
+    all rows without a range. The first three over the rows with a range; NaN if there are none.
+    """
+    given = backtest.dropna(subset=RANGE)
+    actual, p50, lower, upper = given[["actual_seconds", *RANGE]].to_numpy(float).T
+    if not len(given):
+        nothing = dict.fromkeys(("coverage", "winkler", "mdape"), np.nan)
+        return nothing | {"abstained": 1.0 if len(backtest) else np.nan}
+    outside = np.maximum(lower - actual, 0) + np.maximum(actual - upper, 0)
+    error = np.abs(p50 - actual) / np.maximum(actual, 1e-6)
+    return {
+        "coverage": float(np.mean((lower <= actual) & (actual <= upper))),
+        "winkler": float(np.mean(upper - lower + 2 / (1 - level) * outside)),
+        "mdape": float(np.median(error)),
+        "abstained": float(1 - len(given) / len(backtest)),
+    }
 
 
 def by_rival(method: str, events: pd.DataFrame, ours: pd.DataFrame | None = None) -> pd.DataFrame:

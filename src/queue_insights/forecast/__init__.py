@@ -14,10 +14,10 @@ import pandas as pd
 
 from queue_insights.errors import InputError
 from queue_insights.forecast import conformal
-from queue_insights.forecast.history import DAY, HOUR, WEEK, Floats, History, clock, moment, seconds
-from queue_insights.forecast.past import backtest, score
+from queue_insights.forecast.history import DAY, HOUR, WEEK, Floats, History, seconds
+from queue_insights.forecast.past import backtest
 
-__all__ = ["StepForecast", "backtest", "forecast_step", "score"]
+__all__ = ["StepForecast", "backtest", "forecast", "forecast_step"]
 
 LEVEL = 0.8
 RANGE = {"p50": 0.5, "p80": 0.8, "p95": 0.95, "lower": (1 - LEVEL) / 2, "upper": (1 + LEVEL) / 2}
@@ -77,7 +77,6 @@ def forecast_step(
     waiting: int | None = None,
     speed: float = 1.0,
     extra: int = 0,
-    unit: int = 1,
 ) -> StepForecast:
     """The forecast of one step as of ``now``.
 
@@ -86,37 +85,51 @@ def forecast_step(
     arrivals minus completions, which needs the full history.
 
     What if from now on each thing done took 1 / ``speed`` of the time, and ``extra`` items waited
-    on top? Arrivals are taken to go on as they do. Of very many items the times of every
-    ``unit``-th will do. Raises InputError.
+    on top? Arrivals are taken to go on as they do. Raises InputError.
 
     >>> found = forecast_step(events["arrived_at"], events["completed_at"], now)  # doctest: +SKIP
     """
-    at = moment(now)
+    as_of = pd.Timestamp(now)
+    if as_of.tzinfo is None:
+        raise InputError(f"now={now} has no time zone: give e.g. pd.Timestamp.now('UTC')")
+    at = as_of.timestamp()
     came, went = seconds(arrivals, "arrivals"), seconds(completions, "completions")
     came, went = came[came <= at], went[went <= at]  # NaN compares false
     balance = len(came) - len(went)
-    before = max(balance, 0) * unit if waiting is None else int(waiting)
+    before = max(balance, 0) if waiting is None else int(waiting)
     if before < 0:
         raise InputError(f"waiting={waiting} is negative: give the number of items that wait")
     if not 0 < speed < np.inf or extra < 0:
         raise InputError(f"speed={speed}, extra={extra}: give a speed above 0, and 0 or more items")
-    past = History(came, went, -(-before // unit) - balance, unit)
-    came_lately, went_lately, length = (float(each[0]) for each in past.lately(np.array([at])))
-    coming, rate = (n * unit / length * HOUR for n in (came_lately, went_lately * speed))
-    fields = _answer(past, at, -(-int(extra) // unit), speed)
+    return forecast(History(came, went, carried=before - balance), as_of, speed, int(extra))
+
+
+def forecast(
+    past: History, as_of: pd.Timestamp, speed: float = 1.0, extra: int = 0
+) -> StepForecast:
+    """As ``forecast_step``, from the history up to ``as_of``."""
+    as_of = as_of.tz_convert("UTC")
+    at = as_of.timestamp()
+    extra = -(-extra // past.unit)
+    queued = int(past.waiting(np.array([at]))[0]) + extra
+    came, went, length = (float(each[0]) for each in past.lately(np.array([at])))
+    coming, rate = (n * past.unit / length * HOUR for n in (came, went * speed))
+    fields = _answer(past, as_of, queued, extra, speed)
     if fields["status"] == "growing":
         fields["needed_per_hour"] = coming
     fields |= {"rate_per_hour": rate, "arrivals_per_hour": coming, "growth_per_hour": coming - rate}
     fields["window_seconds"] = length
-    return StepForecast(as_of=clock(at), waiting=before + int(extra), **fields)
+    return StepForecast(as_of=as_of, waiting=queued * past.unit, **fields)
 
 
-def _answer(past: History, at: float, extra: int, speed: float) -> dict[str, Any]:
+def _answer(
+    past: History, as_of: pd.Timestamp, queued: int, extra: int, speed: float
+) -> dict[str, Any]:
     """The status, its basis and the ranges, as fields of a StepForecast."""
-    queued = int(past.waiting(np.array([at]))[0]) + extra
-    done, days = len(past.completions), (at - past.first) / DAY
+    at, done = as_of.timestamp(), len(past.completions)
+    days = (at - past.first) / DAY
     if queued == 0:
-        ranges = _fields(at, np.zeros(5), "clear_") | _fields(at, np.zeros(5), "empty_")
+        ranges = _fields(as_of, np.zeros(5), "clear_") | _fields(as_of, np.zeros(5), "empty_")
         return ranges | {"status": "empty", "basis": "nothing waits"}
     if done < conformal.MIN_COMPLETIONS:
         basis = f"only {done} completions known, {conformal.MIN_COMPLETIONS} are needed"
@@ -131,22 +144,23 @@ def _answer(past: History, at: float, extra: int, speed: float) -> dict[str, Any
         return {"status": "insufficient_history", "basis": basis}
     basis = f"its own past {LEVEL:.0%} ranges of the last {min(days, LOOK_BACK / DAY):.0f} days"
     basis += f": of the last {given}, {held} held" if given else ""
-    found = _fields(at, clear, "clear_") | {"held": held, "given": given, "basis": basis}
+    found = _fields(as_of, clear, "clear_") | {"held": held, "given": given, "basis": basis}
     if past.growing(np.array([at]), speed)[0]:
         return found | {"status": "growing"}
     empty = _empty(past, at, queued, clear)
-    return found | {"status": "draining"} | _fields(at, empty, "empty_")
+    return found | {"status": "draining"} | _fields(as_of, empty, "empty_")
 
 
-def _fields(at: float, found: Floats, prefix: str) -> dict[str, Any]:
+def _fields(as_of: pd.Timestamp, found: Floats, prefix: str) -> dict[str, Any]:
     """Seconds for each of RANGE, and clock times of p50, p80 and p95; none of what is infinite."""
-    known = {n: float(s) for n, s in zip(RANGE, found, strict=True) if np.isfinite(s)}
-    times = {
-        f"{prefix}{n}_at": clock(at) + pd.Timedelta(seconds=round(s, 3))
-        for n, s in known.items()
-        if n.startswith("p")
-    }
-    return {f"{prefix}{name}_seconds": s for name, s in known.items()} | times
+    fields: dict[str, Any] = {}
+    for name, length in zip(RANGE, found, strict=True):
+        if np.isfinite(length):
+            fields[f"{prefix}{name}_seconds"] = float(length)
+            if name.startswith("p"):
+                end = as_of + pd.Timedelta(seconds=round(float(length), 3))
+                fields[f"{prefix}{name}_at"] = end
+    return fields
 
 
 def _clear(past: History, at: float, extra: int, speed: float) -> tuple[Floats, int, int]:

@@ -16,19 +16,6 @@ HOUR, DAY, WEEK = 3600.0, 86400.0, 604800.0
 CHANCE = 1.5  # standard deviations, which a steady queue exceeds in seven of a hundred readings
 
 
-def moment(now: pd.Timestamp) -> float:
-    """Unix seconds of one tz-aware moment; InputError if it has no time zone."""
-    given = pd.Timestamp(now)
-    if given.tzinfo is None:
-        raise InputError(f"now={now} has no time zone: give e.g. pd.Timestamp.now('UTC')")
-    return given.timestamp()
-
-
-def clock(at: float) -> pd.Timestamp:
-    """The time (UTC) at Unix seconds, to the microsecond."""
-    return pd.Timestamp(at, unit="s", tz="UTC").round("us")
-
-
 def seconds(times: pd.Series, name: str) -> Floats:
     """Unix seconds of tz-aware ``times`` in any zone or mix of zones; NaN for NaT.
 
@@ -125,31 +112,19 @@ class History:
         found: Bools = came - went * speed > self._chance(came, went * speed)
         return found
 
-    @cached_property
-    def _gaps(self) -> tuple[Floats, Floats]:
-        """Per completion: when the idle time after it began, and the longest such time before it.
-
-        Idle is counted only while something waits.
-        """
-        ends = self.completions
-        began = ends.copy()
-        empty = self.waiting(ends) == 0
-        following = np.searchsorted(self.arrivals, ends[empty], "right")
-        later = np.append(self.arrivals, np.inf)
-        began[empty] = later[following]
-        gaps = np.maximum(ends[1:] - began[:-1], 0.0)
-        return began, np.concatenate([[0.0], np.maximum.accumulate(gaps)]) if len(ends) else began
-
     def stalled(self, at: Floats) -> Bools:
         """Whether work waits and has not moved for over twice the longest pause so far.
 
         Nights, weekends and hourly batches are pauses that a queue has shown before, so they do
-        not count as stalls once seen; nothing under an hour does.
+        not count as stalls once seen; nothing under an hour does, nor time when nothing waits.
         """
-        done = self.done(at)
-        if not len(self.completions):
+        ends, done = self.completions, self.done(at)
+        if not len(ends):
             return np.zeros(at.shape, dtype=bool)
-        began, longest = self._gaps
-        place = np.maximum(done - 1, 0)
-        idle = at - began[place]
-        return (done > 0) & (self.waiting(at) > 0) & (idle > np.maximum(2 * longest[place], HOUR))
+        came = np.append(self.arrivals, np.inf)[np.searchsorted(self.arrivals, ends, "right")]
+        began = np.where(self.waiting(ends) > 0, ends, came)  # of each pause after a completion
+        pauses = np.append(0.0, np.maximum(ends[1:] - began[:-1], 0.0))
+        last = np.maximum(done - 1, 0)
+        enough = np.maximum(2 * np.maximum.accumulate(pauses)[last], HOUR)
+        found: Bools = (done > 0) & (self.waiting(at) > 0) & (at - began[last] > enough)
+        return found

@@ -5,7 +5,8 @@ import pandas as pd
 
 from queue_insights.errors import InputError
 from queue_insights.forecast import conformal
-from queue_insights.forecast.history import History, seconds
+from queue_insights.forecast.history import HOUR, WEEK, History, seconds
+from queue_insights.pipeline import parse_duration
 
 RANGE = ["p50_seconds", "lower_seconds", "upper_seconds"]
 
@@ -25,22 +26,6 @@ def read_events(events: pd.DataFrame) -> History:
         missing = int(np.isnan(arrived).sum())
         raise InputError(f"events.arrived_at is empty in {missing} rows: drop or fill them")
     return History(np.fmin(arrived, completed), completed[~np.isnan(completed)])
-
-
-def span_seconds(span: str | pd.Timedelta, name: str) -> float:
-    """Seconds in a span of time such as "6h" or "7D"; InputError if it is none, or not positive."""
-    try:
-        found = pd.Timedelta(span).total_seconds()
-    except ValueError as error:
-        raise InputError(f"{name}={span!r} is not a span of time: write e.g. '6h'") from error
-    if not found > 0:
-        raise InputError(f"{name}={span!r} is not a positive span of time: write e.g. '6h'")
-    return found
-
-
-def check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise InputError(f"level={level!r} is not between 0 and 1: give e.g. 0.8")
 
 
 def backtest(
@@ -63,15 +48,23 @@ def backtest(
     where it abstains), status (str: growing or draining, as ``History.growing`` has it; stalled or
     insufficient_history where it abstains). Raises InputError.
 
-    >>> score(backtest(events))  # doctest: +SKIP
-    {'coverage': 0.81, 'winkler': 5421.0, 'mdape': 0.11, 'abstained': 0.0}
+    >>> found = backtest(events)  # doctest: +SKIP
     """
-    check_level(level)
-    step, back = span_seconds(every, "every"), span_seconds(history, "history")
-    past = read_events(events)
+    step, back = (parse_duration(s, n) for s, n in ((every, "every"), (history, "history")))
+    return judge(
+        read_events(events), level, min_waiting, step.total_seconds(), back.total_seconds()
+    )
+
+
+def judge(
+    past: History, level: float, min_waiting: int, step: float = 6 * HOUR, back: float = WEEK
+) -> pd.DataFrame:
+    """As ``backtest``, of a history."""
+    if not 0 < level < 1:
+        raise InputError(f"level={level!r} is not between 0 and 1: give e.g. 0.8")
     origins = np.arange(0.0)
-    if len(past.arrivals):
-        origins = np.arange(past.arrivals[0] + back, past.last + step, step)
+    if np.isfinite(past.first):
+        origins = np.arange(past.first + back, past.last + step, step)
     waiting = past.waiting(origins)
     actual = past.time_to(origins, np.maximum(waiting, 1))
     enough = waiting >= max(min_waiting, 1)
@@ -93,30 +86,3 @@ def backtest(
     why = np.where(past.stalled(origins[judged]), "stalled", "insufficient_history")
     found["status"] = np.where(np.isnan(given).any(axis=1), why, status)
     return found
-
-
-def score(backtest: pd.DataFrame, level: float = 0.8) -> dict[str, float]:
-    """How good the ranges of a ``backtest`` at the same ``level`` were.
-
-    coverage: share of ranges that held. winkler: mean interval score in seconds, the width and
-    2 / (1 - level) times the distance by which the actual lies outside (Gneiting and Raftery
-    2007, eq. 43; lower is better). mdape: median of |p50 - actual| / actual. abstained: share of
-    all rows without a range. The first three over the rows with a range; NaN if there are none.
-    """
-    check_level(level)
-    absent = [c for c in ("actual_seconds", *RANGE) if c not in backtest.columns]
-    if absent:
-        raise InputError(f"{', '.join(absent)} missing: score takes what forecast.backtest returns")
-    given = backtest.dropna(subset=RANGE)
-    actual, p50, lower, upper = given[["actual_seconds", *RANGE]].to_numpy(float).T
-    if not len(given):
-        nothing = dict.fromkeys(("coverage", "winkler", "mdape"), np.nan)
-        return nothing | {"abstained": 1.0 if len(backtest) else np.nan}
-    outside = np.maximum(lower - actual, 0) + np.maximum(actual - upper, 0)
-    error = np.abs(p50 - actual) / np.maximum(actual, 1e-6)
-    return {
-        "coverage": float(np.mean((lower <= actual) & (actual <= upper))),
-        "winkler": float(np.mean(upper - lower + 2 / (1 - level) * outside)),
-        "mdape": float(np.median(error)),
-        "abstained": float(1 - len(given) / len(backtest)),
-    }

@@ -3,20 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from queue_insights.errors import InputError
-from queue_insights.forecast import backtest, forecast_step
+from queue_insights.forecast import forecast
+from queue_insights.forecast.history import Floats, History
+from queue_insights.forecast.past import judge
 
 HISTORY = timedelta(days=45)  # as far as the forecasts look back
 WIDTH = 300  # seconds: events are fetched as counts of so long, and spread evenly over it
 EVENTS = 50_000  # of more at a step, several count as one
-KINDS = ("arrivals", "completions")
-
-Times: TypeAlias = "pd.Series[pd.Timestamp]"
+KINDS = {  # of columns, by the last word of their names; all others are text
+    **dict.fromkeys(("waiting", "held", "given"), "int64"),
+    **{"seconds": "float64", "hour": "float64", "at": "datetime64[us, UTC]"},
+}
 
 
 def step_forecasts(
@@ -24,13 +27,12 @@ def step_forecasts(
 ) -> pd.DataFrame:
     """What ``forecast.forecast_step`` answers to what ``eta`` found: a record per step, for each
     task's *speed* and *extra* items."""
-    moment = pd.Timestamp(now).tz_convert("UTC")
     records = []
     for row in found.to_dict("records"):
-        unit, came, done = _thinned(row, moment)
-        what_if = float(speed.get(row["task_type"], 1)), int(extra.get(row["task_type"], 0))
-        answer = forecast_step(came, done, moment, row["waiting"], *what_if, unit)
-        records.append({"stage": row["stage"], "task_type": row["task_type"]} | asdict(answer))
+        step = {name: row[name] for name in ("stage", "task_type")}
+        factor, more = speed.get(row["task_type"], 1.0), extra.get(row["task_type"], 0)
+        answer = forecast(_history(row, now, row["waiting"]), pd.Timestamp(now), factor, more)
+        records.append(step | asdict(answer) | {"waiting": row["waiting"] + more})
     return _frame(records, ["stage", "task_type", "waiting", "status"])
 
 
@@ -56,18 +58,13 @@ def past_ranges(
     """What ``forecast.backtest`` makes of what ``eta`` found, step by step at each level."""
     if not len(levels):
         raise InputError("levels is empty: give at least one, such as 0.8")
-    moment, parts = pd.Timestamp(now).tz_convert("UTC"), []
+    parts = []
     for row in found.to_dict("records"):
-        unit, came, done = _thinned(row, moment)
-        # Who came before that is there from the beginning.
-        before = max(row["moving"] // unit + len(done) - len(came), 0)
-        known = pd.concat([came, done])
-        early = pd.Series([known.min()] * before if len(known) else [], dtype=came.dtype)
-        arrived = pd.concat([early, came], ignore_index=True)
-        events = pd.DataFrame({"arrived_at": arrived, "completed_at": done})
+        history = _history(row, now, row["moving"])
+        history.carried = max(history.carried, 0)
         for level in levels:
-            past = backtest(events, level=level, min_waiting=-(-min_waiting // unit))
-            past["waiting"] *= unit
+            past = judge(history, level, -(-min_waiting // history.unit))
+            past["waiting"] *= history.unit
             past["origin"] = past["origin"].astype("datetime64[us, UTC]")
             inside = past["actual_seconds"].between(past["lower_seconds"], past["upper_seconds"])
             past["held"] = inside.astype("boolean").mask(past["lower_seconds"].isna())
@@ -78,42 +75,32 @@ def past_ranges(
     return pd.concat(parts, ignore_index=True)
 
 
-def _thinned(row: dict[Any, Any], now: pd.Timestamp) -> tuple[int, Times, Times]:
-    """How many tracks count as one, and the times of every so many arrivals and completions: with
-    more of them than ``EVENTS`` a forecast only takes longer."""
-    unit = max(1, max(sum(row[f"{kind}_n"] or []) for kind in KINDS) // EVENTS)
-    came, done = (_times(row[f"{k}_interval"], row[f"{k}_n"], now, unit) for k in KINDS)
-    return unit, came, done
+def _history(row: dict[Any, Any], now: datetime, waiting: int) -> History:
+    """The history of a step at which so many are *waiting* now. Where more than ``EVENTS`` came or
+    went, one stands for several: with all of them a forecast only takes longer."""
+    kinds = [(row[f"{kind}_interval"], row[f"{kind}_n"]) for kind in ("arrivals", "completions")]
+    unit = max(1, max(sum(n or []) for _, n in kinds) // EVENTS)
+    came, went = ((now - HISTORY).timestamp() + _times(*each, unit) for each in kinds)
+    return History(came, went, -(-waiting // unit) + len(went) - len(came), unit)
 
 
-def _times(intervals: list[int] | None, n: list[int] | None, now: pd.Timestamp, unit: int) -> Times:
+def _times(intervals: list[int] | None, n: list[int] | None, unit: int) -> Floats:
     """The middle one's time of every *unit* events, of which *n* came in each of the *intervals*,
-    spread evenly over it."""
-    counts = np.array(n or [], dtype=np.int64)
-    starts = np.array(intervals or [], dtype=np.int64) * float(WIDTH)
+    spread evenly over it: in seconds since the first interval began."""
+    counts = np.array(n or [0], dtype=np.int64)
+    starts = np.array(intervals or [0], dtype=np.int64) * float(WIDTH)
     total = np.cumsum(counts)
     known = np.stack([total - counts, total], axis=1).ravel()
     at = np.stack([starts, starts + WIDTH], axis=1).ravel()
-    wanted = (np.arange((total[-1] if len(total) else 0) // unit) + 0.5) * unit
-    seconds = np.interp(wanted, known, at) if len(wanted) else wanted
-    micros = np.minimum(seconds, HISTORY.total_seconds()) * 1e6
-    start = np.datetime64((now - HISTORY).tz_localize(None), "us")
-    return pd.Series(pd.DatetimeIndex(start + micros.astype("timedelta64[us]"), tz="UTC"))
+    wanted = (np.arange(total[-1] // unit) + 0.5) * unit
+    return np.minimum(np.interp(wanted, known, at), HISTORY.total_seconds())
 
 
 def _frame(records: list[dict[str, Any]], first: list[str]) -> pd.DataFrame:
     """Records of a forecast, the columns *first* leading, with dtypes whatever their values."""
     frame = pd.DataFrame(records).drop(columns="as_of")
     frame = frame[first + [name for name in frame if name not in first]]
-    for name in map(str, frame):
-        if name.endswith("_at"):
-            frame[name] = pd.to_datetime(frame[name], utc=True).astype("datetime64[us, UTC]")
-        elif name.endswith(("_seconds", "_per_hour")):
-            frame[name] = frame[name].astype("float64")
-        else:
-            counts = name in ("waiting", "held", "given")
-            frame[name] = frame[name].astype("int64") if counts else frame[name].astype("str")
-    return frame
+    return frame.astype({n: KINDS.get(n.rpartition("_")[2], "str") for n in map(str, frame)})
 
 
 def end_to_end(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
