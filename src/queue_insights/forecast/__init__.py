@@ -20,6 +20,7 @@ from queue_insights.forecast.past import backtest
 __all__ = ["StepForecast", "backtest", "forecast", "forecast_step"]
 
 LEVEL = 0.8
+EVENTS = 50_000  # arrivals or completions that are reckoned with one by one
 RANGE = {"p50": 0.5, "p80": 0.8, "p95": 0.95, "lower": (1 - LEVEL) / 2, "upper": (1 + LEVEL) / 2}
 STEP, LOOK_BACK = 6 * HOUR, 30 * DAY  # past ranges: one so often, from so long ago on
 MIN_JUDGED = 20  # items that wait, for a past range to count
@@ -105,29 +106,28 @@ def forecast_step(
 
 
 def forecast(
-    past: History, as_of: pd.Timestamp, speed: float = 1.0, extra: int = 0
+    past: History, as_of: pd.Timestamp, speed: float = 1.0, extra: int = 0, most: int = EVENTS
 ) -> StepForecast:
-    """As ``forecast_step``, from the history up to ``as_of``."""
-    as_of = as_of.tz_convert("UTC")
-    at = as_of.timestamp()
-    extra = -(-extra // past.unit)
-    queued = int(past.waiting(np.array([at]))[0]) + extra
-    came, went, length = (float(each[0]) for each in past.lately(np.array([at])))
-    coming, rate = (n * past.unit / length * HOUR for n in (came, went * speed))
-    fields = _answer(past, as_of, queued, extra, speed)
+    """As ``forecast_step``, from the history up to ``as_of``; of more than ``most`` events, several
+    count as one."""
+    as_of, now = as_of.tz_convert("UTC"), np.array([as_of.timestamp()])
+    came, went, length = (float(each[0]) for each in past.lately(now))
+    coming, rate = (n / length * HOUR for n in (came, went * speed))
+    unit, few = past.thinned(most)
+    fields = _answer(few, as_of, -(-extra // unit), speed, bool(past.growing(now, speed)[0]))
     if fields["status"] == "growing":
         fields["needed_per_hour"] = coming
     fields |= {"rate_per_hour": rate, "arrivals_per_hour": coming, "growth_per_hour": coming - rate}
-    fields["window_seconds"] = length
-    return StepForecast(as_of=as_of, waiting=queued * past.unit, **fields)
+    waiting = int(past.waiting(now)[0]) + extra
+    return StepForecast(as_of=as_of, waiting=waiting, window_seconds=length, **fields)
 
 
 def _answer(
-    past: History, as_of: pd.Timestamp, queued: int, extra: int, speed: float
+    past: History, as_of: pd.Timestamp, extra: int, speed: float, growing: bool
 ) -> dict[str, Any]:
     """The status, its basis and the ranges, as fields of a StepForecast."""
     at, done = as_of.timestamp(), len(past.completions)
-    days = (at - past.first) / DAY
+    queued, days = int(past.waiting(np.array([at]))[0]) + extra, (at - past.first) / DAY
     if queued == 0:
         ranges = _fields(as_of, np.zeros(5), "clear_") | _fields(as_of, np.zeros(5), "empty_")
         return ranges | {"status": "empty", "basis": "nothing waits"}
@@ -145,7 +145,7 @@ def _answer(
     basis = f"its own past {LEVEL:.0%} ranges of the last {min(days, LOOK_BACK / DAY):.0f} days"
     basis += f": of the last {given}, {held} held" if given else ""
     found = _fields(as_of, clear, "clear_") | {"held": held, "given": given, "basis": basis}
-    if past.growing(np.array([at]), speed)[0]:
+    if growing:
         return found | {"status": "growing"}
     empty = _empty(past, at, queued, clear)
     return found | {"status": "draining"} | _fields(as_of, empty, "empty_")

@@ -211,10 +211,8 @@ class Trials:
         errors = (took - self.estimates[past][use]) * self.apart[row] / self.apart[past][use]
         order = np.argsort(errors)
         below = np.cumsum(weight[order]) - weight[order] / 2
-        found = np.interp(asked, below / weight.sum(), errors[order])
-        middle = np.interp(0.5, below / weight.sum(), errors[order])
-        independent = weight @ self._share(took)
-        wider: Floats = middle + (found - middle) * (1 + FEW / (1 + independent))
+        found, middle = (np.interp(p, below / weight.sum(), errors[order]) for p in (asked, 0.5))
+        wider: Floats = middle + (found - middle) * (1 + FEW / (1 + weight @ self._share(took)))
         return wider
 
 

@@ -37,16 +37,13 @@ def seconds(times: pd.Series, name: str) -> Floats:
 class History:
     """Arrivals and completions of one queue, in Unix seconds, in any order.
 
-    ``carried`` items waited already before the first arrival given. Each one may stand for ``unit``
-    of them.
+    ``carried`` items waited already before the first arrival given.
     """
 
-    def __init__(
-        self, arrivals: Floats, completions: Floats, carried: int = 0, unit: int = 1
-    ) -> None:
+    def __init__(self, arrivals: Floats, completions: Floats, carried: int = 0) -> None:
         self.arrivals = np.sort(arrivals)
         self.completions = np.sort(completions)
-        self.carried, self.unit = carried, unit
+        self.carried = carried
         both = np.concatenate([arrivals, completions])
         self.first = float(both.min()) if len(both) else np.nan
         self.last = float(both.max()) if len(both) else np.nan
@@ -71,6 +68,14 @@ class History:
         if not known.any():
             return np.full(since.shape, np.nan)
         return np.where(known, self.completions[np.where(known, place, 0)] - since, np.nan)
+
+    def thinned(self, most: int) -> tuple[int, "History"]:
+        """(how many count as one, the history of these): at most about ``most`` each of arrivals
+        and completions, as with more of them a forecast only takes longer."""
+        unit = max(1, len(self.arrivals) // most, len(self.completions) // most)
+        came, went = (each[unit // 2 :: unit] for each in (self.arrivals, self.completions))
+        waiting = self.carried + len(self.arrivals) - len(self.completions)
+        return unit, History(came, went, -(-waiting // unit) - len(came) + len(went))
 
     @cached_property
     def _changes(self) -> tuple[Floats, Ints]:
@@ -104,7 +109,7 @@ class History:
 
     def _chance(self, came: Floats, went: Floats) -> Floats:
         """By how much two counts of events at random moments may differ without a reason."""
-        return CHANCE * np.sqrt((came + went) / self.unit)
+        return CHANCE * np.sqrt(came + went)
 
     def growing(self, at: Floats, speed: float = 1.0) -> Bools:
         """Whether lately more came than was done (at ``speed`` times the pace), beyond chance."""

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 
 from queue_insights.errors import InputError
-from queue_insights.forecast import forecast
-from queue_insights.forecast.history import Floats, History
+from queue_insights.forecast import EVENTS, forecast
+from queue_insights.forecast.history import History
 from queue_insights.forecast.past import judge
 
 HISTORY = timedelta(days=45)  # as far as the forecasts look back
 WIDTH = 300  # seconds: events are fetched as counts of so long, and spread evenly over it
-EVENTS = 50_000  # of more at a step, several count as one
 KINDS = {  # of columns, by the last word of their names; all others are text
     **dict.fromkeys(("waiting", "held", "given"), "int64"),
     **{"seconds": "float64", "hour": "float64", "at": "datetime64[us, UTC]"},
@@ -31,8 +30,10 @@ def step_forecasts(
     for row in found.to_dict("records"):
         step = {name: row[name] for name in ("stage", "task_type")}
         factor, more = speed.get(row["task_type"], 1.0), extra.get(row["task_type"], 0)
-        answer = forecast(_history(row, now, row["waiting"]), pd.Timestamp(now), factor, more)
-        records.append(step | asdict(answer) | {"waiting": row["waiting"] + more})
+        answer = forecast(
+            _history(row, now, row["waiting"]), pd.Timestamp(now), factor, more, EVENTS
+        )
+        records.append(step | asdict(answer))
     return _frame(records, ["stage", "task_type", "waiting", "status"])
 
 
@@ -60,11 +61,11 @@ def past_ranges(
         raise InputError("levels is empty: give at least one, such as 0.8")
     parts = []
     for row in found.to_dict("records"):
-        history = _history(row, now, row["moving"])
+        unit, history = _history(row, now, row["moving"]).thinned(EVENTS)
         history.carried = max(history.carried, 0)
         for level in levels:
-            past = judge(history, level, -(-min_waiting // history.unit))
-            past["waiting"] *= history.unit
+            past = judge(history, level, -(-min_waiting // unit))
+            past["waiting"] *= unit
             past["origin"] = past["origin"].astype("datetime64[us, UTC]")
             inside = past["actual_seconds"].between(past["lower_seconds"], past["upper_seconds"])
             past["held"] = inside.astype("boolean").mask(past["lower_seconds"].isna())
@@ -76,24 +77,18 @@ def past_ranges(
 
 
 def _history(row: dict[Any, Any], now: datetime, waiting: int) -> History:
-    """The history of a step at which so many are *waiting* now. Where more than ``EVENTS`` came or
-    went, one stands for several: with all of them a forecast only takes longer."""
-    kinds = [(row[f"{kind}_interval"], row[f"{kind}_n"]) for kind in ("arrivals", "completions")]
-    unit = max(1, max(sum(n or []) for _, n in kinds) // EVENTS)
-    came, went = ((now - HISTORY).timestamp() + _times(*each, unit) for each in kinds)
-    return History(came, went, -(-waiting // unit) + len(went) - len(came), unit)
-
-
-def _times(intervals: list[int] | None, n: list[int] | None, unit: int) -> Floats:
-    """The middle one's time of every *unit* events, of which *n* came in each of the *intervals*,
-    spread evenly over it: in seconds since the first interval began."""
-    counts = np.array(n or [0], dtype=np.int64)
-    starts = np.array(intervals or [0], dtype=np.int64) * float(WIDTH)
-    total = np.cumsum(counts)
-    known = np.stack([total - counts, total], axis=1).ravel()
-    at = np.stack([starts, starts + WIDTH], axis=1).ravel()
-    wanted = (np.arange(total[-1] // unit) + 0.5) * unit
-    return np.minimum(np.interp(wanted, known, at), HISTORY.total_seconds())
+    """The history of a step at which so many are *waiting* now: events of which so many came in
+    each of the intervals, spread evenly over it."""
+    times = []
+    for kind in ("arrivals", "completions"):
+        counts = np.array(row[f"{kind}_n"] or [], dtype=np.int64)
+        starts = np.array(row[f"{kind}_interval"] or [], dtype=np.int64)
+        place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        within = (place + 0.5) / np.repeat(counts, counts)
+        since = np.minimum((np.repeat(starts, counts) + within) * WIDTH, HISTORY.total_seconds())
+        times.append((now - HISTORY).timestamp() + since)
+    came, went = times
+    return History(came, went, waiting - len(came) + len(went))
 
 
 def _frame(records: list[dict[str, Any]], first: list[str]) -> pd.DataFrame:
