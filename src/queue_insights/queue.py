@@ -8,15 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from queue_insights import assumptions
 from queue_insights.actions import ledger
 from queue_insights.actions.definitions import ACTIONS, Tasks, parameters
 from queue_insights.actions.plan import Plan
 from queue_insights.actions.runs import Run
 from queue_insights.database import Database, Moment, script
-from queue_insights.errors import InputError
 from queue_insights.forecast import steps
-from queue_insights.pipeline import Pipeline, nearest, parse_duration
-from queue_insights.reads import STATES
+from queue_insights.pipeline import Pipeline, parse_duration
 from queue_insights.schema import Schema, reflect
 from queue_insights.sql import Query
 from queue_insights.sql.frames import enough, fetch, query
@@ -242,11 +241,11 @@ class Queue:
             found = self._read("eta", task=task)
             if not speed and not extra:
                 return steps.step_forecasts(found, moment.as_of, {}, {})
-            backlog = self.backlog().set_index("task_type") if extra else pd.DataFrame()
-            known = list(found["task_type"])
-            factors = {name: _factor(name, each, known) for name, each in (speed or {}).items()}
-            items = {name: _items(name, n, known, backlog) for name, n in (extra or {}).items()}
-            return steps.what_if(found, moment.as_of, factors, items)
+            backlog = self.backlog() if extra else None
+            supposed = assumptions.checked(list(found["task_type"]), speed, extra, backlog)
+            before = steps.step_forecasts(found, moment.as_of, {}, {})
+            after = steps.step_forecasts(found, moment.as_of, *supposed)
+            return assumptions.beside(before, after, *supposed)
 
     def eta_end_to_end(self) -> pd.DataFrame:
         """When all tracks that are now at a step will be through the last one: one row.
@@ -338,35 +337,3 @@ class Queue:
         found = Run(self.database, self._planned_on(), run)
         _ = found.row
         return found
-
-
-def _factor(task: str, given: float | str, known: Sequence[str]) -> float:
-    """How many times as fast *task* is supposed to be worked on."""
-    _check_task("speed", task, known)
-    try:
-        found = float(given)
-    except (TypeError, ValueError):
-        found = 0.0
-    if not 0.001 <= found <= 1000:
-        raise InputError(f"speed of {task}: found {given!r}, expected a factor such as 2")
-    return found
-
-
-def _items(task: str, given: int | str, known: Sequence[str], backlog: pd.DataFrame) -> int:
-    """How many tracks more are supposed to wait for *task*: a number, or all in a state there."""
-    _check_task("extra", task, known)
-    idle = [s for s in STATES if s not in ("missing", "pending", "retryable", "backing_off")]
-    idle.remove("running")
-    if given in idle:
-        return int(backlog[str(given)][task])
-    text = str(given)
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        expected = f"expected a number, or one of {', '.join(idle)}{nearest(given, idle)}"
-        raise InputError(f"extra of {task}: found {given!r}, {expected}")
-    return int(text)
-
-
-def _check_task(name: str, task: str, known: Sequence[str]) -> None:
-    if task not in known:
-        expected = f"expected one of {', '.join(known)}{nearest(task, known)}"
-        raise InputError(f"{name}: unknown task {task!r}: {expected}")

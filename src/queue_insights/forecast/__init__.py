@@ -87,15 +87,12 @@ def forecast_step(
 
     What if from now on each thing done took 1 / ``speed`` of the time, and ``extra`` items waited
     on top? Arrivals are taken to go on as they do. Raises InputError.
-
-    >>> found = forecast_step(events["arrived_at"], events["completed_at"], now)  # doctest: +SKIP
     """
     as_of = pd.Timestamp(now)
     if as_of.tzinfo is None:
         raise InputError(f"now={now} has no time zone: give e.g. pd.Timestamp.now('UTC')")
-    at = as_of.timestamp()
     came, went = seconds(arrivals, "arrivals"), seconds(completions, "completions")
-    came, went = came[came <= at], went[went <= at]  # NaN compares false
+    came, went = (each[each <= as_of.timestamp()] for each in (came, went))  # NaN compares false
     balance = len(came) - len(went)
     before = max(balance, 0) if waiting is None else int(waiting)
     if before < 0:
@@ -153,14 +150,10 @@ def _answer(
 
 def _fields(as_of: pd.Timestamp, found: Floats, prefix: str) -> dict[str, Any]:
     """Seconds for each of RANGE, and clock times of p50, p80 and p95; none of what is infinite."""
-    fields: dict[str, Any] = {}
-    for name, length in zip(RANGE, found, strict=True):
-        if np.isfinite(length):
-            fields[f"{prefix}{name}_seconds"] = float(length)
-            if name.startswith("p"):
-                end = as_of + pd.Timedelta(seconds=round(float(length), 3))
-                fields[f"{prefix}{name}_at"] = end
-    return fields
+    known = {n: float(s) for n, s in zip(RANGE, found, strict=True) if np.isfinite(s)}
+    ends = {n: as_of + pd.Timedelta(seconds=round(s, 3)) for n, s in known.items() if n[0] == "p"}
+    fields: dict[str, Any] = {f"{prefix}{name}_seconds": s for name, s in known.items()}
+    return fields | {f"{prefix}{name}_at": end for name, end in ends.items()}
 
 
 def _clear(past: History, at: float, extra: int, speed: float) -> tuple[Floats, int, int]:

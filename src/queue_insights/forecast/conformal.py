@@ -139,8 +139,7 @@ def ranges(
         first, last = np.searchsorted(turns, [turn, turn + 1])
         past, now = slice(max(first - LAST, 0), first), origins[0] + turn * step
         trials.estimate(now, first, last, past)
-        errors = trials.errors(now, first, past, asked) if is_origin[first] else None
-        if errors is None:
+        if not is_origin[first] or (errors := trials.errors(now, first, past, asked)) is None:
             continue
         sides.learn(now)
         given = np.exp(trials.estimates[first] + sides.widened(errors, errors[-3]))
@@ -179,11 +178,10 @@ class Trials:
     def estimate(self, now: float, first: int, last: int, past: slice) -> None:
         """Blend the experts at the trials from ``first`` to ``last``, trusting each by its errors
         at those of the ``past`` that were answered by ``now``."""
-        known = self.answered[past] <= now
-        weight = np.where(known, self._alike(first, past) * self._share(self.took[past]), 0.0)
-        trials, square = DOUBT
-        squares = weight @ self.squares[past] + trials * square
-        trust = (squares / (weight.sum() + trials)) ** -TRUST
+        weight = self._alike(first, past) * self._share(self.took[past])
+        weight = np.where(self.answered[past] <= now, weight, 0.0)
+        squares = weight @ self.squares[past] + DOUBT[0] * DOUBT[1]
+        trust = (squares / (weight.sum() + DOUBT[0])) ** -TRUST
         said = self.experts[first:last]
         self.estimates[first:last] = blend = said @ (trust / trust.sum())
         spread = ((said - blend[:, None]) ** 2).mean(axis=1)
@@ -219,13 +217,12 @@ class Trials:
 class Sides:
     """How much wider than past errors the range is drawn, below and above, by its own record.
 
-    In logarithms. A miss moves its side by as much as ``level`` says that hits should move it back,
-    so that in the long run each side is missed as often as it should.
+    In logarithms. A miss moves its side by as much as the hits should move it back, so that in the
+    long run each side is missed as often as ``level`` says.
     """
 
     def __init__(self, level: float) -> None:
-        self.tail = (1 - level) / 2
-        self.by = np.zeros(2)
+        self.tail, self.by = (1 - level) / 2, np.zeros(2)
         self.outstanding: list[tuple[float, Floats]] = []
 
     def given(self, now: float, lower: float, upper: float, answered: float) -> None:
@@ -240,9 +237,8 @@ class Sides:
         LEARNING / DAMPING, so that long waits for answers do not leave them where they are.
         """
         pace = LEARNING / (1 + DAMPING * max(len(self.outstanding) - 1, 0))
-        for known, missed in self.outstanding:
-            if known <= now:
-                self.by = np.minimum(self.by + pace * (missed - self.tail), WIDEST)
+        for missed in (missed for known, missed in self.outstanding if known <= now):
+            self.by = np.minimum(self.by + pace * (missed - self.tail), WIDEST)
         self.outstanding = [each for each in self.outstanding if each[0] > now]
 
     def widened(self, quantiles: Floats, middle: float) -> Floats:

@@ -25,28 +25,24 @@ def seconds(times: pd.Series, name: str) -> Floats:
     if not isinstance(times.dtype, pd.DatetimeTZDtype):
         given = times.dropna()
         if any(getattr(value, "tzinfo", None) is None for value in given):
-            raise InputError(
-                f"{name} holds {times.dtype}, not times with a time zone: "
-                f"localise it, e.g. with .dt.tz_localize('UTC')"
-            )
+            what = f"{name} holds {times.dtype}, not times with a time zone"
+            raise InputError(f"{what}: localise it, e.g. with .dt.tz_localize('UTC')")
         aware = pd.to_datetime(times, utc=True)
     micros = aware.dt.tz_convert("UTC").dt.as_unit("us").dt.tz_localize(None).to_numpy()
     return np.where(np.isnat(micros), np.nan, micros.astype(np.int64) / 1e6)
 
 
 class History:
-    """Arrivals and completions of one queue, in Unix seconds, in any order.
-
-    ``carried`` items waited already before the first arrival given.
-    """
+    """Arrivals and completions of one queue, in Unix seconds, in any order; ``carried`` items
+    waited already before the first arrival given."""
 
     def __init__(self, arrivals: Floats, completions: Floats, carried: int = 0) -> None:
         self.arrivals = np.sort(arrivals)
         self.completions = np.sort(completions)
         self.carried = carried
         both = np.concatenate([arrivals, completions])
-        self.first = float(both.min()) if len(both) else np.nan
-        self.last = float(both.max()) if len(both) else np.nan
+        span = (both.min(), both.max()) if len(both) else (np.nan, np.nan)
+        self.first, self.last = map(float, span)
 
     def done(self, at: Floats) -> Ints:
         """Completions up to and including each moment."""

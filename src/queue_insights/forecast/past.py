@@ -22,8 +22,7 @@ def read_events(events: pd.DataFrame) -> History:
             raise InputError(f"events has no column {column}: give arrived_at and completed_at")
     arrived = seconds(events["arrived_at"], "events.arrived_at")
     completed = seconds(events["completed_at"], "events.completed_at")
-    if np.isnan(arrived).any():
-        missing = int(np.isnan(arrived).sum())
+    if missing := int(np.isnan(arrived).sum()):
         raise InputError(f"events.arrived_at is empty in {missing} rows: drop or fill them")
     return History(np.fmin(arrived, completed), completed[~np.isnan(completed)])
 
@@ -47,8 +46,6 @@ def backtest(
     completion), p50_seconds, lower_seconds, upper_seconds (float; the central ``level`` range; NaN
     where it abstains), status (str: growing or draining, as ``History.growing`` has it; stalled or
     insufficient_history where it abstains). Raises InputError.
-
-    >>> found = backtest(events)  # doctest: +SKIP
     """
     step, back = (parse_duration(s, n) for s, n in ((every, "every"), (history, "history")))
     return judge(
@@ -72,8 +69,7 @@ def judge(
     asked = ((1 - level) / 2, 0.5, 1 - (1 - level) / 2)
     known = ~past.stalled(origins) & (past.done(origins) >= conformal.MIN_COMPLETIONS)
     given = conformal.ranges(past, origins, step, level, known & enough, asked)
-    given[~known] = np.nan
-    given = given[judged]
+    given = np.where(known[:, None], given, np.nan)[judged]
     found = pd.DataFrame(
         {
             "origin": pd.to_datetime(np.rint(origins[judged] * 1e6), unit="us", utc=True),

@@ -37,22 +37,6 @@ def step_forecasts(
     return _frame(records, ["stage", "task_type", "waiting", "status"])
 
 
-def what_if(
-    found: pd.DataFrame, now: datetime, speed: Mapping[str, float], extra: Mapping[str, int]
-) -> pd.DataFrame:
-    """``step_forecasts`` of things as they are, and beside them, with ``if_`` before their names,
-    as they would be; ``assumption`` says how, null where a step stays as it is."""
-    before, after = step_forecasts(found, now, {}, {}), step_forecasts(found, now, speed, extra)
-    same = ["stage", "task_type", "arrivals_per_hour", "window_seconds", "held", "given", "basis"]
-    after = after.drop(columns=same).add_prefix("if_")
-    said = []
-    for task in before["task_type"]:
-        parts = [f"{speed[task]:g} times the speed from now on"] if task in speed else []
-        parts += [f"{extra[task]:,} more waiting now"] if task in extra else []
-        said.append(f"{', '.join(parts)}; arrivals as they are" if parts else None)
-    return pd.concat([before, after], axis=1).assign(assumption=pd.Series(said, dtype="str"))
-
-
 def past_ranges(
     found: pd.DataFrame, now: datetime, levels: Sequence[float], min_waiting: int
 ) -> pd.DataFrame:
