@@ -175,7 +175,7 @@ def test_the_status_of_a_steady_queue_does_not_flip_within_a_minute() -> None:
     pairs = same = 0
     for seed in range(4):
         log = simulated(seed, lambda t: float(t > 8 * HOUR), lambda t: np.full(t.shape, 29.8))
-        for hour in range(15 * 24, 30 * 24, 9):
+        for hour in range(15 * 24, 30 * 24, 12):
             now = START + pd.Timedelta(hours=hour + seed / 4)
             found = [step(log, at) for at in (now, now + pd.Timedelta("1min"))]
             if all(each.status in ("draining", "growing") for each in found):
@@ -196,7 +196,7 @@ def test_growth_is_judged_by_the_rates_that_are_shown() -> None:
             came, went = (log[c].between(since, now, inclusive="right").sum() for c in log)
             assert found.arrivals_per_hour == pytest.approx(came / hours)
             assert found.rate_per_hour == pytest.approx(went / hours)
-            assert (found.status == "growing") == (came - went > 1.5 * np.sqrt(came + went))
+            assert (found.status == "growing") == (came - went > 2 * np.sqrt(came + went))
 
 
 # -- what if -------------------------------------------------------------------------------------
@@ -213,18 +213,18 @@ MECHANISMS = {
 def test_what_if_ranges_hold_when_it_happens(speed: float, extra: int) -> None:
     held = []
     for rate, usual in MECHANISMS.values():
-        for seed in range(12):
-            at = (20 + 0.61 * seed) * DAY
+        for seed in range(10):
+            at = (14 + 0.61 * seed) * DAY
             faster = lambda t, at=at, usual=usual: usual(t) * (speed if t > at else 1.0)  # noqa: E731
-            log = simulated(seed, faster, rate, 60, (at, extra))
+            log = simulated(seed, faster, rate, 24, (at, extra))
             now = START + pd.Timedelta(seconds=at)
             before = log.iloc[: len(log) - extra]
             found = forecast_step(*(before[c] for c in log), now, speed=speed, extra=extra)
             done = log["completed_at"][log["completed_at"] > now].sort_values()
-            if found.waiting >= 20 and found.clear_lower_seconds is not None:
+            if found.waiting >= 5 and found.clear_lower_seconds is not None:
                 seconds = (done.iloc[found.waiting - 1] - now).total_seconds()
                 held.append(found.clear_lower_seconds <= seconds <= found.clear_upper_seconds)
-    assert len(held) >= 30
+    assert len(held) >= 20
     assert 0.7 <= np.mean(held) <= 0.9
 
 
@@ -251,14 +251,14 @@ def test_nothing_changed_changes_nothing_and_twice_as_fast_takes_about_half() ->
 
 def test_ranges_end_to_end_hold_until_all_that_was_inside_is_through() -> None:
     """Seven steps, failures and retries, outages, taken as one queue that the last one completes:
-    judged at past moments of ten pipelines."""
+    judged at past moments of six pipelines."""
     held = []
-    for seed in range(31, 41):
+    for seed in range(31, 37):
         tracks, _ = seven_steps(seed, days=35, hourly=15.0)
         log = pd.DataFrame({"arrived_at": tracks["entered_at"], "completed_at": tracks["clip"]})
         for row in backtest(log, min_waiting=1).dropna().itertuples():
             inside = (tracks["entered_at"] <= row.origin) & (tracks["clip"] > row.origin)
             actual = (tracks.loc[inside, "clip"].max() - row.origin).total_seconds()
             held.append(row.lower_seconds <= actual <= row.upper_seconds)
-    assert len(held) > 900
+    assert len(held) > 500
     assert 0.74 <= np.mean(held) <= 0.86

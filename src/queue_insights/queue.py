@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from queue_insights import assumptions
 from queue_insights.actions import ledger
 from queue_insights.actions.definitions import ACTIONS, Tasks, parameters
 from queue_insights.actions.plan import Plan
@@ -18,7 +17,7 @@ from queue_insights.forecast import steps
 from queue_insights.pipeline import Pipeline, parse_duration
 from queue_insights.schema import Schema, reflect
 from queue_insights.sql import Query
-from queue_insights.sql.frames import enough, fetch, query
+from queue_insights.sql.frames import enough, fetch, query, supposed
 
 
 class Queue:
@@ -242,10 +241,10 @@ class Queue:
             if not speed and not extra:
                 return steps.step_forecasts(found, moment.as_of, {}, {})
             backlog = self.backlog() if extra else None
-            supposed = assumptions.checked(list(found["task_type"]), speed, extra, backlog)
+            what_if = supposed(list(found["task_type"]), speed, extra, backlog)
             before = steps.step_forecasts(found, moment.as_of, {}, {})
-            after = steps.step_forecasts(found, moment.as_of, *supposed)
-            return assumptions.beside(before, after, *supposed)
+            after = steps.step_forecasts(found, moment.as_of, *what_if)
+            return _beside(before, after, *what_if)
 
     def eta_end_to_end(self) -> pd.DataFrame:
         """When all tracks that are now at a step will be through the last one: one row.
@@ -337,3 +336,18 @@ class Queue:
         found = Run(self.database, self._planned_on(), run)
         _ = found.row
         return found
+
+
+def _beside(
+    before: pd.DataFrame, after: pd.DataFrame, speed: Mapping[str, float], extra: Mapping[str, int]
+) -> pd.DataFrame:
+    """Two answers of ``Queue.eta()`` side by side, the columns of *after* that may differ with
+    ``if_`` before their names; ``assumption`` says what was supposed, null where nothing was."""
+    same = ["stage", "task_type", "arrivals_per_hour", "window_seconds", "held", "given", "basis"]
+    after = after.drop(columns=same).add_prefix("if_")
+    said = []
+    for task in before["task_type"]:
+        parts = [f"{speed[task]:g} times the speed from now on"] if task in speed else []
+        parts += [f"{extra[task]:,} more waiting now"] if task in extra else []
+        said.append(f"{', '.join(parts)}; arrivals as they are" if parts else None)
+    return pd.concat([before, after], axis=1).assign(assumption=pd.Series(said, dtype="str"))

@@ -13,7 +13,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 HOUR, DAY, WEEK = 3600.0, 86400.0, 604800.0
-CHANCE = 1.5  # standard deviations, which a steady queue exceeds in seven of a hundred readings
+CHANCE = 2.0  # standard deviations, which a steady queue exceeds in two of a hundred readings
 
 
 def seconds(times: pd.Series, name: str) -> Floats:

@@ -17,8 +17,8 @@ event (at, arrivals, completions) AS (
     SELECT entered_at, 1, 0 FROM stay
     UNION ALL SELECT left_at, 0, 1 FROM stay),
 counted AS (
-    SELECT floor(extract(epoch FROM at - :zero) / 300)::int AS number, sum(arrivals) AS arrivals,
-           sum(completions) AS completions
+    SELECT floor(extract(epoch FROM at - :zero) / 300)::int AS number,
+           sum(arrivals) AS arrivals, sum(completions) AS completions
     FROM event WHERE at >= :start GROUP BY 1)
 SELECT (SELECT count(*) FROM inside) AS waiting, (SELECT count(*) FROM inside) AS moving,
        array_agg(number ORDER BY number) FILTER (WHERE arrivals > 0) AS arrivals_interval,
