@@ -279,12 +279,3 @@ def seven_steps(seed: int, days: int = 60, hourly: float = 20.0) -> tuple[pd.Dat
         columns[step] = arrived = serve(back, work, servers, speed)
     times = {name: pd.to_timedelta(c, unit="s").round("us") for name, c in columns.items()}
     return START + pd.DataFrame(times), FAILED
-
-
-def as_known(tracks: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
-    """The frame that ``forecast.pipeline`` takes, as a database would have shown it at ``now``."""
-    seen = tracks[tracks["entered_at"] <= now].copy()
-    seen[STEPS] = seen[STEPS].where(seen[STEPS] <= now)
-    done = seen[STEPS].notna().sum(axis=1).to_numpy()
-    seen["due"] = pd.Series([*STEPS, None], dtype=object).iloc[done].to_numpy()
-    return seen

@@ -1,5 +1,6 @@
 """``Queue.eta``: what it reckons with is what the rows say, and it refuses where it cannot know."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
@@ -7,13 +8,17 @@ import numpy as np
 import pandas as pd
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from conftest import STAGE_OF, TASKS, Bench
 from operating import many
+from queue_insights.cli import main
+from queue_insights.database import READ_URL
 from queue_insights.errors import InputError
 from queue_insights.forecast import steps
 from queue_insights.queue import Queue
 from queue_insights.sql import frames
+from queue_insights.sql.frames import fetch
 
 # Arrivals of what was completed since, or waits or is worked on now, by plain SQL.
 ARRIVED = """
@@ -119,6 +124,92 @@ def test_the_stuck_and_the_exhausted_are_not_waited_for(fresh: Callable[[str], B
         assert bench.queue.eta("align")["waiting"].tolist() == [1]
         assert bench.queue._read("eta", task="align")[["moving"]].iloc[0].tolist() == [1]
         assert sum(bench.queue._read("eta", task="align")["arrivals_n"][0]) == 1
+
+
+# -- what if --------------------------------------------------------------------------------------
+
+
+def test_what_if_stands_beside_what_is(history: Queue) -> None:
+    with history.snapshot():
+        standing = history.backlog().set_index("task_type")[["stuck", "exhausted", "drifted"]]
+        task, state = standing.stack().idxmax()
+        others = [name for name in TASKS if name != task]
+        asis = history.eta()
+        found = history.eta(speed={task: 2}, extra={task: state, others[0]: 7})
+    idle = standing.loc[task, state]
+    assert idle > 0
+    pd.testing.assert_frame_equal(found[asis.columns], asis)
+    rows = found.set_index("task_type")
+    more = rows["if_waiting"] - rows["waiting"]
+    assert more[[task, *others[:2]]].tolist() == [idle, 7, 0]
+    assert rows["if_rate_per_hour"][task] == 2 * rows["rate_per_hour"][task]
+    same = rows.loc[others[1:]]
+    for name in ("status", "clear_p50_seconds", "clear_upper_seconds", "clear_p80_at"):
+        pd.testing.assert_series_equal(same[f"if_{name}"], same[name], check_names=False)
+    assert same["assumption"].isna().all()
+    assert rows["assumption"][task] == (
+        f"2 times the speed from now on, {idle:,} more waiting now; arrivals as they are"
+    )
+    assert found.dtypes["if_clear_p80_at"] == asis.dtypes["clear_p80_at"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"speed": {"allign": 2}}, "did you mean 'align'"),
+        ({"speed": {"align": 0}}, "speed of align: found 0"),
+        ({"speed": {"align": "fast"}}, "'fast', expected a factor"),
+        ({"extra": {"align": "pending"}}, "'pending', expected a number, or one of stuck"),
+        ({"extra": {"align": "exhuasted"}}, "did you mean 'exhausted'"),
+        ({"extra": {"align": -1}}, "found -1"),
+    ],
+)
+def test_what_cannot_be_supposed_is_refused(bench: Bench, given: dict, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        bench.queue.eta(**given)
+
+
+def test_a_command_supposes_the_same(history_url: str, history: Queue) -> None:
+    line = "eta --speed align=2 --extra align=exhausted --extra clip=7 --format json"
+    result = CliRunner(env={READ_URL: history_url}).invoke(main, line.split())
+    assert result.exit_code == 0, result.output
+    expected = history.eta(speed={"align": 2}, extra={"align": "exhausted", "clip": 7})
+    records = json.loads(result.stdout)
+    assert list(records[0]) == list(expected.columns)
+    assert [row["if_waiting"] for row in records] == expected["if_waiting"].tolist()
+    for wrong in ("--speed align", "--extra =3", "--speed align=2 --speed align=3"):
+        result = CliRunner(env={READ_URL: history_url}).invoke(main, ["eta", *wrong.split()])
+        assert result.exit_code == 2
+        assert "expected STEP=" in result.stderr
+    printed = CliRunner(env={READ_URL: history_url}).invoke(main, [*line.split(), "--sql"])
+    assert "arrivals_interval" in printed.stdout
+
+
+# -- from end to end ------------------------------------------------------------------------------
+
+THROUGH = """
+    SELECT count(*) FILTER (WHERE completed_at >= %(start)s) FROM audio_tasks
+    WHERE task_type = 'clip' AND spotify_track_id IN (
+        SELECT spotify_track_id FROM tracks WHERE stage NOT IN (SELECT unnest(%(inside)s::text[])))
+      AND spotify_track_id IN (
+        SELECT spotify_track_id FROM audio_tasks WHERE created_at >= %(start)s)
+"""
+
+
+def test_the_pipeline_is_one_queue_that_the_last_step_completes(
+    history: Queue, connection: psycopg.Connection
+) -> None:
+    with history.snapshot() as moment:
+        found = fetch(moment.connection, history._end_to_end()).iloc[0]
+        said = history.eta_end_to_end().iloc[0]
+        backlog = history.backlog()
+    moving = ("missing", "pending", "retryable", "backing_off", "running")
+    assert found["moving"] == said["inside"] == backlog[list(moving)].to_numpy().sum()
+    span = {"start": moment.as_of - steps.HISTORY, "inside": list(STAGE_OF.values())}
+    (through,) = connection.execute(THROUGH, span).fetchone() or (None,)
+    assert abs(sum(found["completions_n"]) - through) <= 2  # a few stand at a step once more
+    assert said["lower_seconds"] < said["p50_seconds"] < said["p80_seconds"] < said["upper_seconds"]
+    assert said["status"] in ("draining", "growing")
 
 
 # -- what eta would have said about the queue's own past ----------------------------------------

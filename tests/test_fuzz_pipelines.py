@@ -241,7 +241,7 @@ GIVEN = {
 QUERIES: dict[str, Callable[[Schema], str]] = {
     **{name: of_read(name, **GIVEN.get(name, {})) for name in READS},
     "eta_end_to_end": lambda schema: (
-        Query(schema.render("eta_end_to_end.sql"), {"start": NOW, "one_in": 2}).sql
+        Query(schema.render("eta_end_to_end.sql"), {"start": NOW, "zero": NOW}).sql
     ),
 }
 for name, action in ACTIONS.items():

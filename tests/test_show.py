@@ -166,6 +166,33 @@ def test_the_verdict_says_when_it_will_be_done(at: str | None, timezone: str, wo
     assert said(0, end=end, timezone=timezone) == "No track waits."
 
 
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [
+        (0.5, "Saturday 09:30 CEST"),
+        (4, "Saturday 10:00 CEST"),
+        (14, "Saturday morning (CEST)"),
+        (60, "Saturday"),
+        (300, "the week of 29 June 2026"),
+        (2000, "July 2026"),
+    ],
+)
+def test_the_verdict_is_no_more_exact_than_the_range(hours: float, words: str) -> None:
+    at = pd.Timestamp("2026-07-04 09:28", tz="Europe/Berlin").tz_convert("UTC")
+    end = {"p80_at": [at], "p80_seconds": [1e5], "status": ["draining"]}
+    end |= {"lower_seconds": [5e3], "upper_seconds": [5e3 + 3600 * hours]}
+    found = said(7, end=pd.DataFrame(end), timezone="Europe/Berlin")
+    assert found.endswith(f"; all done by {words}, 80% sure.")
+
+
+def test_the_verdict_says_what_it_leaves_out() -> None:
+    states = {"waiting": [3, 4], "stuck": [1, 0], "exhausted": [16, 0], "drifted": [4, 5]}
+    audit = pd.DataFrame({"hidden": [0, 0], "orphans": [0, 0]})
+    found = summary.sentence(pd.DataFrame(states), audit)
+    more = "1 more is stuck; 16 exhausted and 9 drifted will not move by themselves."
+    assert found == f"7 tracks wait, and dashboards see all of them; {more}"
+
+
 def test_key_figures_are_sums_over_the_steps_or_nothing(bench: Bench) -> None:
     end = pd.DataFrame({"p50_seconds": [5.0], "p80_seconds": [float("nan")], "p95_seconds": [9.0]})
     assert summary.key_figures(bench.queue.backlog(), bench.queue.audit(), end) == {

@@ -1,7 +1,7 @@
 """The facade that notebooks use: ``queue = queue_insights.connect()``, then ask."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from queue_insights.forecast import steps
 from queue_insights.pipeline import Pipeline, parse_duration
 from queue_insights.schema import Schema, reflect
 from queue_insights.sql import Query
-from queue_insights.sql.frames import enough, fetch, pages, query
+from queue_insights.sql.frames import enough, fetch, pages, query, supposed
 
 Text = str | None
 Ids = Iterable[str] | None
@@ -83,11 +83,11 @@ class Queue:
     def sql(self, name: str, end_to_end: bool = False, **given: Any) -> str:
         """The read *name* as text for psql: its transaction, and the query for the parameters
         *given* (default as in READS). For ``eta`` it gives the counts that a forecast is made of
-        (*end_to_end*: the tracks).
+        (*end_to_end*: of the whole pipeline), which are the same whatever is supposed.
 
         >>> print(queue.sql("upcoming", task="align"))
         """
-        found = self._tracks_through()[0] if end_to_end else self._query(name, **given)
+        found = self._end_to_end() if end_to_end else self._query(name, **given)
         return script(found.sql, self.database.timeout)
 
     def _query(self, name: str, **given: Any) -> Query:
@@ -251,49 +251,67 @@ class Queue:
         """
         return self._read("flow", since=since, bucket=bucket, zone=zone, task=task)
 
-    def eta(self, task: str | None = None) -> pd.DataFrame:
+    def eta(
+        self,
+        task: str | None = None,
+        speed: Mapping[str, float | str] | None = None,
+        extra: Mapping[str, int | str] | None = None,
+    ) -> pd.DataFrame:
         """When the work that waits at each step will be done: one row per step.
 
-        Columns: stage, task_type, waiting (int64); status: ``draining``, ``growing`` (more comes
-        than is done), ``empty`` (nothing to do), ``stalled`` or ``insufficient_history`` (both
-        without any range); clear_p50_seconds, clear_p80_seconds, clear_p95_seconds: until as many
-        further completions as wait now; clear_lower_seconds and clear_upper_seconds: the 80% range,
-        of which held of the last given (int64) held on this queue; empty_p50_seconds and so on:
-        until none waits, arrivals included (NaN where that is not to be expected); each p50, p80
-        and p95 also as a clock time, ``_at`` (UTC). rate_per_hour, arrivals_per_hour,
-        growth_per_hour (arrivals minus completions) over the last 7 days; needed_per_hour, the rate
-        at which a growing queue would stop growing; basis, what the range is based on.
+        Columns: stage, task_type, waiting (int64); status: ``growing`` (lately more came than
+        was done, by more than chance explains), ``draining`` (else, where work gets done),
+        ``empty`` (nothing to do), ``stalled`` (nothing was done for over twice the longest pause
+        before) or ``insufficient_history`` (both without any range); clear_p50_seconds,
+        clear_p80_seconds, clear_p95_seconds: until as many further completions as wait now;
+        clear_lower_seconds and clear_upper_seconds: the 80% range, of which held of the last given
+        (int64) held on this queue; empty_p50_seconds and so on: until none waits, arrivals included
+        (NaN where that is not to be expected); each p50, p80 and p95 also as a clock time, ``_at``
+        (UTC). rate_per_hour, arrivals_per_hour, growth_per_hour (arrivals minus completions) over
+        the last window_seconds: 7 days, or 24 hours where these differ by more than chance;
+        needed_per_hour, the rate at which a growing queue would stop growing; basis, what the range
+        is based on.
+
+        What if? *speed* is how many times as fast a task would be worked on from now on (2: twice
+        the workers), *extra* how many tracks more would wait for it now, or a state in which they
+        stand there and do not move by themselves, such as ``exhausted`` (were they retried). Then
+        every column that this changes is there again with ``if_`` before its name, and
+        ``assumption`` says what is supposed (null at other steps; that more gets done at one step
+        does not reach the next). Raises InputError for a task or a state that is unknown.
 
         From the last 45 days (down to 14 where more than a million tasks were done in them),
         counted by five minutes. Who left without completing the task, and who is stuck or
         exhausted, is left out. See ``queue_insights.forecast`` for the method.
+
+        >>> queue.eta(speed={"align": 2}, extra={"align": "exhausted"})
         """
         with self.snapshot() as moment:
-            return steps.step_forecasts(self._read("eta", task=task), moment.as_of)
+            found = self._read("eta", task=task)
+            if not speed and not extra:
+                return steps.step_forecasts(found, moment.as_of, {}, {})
+            backlog = self.backlog() if extra else None
+            what_if = supposed(list(found["task_type"]), speed, extra, backlog)
+            before = steps.step_forecasts(found, moment.as_of, {}, {})
+            after = steps.step_forecasts(found, moment.as_of, *what_if)
+            return _beside(before, after, *what_if)
 
     def eta_end_to_end(self) -> pd.DataFrame:
         """When all tracks that are now at a step will be through the last one: one row.
 
-        Columns: inside (int64: the tracks that wait or are worked on, at any step), status
-        (``draining``, ``empty`` or ``insufficient_history``), p50_seconds, p80_seconds,
-        p95_seconds, lower_seconds and upper_seconds (the 80% range, of which held of given held),
-        p50_at, p80_at, p95_at (UTC), held, given (int64), basis. The steps are simulated together;
-        where more than 20,000 tracks went through in 45 days, with a sample of them.
+        Columns: inside (int64: the tracks that wait or are worked on, at any step), status (as
+        ``eta`` has it), p50_seconds, p80_seconds, p95_seconds, lower_seconds and upper_seconds (the
+        80% range, of which held of given held), p50_at, p80_at, p95_at (UTC), held, given (int64),
+        basis. The pipeline is taken as one queue: until the last step has been completed as often
+        as tracks are inside.
         """
         with self.snapshot() as moment:
-            found, inside, one_in = self._tracks_through()
-            frame = fetch(moment.connection, found)
-            return steps.end_to_end(frame, len(self.pipeline.steps), moment.as_of, inside, one_in)
+            return steps.end_to_end(fetch(moment.connection, self._end_to_end()), moment.as_of)
 
-    def _tracks_through(self) -> tuple[Query, int, int]:
-        """The query for the tracks that went or go through the pipeline, how many are inside, and
-        of how many tracks it takes one."""
+    def _end_to_end(self) -> Query:
         with self.snapshot() as moment:
-            since = {"start": moment.as_of - steps.HISTORY}
-            size = Query(self.schema.render("eta_size.sql"), since).rows(moment.connection).one()
-            one_in = max(1, -(-size.through // steps.TRACKS))
-            text = self.schema.render("eta_end_to_end.sql")
-            return Query(text, since | {"one_in": one_in}), size.inside, one_in
+            history = enough(moment.connection, self.schema, moment.as_of)
+            since = {"zero": moment.as_of - steps.HISTORY, "start": moment.as_of - history}
+            return Query(self.schema.render("eta_end_to_end.sql"), since)
 
     def backtest(
         self, task: str | None = None, levels: Sequence[float] = (0.8,), min_waiting: int = 20
@@ -367,3 +385,18 @@ class Queue:
         found = Run(self.database, self._planned_on(), run)
         _ = found.row
         return found
+
+
+def _beside(
+    before: pd.DataFrame, after: pd.DataFrame, speed: Mapping[str, float], extra: Mapping[str, int]
+) -> pd.DataFrame:
+    """Two answers of ``Queue.eta()`` side by side, the columns of *after* that may differ with
+    ``if_`` before their names; ``assumption`` says what was supposed, null where nothing was."""
+    same = ["stage", "task_type", "arrivals_per_hour", "window_seconds", "held", "given", "basis"]
+    after = after.drop(columns=same).add_prefix("if_")
+    said = []
+    for task in before["task_type"]:
+        parts = [f"{speed[task]:g} times the speed from now on"] if task in speed else []
+        parts += [f"{extra[task]:,} more waiting now"] if task in extra else []
+        said.append(f"{', '.join(parts)}; arrivals as they are" if parts else None)
+    return pd.concat([before, after], axis=1).assign(assumption=pd.Series(said, dtype="str"))

@@ -74,6 +74,8 @@ SOURCES = Option("sources", False, help="Also ask each dashboard source (slow)."
 IDS = Option("ids", None, "ID")
 FAILURE = Option("failure", None, "ID", "Only failed rows of this kind, as `failures` names it.")
 LISTED = (TASK, LIMIT, IDS, FAILURE)
+SPEED = Option("speed", None, "STEP=FACTOR", "What if it worked so many times as fast?")
+EXTRA = Option("extra", None, "STEP=N|STATE", "What if so many more waited, or all in a state?")
 END_TO_END = Option("end_to_end", False, help="When all are through the last step.")
 
 _READS = (
@@ -120,12 +122,14 @@ _READS = (
     Read(
         "eta",
         "When the work that waits will be done, as a range, and how such ranges have held.",
-        (TASK, END_TO_END),
+        (TASK, SPEED, EXTRA, END_TO_END),
         counts=("waiting", "moving"),
         brief=(
             *("stage", "task_type", "waiting", "status", "rate_per_hour", "growth_per_hour"),
-            *("clear_p50_seconds", "clear_p80_seconds", "clear_p95_seconds", "clear_p80_at"),
-            *("empty_p80_seconds", "held", "given"),
+            *("clear_p50_seconds", "clear_lower_seconds", "clear_upper_seconds", "clear_p80_at"),
+            *("empty_p50_seconds", "empty_lower_seconds", "empty_upper_seconds", "held", "given"),
+            *("if_waiting", "if_status", "if_clear_p50_seconds", "if_clear_lower_seconds"),
+            *("if_clear_upper_seconds", "assumption"),
         ),
     ),
 )

@@ -62,8 +62,9 @@ def sentence(
     timezone: str = "UTC",
 ) -> str:
     """The verdict: how many tracks wait, what dashboards make of it, and when it will be done, by
-    the clock of *timezone*. For example: ``419 tracks wait, all of them hidden; all done by Tuesday
-    14:00 UTC, 80% sure.``"""
+    the clock of *timezone*, as exactly as the range deserves. For example: ``419 tracks wait, all
+    of them hidden; all done by Tuesday 14:00 UTC, 80% sure; 16 exhausted and 9 drifted will not
+    move by themselves.``"""
     waiting, hidden = _sum(backlog, "waiting"), _sum(audit, "hidden")
     orphans, stuck = _sum(audit, "orphans"), _sum(backlog, "stuck")
     few = {0: "No track waits", 1: "1 track waits"}
@@ -78,16 +79,45 @@ def sentence(
         seen = ", and dashboards see all of them"
     done = _done_by(end, timezone) if waiting and end is not None else ""
     more = f"; {stuck:,} more {'is' if stuck == 1 else 'are'} stuck" if stuck else ""
-    return f"{count}{seen}{done}{more}."
+    return f"{count}{seen}{done}{more}{_left_out(backlog)}."
+
+
+def _left_out(backlog: pd.DataFrame) -> str:
+    """Who waits for somebody to act, such as ``; 16 exhausted and 9 drifted will not move by
+    themselves``."""
+    idle = ("exhausted", "drifted", "skipped", "blocked", "other")
+    counts = {state: _sum(backlog, state) for state in idle if state in backlog}
+    said = [f"{count:,} {state}" for state, count in counts.items() if count]
+    if not said:
+        return ""
+    listed = " and ".join([", ".join(said[:-1]), said[-1]] if said[1:] else said)
+    return f"; {listed} will not move by {'themselves' if sum(counts.values()) > 1 else 'itself'}"
 
 
 def _done_by(end: pd.DataFrame, timezone: str) -> str:
+    """When all is done with 80% certainty, no more exactly than the width of the range deserves."""
     row = end.iloc[0]
-    if row["status"] != "draining" or pd.isna(row["p80_at"]):
+    if row["status"] == "stalled":
+        return "; nothing gets done at the end of the pipeline"
+    if pd.isna(row["p80_at"]):
         return "; too little history to say when they will be done"
     at, days = row["p80_at"].tz_convert(timezone), row["p80_seconds"] / 86_400
+    hours = (row.get("upper_seconds", 0) - row.get("lower_seconds", 0)) / 3600
     day = f"{at:%A}" if days < 6 else f"{at:%A} {at.day} {at:%B %Y}"
-    return f"; all done by {day} {at:%H:%M %Z}, 80% sure"
+    if hours < 1:
+        when = f"{day} {at.ceil('5min'):%H:%M %Z}"
+    elif hours < 6:
+        when = f"{day} {at.ceil('1h'):%H:%M %Z}"
+    elif hours < 24:
+        when = f"{day} {('night', 'morning', 'afternoon', 'evening')[at.hour // 6]} ({at:%Z})"
+    elif hours < 7 * 24:
+        when = day
+    elif hours < 31 * 24:
+        monday = (at - pd.Timedelta(days=at.weekday())).normalize()
+        when = f"the week of {monday.day} {monday:%B %Y}"
+    else:
+        when = f"{at:%B %Y}"
+    return f"; all done by {when}, 80% sure"
 
 
 def causes(failures: pd.DataFrame, pipeline: str = "karaoke") -> pd.DataFrame:

@@ -31,6 +31,8 @@ def _options(read: Read) -> Iterator[common.Option]:
             kind = {"is_flag": True}
         elif option.metavar == "N":
             kind |= {"type": click.IntRange(min=0)}
+        elif option.metavar.startswith("STEP="):
+            kind |= {"multiple": True, "callback": _by_step}
         yield click.option(flag, option.name, default=option.default, help=option.help, **kind)
 
 
@@ -48,11 +50,21 @@ def _runner(read: Read) -> Any:
         if moment.replay_lag_seconds is not None:
             common.note(f"read from a standby, {moment.replay_lag_seconds:.1f} s behind")
         if format == "table":
-            frame = frame[list(read.brief)] if read.brief and not end_to_end else frame
+            frame = frame[[n for n in read.brief if n in frame] or frame.columns]
             frame = frame.round(dict.fromkeys(frame.select_dtypes("float"), 2))
         common.show(frame, format)
 
     return run
+
+
+def _by_step(_: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+    """Each STEP=VALUE by its step; None without any."""
+    pairs = [text.rpartition("=") for text in given]
+    found = {step: value for step, _, value in pairs}
+    if not all(found) or len(found) < len(pairs):
+        expected = f"expected {option.metavar}, and each step once"
+        raise click.BadParameter(f"found {' '.join(given)}: {expected}")
+    return found or None
 
 
 def _refuse_others(given: dict[str, Any]) -> None:

@@ -2,42 +2,43 @@
 
 ``clear`` is when the work that waits now is done (as many further completions as items wait),
 ``empty`` when nothing waits any more, arrivals included. How the range of ``clear`` is found is
-told in ``conformal``; how it is judged, in ``backtest``. ``empty`` comes from resampled futures:
-arrivals and capacity, in blocks of whole days of the past.
+told in ``conformal``; how it is judged, in ``backtest``.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from math import ceil
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from queue_insights.errors import InputError
 from queue_insights.forecast import conformal
-from queue_insights.forecast.endtoend import PipelineForecast, pipeline
-from queue_insights.forecast.history import DAY, HOUR, WEEK, Floats, History, clock, moment, seconds
-from queue_insights.forecast.past import backtest, record, score
+from queue_insights.forecast.history import DAY, HOUR, WEEK, Floats, History, seconds
+from queue_insights.forecast.past import backtest
 
-__all__ = ["PipelineForecast", "StepForecast", "backtest", "forecast_step", "pipeline", "score"]
+__all__ = ["StepForecast", "backtest", "forecast", "forecast_step"]
 
-DRAWS = (0.02, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.98)
+LEVEL = 0.8
+EVENTS = 50_000  # arrivals or completions that are reckoned with one by one
+RANGE = {"p50": 0.5, "p80": 0.8, "p95": 0.95, "lower": (1 - LEVEL) / 2, "upper": (1 + LEVEL) / 2}
+STEP, LOOK_BACK = 6 * HOUR, 30 * DAY  # past ranges: one so often, from so long ago on
 MIN_JUDGED = 20  # items that wait, for a past range to count
-YEAR = 365 * DAY
-PATHS = 80  # futures that ``empty`` is read from
-BINS = 600  # of one future
-PER_DAY = (144, 24, 4, 1)  # bins of a day, the finest whose futures reach far enough is used
-DAYS_BACK = 28
+RECORD = 120  # past ranges that are counted
+FURTHEST = 365 * DAY  # a queue that is not empty by then is not expected to be
 
 
 @dataclass(frozen=True)
 class StepForecast:
     """The forecast of one step; ``dataclasses.asdict`` gives the record of a frame.
 
-    status: draining, growing (arrivals outrun the work: no ``empty``), stalled, empty or
-    insufficient_history. Durations are seconds from ``as_of``; None where there is no finite
-    answer. ``lower`` and ``upper`` are the central range whose record is ``held`` of ``given``.
-    Rates are per hour over the last week; growth is arrivals minus completions;
+    status: growing (lately more came than was done, by more than chance explains), draining (else,
+    while work gets done), stalled (work waits, and nothing was done for over twice the longest
+    pause before), empty (nothing waits) or insufficient_history. Durations are seconds from
+    ``as_of``; None where there is no finite answer, and no ``empty`` is given of a growing queue.
+    ``lower`` and ``upper`` are the central range whose record is ``held`` of ``given``. Rates are
+    per hour over the last ``window_seconds``, by which growth is judged: a week, or a day if what
+    came and what was done in it differ by more than chance; growth is arrivals minus completions;
     ``needed_per_hour`` is the rate at which a growing queue would stop growing.
     """
 
@@ -55,6 +56,8 @@ class StepForecast:
     empty_p50_seconds: float | None = None
     empty_p80_seconds: float | None = None
     empty_p95_seconds: float | None = None
+    empty_lower_seconds: float | None = None
+    empty_upper_seconds: float | None = None
     empty_p50_at: pd.Timestamp | None = None
     empty_p80_at: pd.Timestamp | None = None
     empty_p95_at: pd.Timestamp | None = None
@@ -62,6 +65,7 @@ class StepForecast:
     arrivals_per_hour: float | None = None
     growth_per_hour: float | None = None
     needed_per_hour: float | None = None
+    window_seconds: float | None = None
     held: int = 0
     given: int = 0
     basis: str = ""
@@ -72,141 +76,120 @@ def forecast_step(
     completions: pd.Series,
     now: pd.Timestamp,
     waiting: int | None = None,
+    speed: float = 1.0,
+    extra: int = 0,
 ) -> StepForecast:
     """The forecast of one step as of ``now``.
 
     ``arrivals`` and ``completions``: tz-aware times in any order, the last weeks or months of them
     (NaT is skipped, what lies after ``now`` ignored). ``waiting`` is how many wait now; by default
-    arrivals minus completions, which needs the full history. Raises InputError.
+    arrivals minus completions, which needs the full history.
 
-    >>> found = forecast_step(events["arrived_at"], events["completed_at"], now)  # doctest: +SKIP
+    What if from now on each thing done took 1 / ``speed`` of the time, and ``extra`` items waited
+    on top? Arrivals are taken to go on as they do. Raises InputError.
     """
-    at = moment(now)
+    as_of = pd.Timestamp(now)
+    if as_of.tzinfo is None:
+        raise InputError(f"now={now} has no time zone: give e.g. pd.Timestamp.now('UTC')")
     came, went = seconds(arrivals, "arrivals"), seconds(completions, "completions")
-    came, went = came[came <= at], went[went <= at]  # NaN compares false
+    came, went = (each[each <= as_of.timestamp()] for each in (came, went))  # NaN compares false
     balance = len(came) - len(went)
-    queued = max(balance, 0) if waiting is None else int(waiting)
-    if queued < 0:
+    before = max(balance, 0) if waiting is None else int(waiting)
+    if before < 0:
         raise InputError(f"waiting={waiting} is negative: give the number of items that wait")
-    past = History(came, went, carried=queued - balance)
-    length = min(WEEK, max(at - past.first, HOUR)) if len(came) + len(went) else HOUR
-    lately = np.array([at - length, at])
-    rate = float(np.diff(past.done(lately))[0] / length * HOUR)
-    coming = float(np.diff(past.arrived(lately))[0] / length * HOUR)
-    as_of = clock(at)
-    answer = partial(
-        StepForecast,
-        as_of=as_of,
-        waiting=queued,
-        rate_per_hour=rate,
-        arrivals_per_hour=coming,
-        growth_per_hour=coming - rate,
-    )
+    if not 0 < speed < np.inf or extra < 0:
+        raise InputError(f"speed={speed}, extra={extra}: give a speed above 0, and 0 or more items")
+    return forecast(History(came, went, carried=before - balance), as_of, speed, int(extra))
+
+
+def forecast(
+    past: History, as_of: pd.Timestamp, speed: float = 1.0, extra: int = 0, most: int = EVENTS
+) -> StepForecast:
+    """As ``forecast_step``, from the history up to ``as_of``; of more than ``most`` events, several
+    count as one."""
+    as_of, now = as_of.tz_convert("UTC"), np.array([as_of.timestamp()])
+    came, went, length = (float(each[0]) for each in past.lately(now))
+    coming, rate = (n / length * HOUR for n in (came, went * speed))
+    unit, few = past.thinned(most)
+    fields = _answer(few, as_of, -(-extra // unit), speed, bool(past.growing(now, speed)[0]))
+    if fields["status"] == "growing":
+        fields["needed_per_hour"] = coming
+    fields |= {"rate_per_hour": rate, "arrivals_per_hour": coming, "growth_per_hour": coming - rate}
+    waiting = int(past.waiting(now)[0]) + extra
+    return StepForecast(as_of=as_of, waiting=waiting, window_seconds=length, **fields)
+
+
+def _answer(
+    past: History, as_of: pd.Timestamp, extra: int, speed: float, growing: bool
+) -> dict[str, Any]:
+    """The status, its basis and the ranges, as fields of a StepForecast."""
+    at, done = as_of.timestamp(), len(past.completions)
+    queued, days = int(past.waiting(np.array([at]))[0]) + extra, (at - past.first) / DAY
     if queued == 0:
-        clear = conformal.told(as_of, (0.0,) * 5, "clear_")
-        empty = conformal.told(as_of, (0.0,) * 3, "empty_")
-        return answer("empty", **clear, **empty, basis="nothing waits")
-    done = len(past.completions)
+        ranges = _fields(as_of, np.zeros(5), "clear_") | _fields(as_of, np.zeros(5), "empty_")
+        return ranges | {"status": "empty", "basis": "nothing waits"}
     if done < conformal.MIN_COMPLETIONS:
         basis = f"only {done} completions known, {conformal.MIN_COMPLETIONS} are needed"
-        return answer("insufficient_history", basis=basis)
+        return {"status": "insufficient_history", "basis": basis}
     if past.stalled(np.array([at]))[0]:
         idle = pd.Timedelta(seconds=round(at - past.completions[-1]))
         basis = f"nothing completed for {idle}, over twice the longest pause before"
-        return answer("stalled", basis=basis)
-    return _estimate(past, at, queued, coming if coming > rate else None, answer)
-
-
-def _estimate(
-    past: History,
-    at: float,
-    queued: int,
-    outrun_by: float | None,
-    answer: Callable[..., StepForecast],
-) -> StepForecast:
-    """The ranges, and their record; *outrun_by* is the rate of arrivals, if the work is slower."""
-    origins = conformal.past_origins(past, at)
-    judged = (past.waiting(origins) >= MIN_JUDGED) & ~past.stalled(origins)
-    average = queued * (at - past.first) / len(past.completions)
-    reach = min(max(conformal.WARM_UP, conformal.HORIZONS * average), YEAR)
-    asked = (*conformal.TOLD, *DRAWS)
-    found = conformal.ranges(past, origins, conformal.STEP, conformal.LEVEL, judged, asked, reach)
-    if np.isnan(found[-1]).any():
-        return answer("insufficient_history", basis=conformal.too_little(past, at))
-    clear_seconds, draws = found[-1, :5], found[-1, 5:]
-    empty_seconds = _time_to_empty(past, at, queued, draws, 8 * clear_seconds[2])
-    as_of, growing = clock(at), bool(np.isinf(empty_seconds[0])) and outrun_by is not None
-    fields = conformal.told(as_of, clear_seconds, "clear_")
+        return {"status": "stalled", "basis": basis}
+    clear, held, given = _clear(past, at, extra, speed)
+    if np.isnan(clear).any():
+        basis = f"{days:.1f} days of history hold too few answers to learn from"
+        return {"status": "insufficient_history", "basis": basis}
+    basis = f"its own past {LEVEL:.0%} ranges of the last {min(days, LOOK_BACK / DAY):.0f} days"
+    basis += f": of the last {given}, {held} held" if given else ""
+    found = _fields(as_of, clear, "clear_") | {"held": held, "given": given, "basis": basis}
     if growing:
-        fields["needed_per_hour"] = outrun_by
-    else:
-        fields |= conformal.told(as_of, empty_seconds, "empty_")
-    origins, lower, upper = origins[judged], found[judged, 3], found[judged, 4]
-    actual = past.time_to(origins, np.maximum(past.waiting(origins), 1))
-    held, given = record(actual, lower, upper)
-    days = (at - max(past.first + DAY, at - conformal.LOOK_BACK)) / DAY
-    basis = f"its own past {conformal.LEVEL:.0%} ranges of the last {days:.0f} days"
-    if given:
-        basis += f": of the last {given}, {held} held"
-    status = "growing" if growing else "draining"
-    return answer(status, **fields, held=held, given=given, basis=basis)
+        return found | {"status": "growing"}
+    empty = _empty(past, at, queued, clear)
+    return found | {"status": "draining"} | _fields(as_of, empty, "empty_")
 
 
-def _time_to_empty(past: History, at: float, waiting: int, draws: Floats, reach: float) -> Floats:
-    """p50, p80 and p95 of the seconds until nothing waits, inf where it never does.
+def _fields(as_of: pd.Timestamp, found: Floats, prefix: str) -> dict[str, Any]:
+    """Seconds for each of RANGE, and clock times of p50, p80 and p95; none of what is infinite."""
+    known = {n: float(s) for n, s in zip(RANGE, found, strict=True) if np.isfinite(s)}
+    ends = {n: as_of + pd.Timedelta(seconds=round(s, 3)) for n, s in known.items() if n[0] == "p"}
+    fields: dict[str, Any] = {f"{prefix}{name}_seconds": s for name, s in known.items()}
+    return fields | {f"{prefix}{name}_at": end for name, end in ends.items()}
 
-    From PATHS futures, which last ``reach`` seconds if they can. The capacity of each is scaled so
-    that the ``waiting`` items are done after a time drawn from ``draws``, the quantiles of that at
-    DRAWS; arrivals then come on top.
+
+def _clear(past: History, at: float, extra: int, speed: float) -> tuple[Floats, int, int]:
+    """(RANGE of the seconds, how many past ranges held, of how many)."""
+    oldest = max(past.first + DAY, at - LOOK_BACK)
+    origins = at - STEP * np.arange(max(int((at - oldest) // STEP), 0), -1, -1.0)
+    waiting = past.waiting(origins)
+    judged = (waiting >= MIN_JUDGED) & ~past.stalled(origins)
+    asked = tuple(RANGE.values())
+    found = conformal.ranges(past, origins, STEP, LEVEL, judged, asked, extra, speed)
+    actual, (lower, upper) = past.time_to(origins, np.maximum(waiting, 1)), found[:, 3:].T
+    known = judged & ~np.isnan(actual) & ~np.isnan(lower)
+    held = ((lower <= actual) & (actual <= upper))[known][-RECORD:]
+    return found[-1], int(held.sum()), len(held)
+
+
+def _empty(past: History, at: float, waiting: int, clear: Floats) -> Floats:
+    """Seconds until nothing waits, for each of ``clear``; inf where that is not to be expected.
+
+    The last week (or day, of a young queue) comes again and again, hour by hour: the arrivals as
+    they were; the work as it was while something waited, and in idle hours on average as much,
+    scaled so that the ``waiting`` are done after ``clear``.
     """
-    rng = np.random.default_rng(0)
-    enough = [n for n in PER_DAY if BINS * DAY / n >= reach]
-    width = DAY / (enough or PER_DAY[-1:])[0]
-    arrivals, capacity = _futures(past, at, width, rng)
-    ranks = (np.arange(PATHS) + 0.5) / PATHS
-    clear = rng.permutation(np.exp(np.interp(ranks, DRAWS, np.log(draws))))
-    path = np.arange(PATHS)
-    done = np.cumsum(capacity, axis=1)
-    ends = np.clip(clear / width, 1e-9, done.shape[1])
-    full = np.minimum(ends.astype(int), done.shape[1] - 1)
-    before = np.where(full > 0, done[path, full - 1], 0.0)
-    by_clear = before + (ends - full) * capacity[path, full]
-    scale = np.clip(waiting / np.maximum(by_clear, 1e-9), 0.05, 20.0)
-    left = waiting + np.cumsum(arrivals - scale[:, None] * capacity, axis=1)
-    first = np.argmax(left <= 0, axis=1)
-    start = np.where(first > 0, left[path, first - 1], waiting)
-    share = start / np.maximum(start - left[path, first], 1e-9)
-    until = np.maximum((first + share) * width, clear)
-    until[(left > 0).all(axis=1)] = np.inf
-    found: Floats = np.quantile(until, [0.5, 0.8, 0.95], method="inverted_cdf")
-    return found
-
-
-def _futures(
-    past: History, at: float, width: float, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Arrivals and capacity per bin of ``width`` seconds from now on, shape (PATHS, bins): past
-    days in a row, of the same weekday once two weeks are known.
-
-    Capacity is what was completed while work waited through the bin; elsewhere at least the mean
-    of the busy bins at that time of day, as an idle queue shows nothing of what it could do.
-    """
-    days = int(np.clip((at - past.first) // DAY, 1, DAYS_BACK))
-    days -= days % 7 if days >= 14 else 0
-    slots = round(DAY / width)
-    edges = at - width * np.arange(days * slots, -1, -1.0)
-    arrivals = np.diff(past.arrived(edges)).reshape(days, slots).astype(float)
-    done = np.diff(past.done(edges)).reshape(days, slots).astype(float)
-    queued = past.waiting(edges) > 0
-    busy = (queued[:-1] & queued[1:]).reshape(days, slots)
-    overall = done[busy].mean() if busy.any() else done.mean()
-    times = busy.sum(axis=0)
-    usual = np.where(times > 0, (done * busy).sum(axis=0) / np.maximum(times, 1), overall)
-    capacity = np.where(busy, done, np.maximum(done, usual))
-    ahead = -(-BINS // slots)
-    if days >= 14:
-        week = rng.integers(0, days // 7, (PATHS, ahead))
-        source = week * 7 + np.arange(ahead) % 7
-    else:
-        source = rng.integers(0, days, (PATHS, ahead))
-    return arrivals[source].reshape(PATHS, -1), capacity[source].reshape(PATHS, -1)
+    edges = at - HOUR * np.arange(168 if at - past.first >= WEEK else 24, -1, -1.0)
+    came, went = np.diff(past.arrived(edges)), np.diff(past.done(edges))
+    busy = np.diff(past.area(edges, 1)) / HOUR
+    usual = went.sum() / max(busy.sum(), 1.0)
+    able = np.where(busy > 0.5, went / np.maximum(busy, 0.5), np.maximum(went, usual)) + 1e-9
+    hours = np.arange(ceil(FURTHEST / HOUR / len(came)) * len(came) + 1)
+    arrived, work = (
+        np.append(0.0, np.cumsum(np.resize(each, len(hours) - 1))) for each in (came, able)
+    )
+    scale = waiting / np.maximum(np.interp(clear / HOUR, hours, work), 1e-9)
+    left = waiting + arrived - scale[:, None] * work
+    none = (left <= 0) & (hours >= clear[:, None] / HOUR)
+    end, path = np.maximum(np.argmax(none, axis=1), 1), np.arange(len(clear))
+    before, after = left[path, end - 1], left[path, end]
+    share = np.clip(before / np.maximum(before - after, 1e-9), 0, 1)
+    return np.where(none.any(axis=1), np.maximum((end - 1 + share) * HOUR, clear), np.inf)

@@ -1,258 +1,102 @@
-"""How long until the work that waits is done: a range from many estimates and their past errors.
+"""How long until the work that waits is done: a range, from simple estimates and their past errors.
 
-At every moment a couple of dozen simple *experts* say how long ``target`` completions will take:
-rates over windows from six hours to ninety days, over the time in which work waited, the time
-that as many completions took last, and replays of the past days and weeks. They are put to the
-same question at *trials*, moments before the origin whose answer was known at the origin. The
-centre is the experts' mean (of logarithms), corrected for their bias and weighted by the inverse
-of their squared errors; the range is the weighted quantiles of the centre's own errors at trials
-like the present one (alike in length, hour, weekday and trend; conformal prediction for
-dependent data, Barber et al., "Conformal prediction beyond exchangeability", 2023), and its
-width follows the hits and misses of the ranges given before, each counted once it is known
-(Gibbs and Candes, "Adaptive conformal inference under distribution shift", 2021).
+Some simple *experts* say how long as many completions as items wait will take: at the rate of the
+last hours, days or weeks, at the rate while work waited, as long as the last so many took, if the
+last day or week came again, and by a balance of arrivals and departures. At *trials*, moments
+before now, they are put to the same question, as far as anybody could have answered it then.
+
+The *estimate* is the experts' mean (of logarithms), each weighted by how small its errors were at
+trials of a like length. The range is made of the estimate's own past errors (conformal prediction:
+Vovk et al. 2005; with unequal weights, as neighbours in time are alike: Barber et al. 2023), each
+divided by how far the experts were apart, so that the range is wide where they disagree (normalised
+scores: Lei et al. 2018). Each side of it then follows its own record: a range that was missed
+widens it, one that held narrows it (Gibbs and Candes 2021), as soon as the answer is known.
 """
 
-from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
-import pandas as pd
 
 from queue_insights.forecast.history import DAY, HOUR, WEEK, Bools, Floats, History, Ints
 
-TRIALS_PER_STEP = 3  # trials between two origins, at the same minutes of the hour where it divides
-TARGETS = (1.0, 0.3)  # as many completions as items wait; and a part, whose answer comes sooner
-MIN_TARGET = 5
-MIN_TRIALS = 10  # answers known, before a range is given
-MIN_COMPLETIONS = 20
-MEMORY, HORIZONS = 45 * DAY, 8.0  # trials older than both this and so many horizons are forgotten
-HALF_LIFE, RESIDUAL_HALF_LIFE = 30 * DAY, 40 * DAY
-LEVEL = 0.8  # of a forecast's range
-TOLD = (0.5, 0.8, 0.95, (1 - LEVEL) / 2, 1 - (1 - LEVEL) / 2)  # what is told of it, see ``told``
-STEP, LOOK_BACK, WARM_UP = 6 * HOUR, 30 * DAY, 10 * DAY  # its past origins, and trials before
-WINDOWS = (6 * HOUR, DAY, 3 * DAY, WEEK, 4 * WEEK, 90 * DAY)
-BUSY_WINDOWS = (DAY, 3 * DAY, WEEK, 4 * WEEK)
-SHIFT, FEW = 0.25, 0.2  # how much noise a common shift must stand out from, and the extra spread
-DELAY = 0.2  # log error beyond which being late is taken as a delay, not as a slower pace
-LEARNING, SKEW, DAMPING, WIDEST, NARROWEST = 0.25, 0.02, 1.0, 1.0, -3.0
+PER_STEP = 2  # trials between two origins: more of them overlap, and tell little that is new
+LAST = 1000  # trials that are looked back on: four months of them, and quick to reckon with
+MIN_TARGET = 5  # completions that a trial asks for: the times to fewer are mostly chance
+MIN_TRIALS = 10  # needed to tell where a tenth of the errors lies
+MIN_COMPLETIONS = 20  # known before anything is said
+WINDOWS = (6 * HOUR, DAY, WEEK, 4 * WEEK)  # a shift, and the periods in which people work
+OUTLIER = 1.5  # an expert further (in logarithms, 4.5 times) from the median expert is drawn in
+TRUST = 3.0  # power of the inverse squared error: errors are alike, and a mere inverse blurs them
+DOUBT = 2, 0.02  # trials that each expert is given beforehand, and its squared error (14%) in them
+ALIKE = 0.5  # logarithms: trials of up to about 1.6 times or 1/1.6 of the length are alike
+UNLIKE = 0.01  # weight of all others, so that something is known where no trial is alike
+APART = 0.5  # disagreement of experts (in logarithms) that is always there, whatever they say
+UNDER_WAY = 0.3  # share of its target that must be done before a trial without answer counts
+OTHER_TIMES = 0.25  # weight of trials at other times of day, and again of week
+FEW = 0.2  # the range is so much wider if no error is independent of another
+LEARNING = 0.2  # logarithm by which a miss widens one side, if no other answer is outstanding
+DAMPING = 0.3  # how much less it is for each that is: they share one surprise
+WIDEST = 1.0  # logarithm by which a side is widened at most
 
 
-@dataclass(frozen=True)
-class Trials:
-    """Moments at which the question was put, in order."""
-
-    place: Ints  # on the grid, 0 at the first origin
-    whole: Bools  # the target is all that waited
-    began: Floats
-    experts: Floats  # log seconds, one column each
-    prior: Floats  # variance to expect of each, before any error is known
-    took: Floats  # seconds, NaN if never
-    targets: int  # trials at one moment, at most
-
-
-def grid(history: History, origins: Floats, step: float, reach: float) -> tuple[Ints, Floats]:
-    """(place, moment) of all that may be trials: from ``reach`` seconds before the first origin,
-    or a day after the first event, to the last origin."""
-    before = max(int(min(origins[0] - history.first - DAY, reach) // step), 0)
-    place = np.arange(-before * TRIALS_PER_STEP, (len(origins) - 1) * TRIALS_PER_STEP + 1)
-    return place, origins[0] + place * (step / TRIALS_PER_STEP)
-
-
-def at_origin(place: Ints) -> Bools:
-    found: Bools = (place >= 0) & (place % TRIALS_PER_STEP == 0)
-    return found
+def experts(history: History, began: Floats, target: Ints, waiting: Ints) -> Floats:
+    """Log seconds that ``target`` completions will take, from each moment ``began`` on, at which so
+    many are ``waiting``: a row for each moment and a column for each expert, who looks only at what
+    had happened by then."""
+    done, known = history.done(began), np.maximum(began - history.first, HOUR)
+    said = []
+    for window in WINDOWS:
+        length = np.minimum(window, known)
+        count = done - history.done(began - length) + 0.5
+        said.append(target * length / count)
+        if window in (DAY, WEEK):
+            said.append(_balance(history, began, target, waiting, length))
+        if window == WEEK:
+            busy = history.area(began, 1) - history.area(began - length, 1)
+            said.append(target * np.maximum(busy, 1.0) / count)
+    last = np.clip(target, 1, done)
+    said.append((began - history.completions[done - last]) * target / last)
+    said += [_replay(history, began, target, days) for days in (1, 7)]
+    logs = np.log(np.maximum(np.stack(said, axis=1), 1e-3))
+    middle = np.median(logs, axis=1, keepdims=True)
+    clipped: Floats = np.clip(logs, middle - OUTLIER, middle + OUTLIER)
+    return clipped
 
 
-def experts(history: History, began: Floats, target: Ints) -> tuple[Floats, Floats]:
-    """(log seconds that ``target`` completions after ``began`` will take, variance to expect).
-
-    Shape (trials, experts); each looks only at what had happened by ``began``. The variance is
-    that of a count, 1/completions looked at, and a little that no count removes.
-    """
-    done = history.done(began)
-    span = np.maximum(began - history.first, HOUR)
-
-    def rate(window: float) -> tuple[Floats, Floats]:
-        length = np.minimum(window, span)
-        count: Floats = (done - history.done(began - length)).astype(float) + 0.5
-        return np.log(target * length / count), count
-
-    said = [rate(window) for window in WINDOWS]
-    for share in (0.5, 1.0, 2.0):
-        last = np.clip(np.ceil(target * share).astype(np.int64), 1, done)
-        took = began - history.completions[done - last]
-        said.append((np.log(np.maximum(took, 1e-3) * target / last), last.astype(float)))
-    weekly, weekly_count = rate(WEEK)
-    seen = np.minimum(target, weekly_count)
-    days = np.stack([_replay(history, began, target, done, day) for day in range(1, 8)])
-    fortnight = _replay(history, began, target, done, 14)
-    said += [(days[0], seen), (days[6], seen)]
-    said += [(days.mean(axis=0), 5 * seen), (np.median(days, axis=0), 5 * seen)]
-    said.append(((days[6] + fortnight) / 2, 2 * seen))
-    busy_rates = _busy_rates(history, began, target)
-    for window, busy in zip(BUSY_WINDOWS, busy_rates, strict=True):
-        said.append((np.where(np.isnan(busy), weekly, busy), 0.7 * rate(window)[1]))
-    found, counts = (np.stack(each, axis=-1) for each in zip(*said, strict=True))
-    middle = np.median(found, axis=1, keepdims=True)
-    return np.clip(found, middle - 1.5, middle + 1.5), 1 / counts + 0.003
-
-
-def _replay(history: History, began: Floats, target: Ints, done: Ints, days: int) -> Floats:
-    """Log seconds to ``target`` completions if the last ``days`` days were repeated for ever."""
-    whole = np.maximum(np.floor((began - history.first) / DAY), 1.0)
-    period = np.minimum(float(days), whole) * DAY
+def _replay(history: History, began: Floats, target: Ints, days: int) -> Floats:
+    """Seconds to ``target`` completions if the last ``days`` days came again and again."""
+    known = np.maximum((began - history.first) // DAY, 1)
+    period = np.minimum(days, known) * DAY
     before = history.done(began - period)
-    count = np.maximum(done - before, 1)
-    rounds, rest = (target - 1) // count, (target - 1) % count
+    count = history.done(began) - before
+    rounds, rest = np.divmod(target - 1, np.maximum(count, 1))
     at = history.completions[np.minimum(before + rest, len(history.completions) - 1)]
-    took = at - (began - period) + rounds * period
-    average = target * np.maximum(began - history.first, HOUR) / (done + 0.5)
-    return np.log(np.maximum(np.where(done > before, took, average), 1e-3))
+    average = target * known * DAY / (history.done(began) + 0.5)
+    return np.where(count > 0, at - (began - period) + rounds * period, average)
 
 
-def _busy_rates(history: History, began: Floats, target: Ints) -> Iterable[Floats]:
-    """Log seconds to ``target`` completions at the rate seen while a like queue waited.
+def _balance(
+    history: History, began: Floats, target: Ints, waiting: Ints, length: Floats
+) -> Floats:
+    """Seconds if items arrive, and each of those waiting leaves, as in the last ``length``.
 
-    One array per busy window. "Like" is at least a quarter of the target, to a power of four;
-    NaN where fewer than ten completions were seen at that level.
+    With arrivals at rate a, and w items waiting of which each leaves at rate p, there are
+    w' = a - p w of them more, so by t have left a t + (w - a / p)(1 - exp(-p t)): ever fewer once
+    nothing arrives, which no mere rate can know. Solved for t by halving its logarithm's span.
     """
-    times, after, served = history.changes(began.min(initial=np.inf) - max(BUSY_WINDOWS))
-    lasted = np.diff(times, append=times[-1:])
-    level = 4.0 ** np.maximum(np.floor(np.log2(np.maximum(target / 4, 1)) / 2), 0)
-    found = np.full((len(BUSY_WINDOWS), len(began)), np.nan)
-    for threshold in np.unique(level):
-        here = level == threshold
-        busy = after >= threshold
-        time_before = np.concatenate([[0.0], np.cumsum(lasted * busy)])
-        count_before = np.concatenate([[0], np.cumsum(served & (after >= threshold - 1))])
-
-        def totals(at: Floats) -> tuple[Floats, Ints]:
-            place = np.searchsorted(times, at, "right")
-            last = np.maximum(place - 1, 0)
-            partial = np.where(place > 0, (at - times[last]) * busy[last], 0.0)  # noqa: B023
-            return time_before[last] + partial, count_before[place]  # noqa: B023
-
-        time_now, count_now = totals(began[here])
-        for row, window in enumerate(BUSY_WINDOWS):
-            time_then, count_then = totals(np.maximum(began[here] - window, history.first))
-            time, count = time_now - time_then, count_now - count_then
-            estimate = np.log(target[here] * np.maximum(time, 1e-3) / np.maximum(count, 1))
-            found[row, here] = np.where(count >= 10, estimate, np.nan)
+    waited = history.area(began, np.inf) - history.area(began - length, np.inf)
+    leave = (history.done(began) - history.done(began - length) + 0.5) / np.maximum(waited, 1.0)
+    arrive = (history.arrived(began) - history.arrived(began - length)) / length
+    low, high = np.zeros(len(began)), np.full(len(began), np.log(300 * 365 * DAY))
+    for _ in range(30):
+        middle = (low + high) / 2
+        t = np.exp(middle)
+        left = arrive * t - (waiting - arrive / leave) * np.expm1(-leave * t)
+        enough = left >= target - 0.5
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    found: Floats = np.exp(high)
     return found
-
-
-class Centre:
-    """The blend of experts, learned from the trials whose answers are known."""
-
-    def __init__(self, rows: Trials, spacing: float) -> None:
-        self.rows = rows
-        self.middle = np.median(rows.experts, axis=1)
-        self.actual = np.log(np.maximum(rows.took, 1e-3))
-        self.known = np.where(np.isnan(rows.took), np.inf, rows.began + rows.took)
-        self.errors = np.nan_to_num(np.clip(self.actual[:, None] - rows.experts, -2.0, 2.0))
-        self.squares = self.errors**2
-        length = np.maximum(np.nan_to_num(np.exp(self.actual), nan=spacing), spacing)
-        # Trials that overlap in time tell the same story: each counts for its own share of it.
-        self.share = spacing / length / rows.targets
-        self.estimate = np.full(len(rows.began), np.nan)
-        self.residual = np.full(len(rows.began), np.nan)
-        ages = spacing * np.arange(rows.place[-1] - rows.place[0] + 1)
-        self.season = _near(_apart(ages, DAY) / (3 * HOUR), 0.2)
-        self.season *= _near(_apart(ages, WEEK) / (6 * HOUR), 0.3)
-        self.wholeness = np.where(rows.whole, 1.0, 0.15)
-
-    def _recency(self, now: float, row: int, past: slice, half_life: float) -> Floats:
-        half_life = max(half_life, 6 * np.exp(self.middle[row]))
-        known = self.known[past] <= now
-        found: Floats = known * np.exp((self.rows.began[past] - now) * (np.log(2) / half_life))
-        return found
-
-    def learn(self, now: float, first: int, last: int, past: slice) -> None:
-        """Estimate the trials from ``first`` to ``last`` by the answers known of ``past``."""
-        rows = self.rows
-        weight = self._recency(now, first, past, HALF_LIFE) * self.share[past]
-        weight /= 1 + ((self.middle[past] - self.middle[first]) / 0.5) ** 2
-        total, errors = weight.sum(), weight @ self.errors[past]
-        bias = errors / (total + 10.0)
-        squares = weight @ self.squares[past] - 2 * bias * errors + total * bias**2
-        variance = (squares + 2.0 * rows.prior[first]) / (total + 2.0)
-        # With no errors known the prior is all there is, and deserves less trust.
-        trust = variance ** (-4.0 if total > 0 else -2.0)
-        trust /= trust.sum()
-        self.estimate[first:last] = (rows.experts[first:last] + bias) @ trust
-        self.residual[first:last] = self.actual[first:last] - self.estimate[first:last]
-
-    def residuals(self, now: float, row: int, past: slice) -> tuple[Floats, Floats]:
-        """(errors of the blend at known trials of ``past``, their weights at ``row``).
-
-        They are scaled to the length at hand (longer waits have smaller relative errors, or
-        larger ones where the rate drifts; an outage of hours delays a long wait by hours, too, not
-        by its multiple). Their common shift counts as far as it stands out from
-        the noise of so few; their spread is taken as wider the fewer independent ones there are.
-        """
-        rows, estimate = self.rows, self.estimate
-        weight = self._recency(now, row, past, RESIDUAL_HALF_LIFE) * self.wholeness[past]
-        weight *= self.season[rows.place[row] - rows.place[past]]
-        longer = estimate[past] - estimate[row]
-        weight *= np.exp(-0.5 * longer**2)
-        trend = rows.experts[past, 0] - estimate[past]  # the last six hours, against the blend
-        weight *= _near((trend - rows.experts[row, 0] + estimate[row]) / 0.4, 0.3)
-        known = self.known[past] <= now
-        if np.count_nonzero(known) < MIN_TRIALS:
-            return np.empty(0), np.empty(0)
-        longer, errors, weight = longer[known], self.residual[past][known], weight[known] + 1e-9
-        slope = _slope(longer, np.log(np.abs(errors) + 1e-3), weight)
-        errors = errors * np.exp(-slope * np.clip(longer, -1.5, 1.5))
-        delay = np.expm1(np.maximum(errors - DELAY, 0)) * np.exp(np.minimum(longer, 0))
-        errors = np.minimum(errors, DELAY) + np.log1p(delay)
-        independent = float(weight @ self.share[past][known])
-        low, shift, high = _weighted_quantiles(errors, weight, (0.1, 0.5, 0.9))
-        noise = SHIFT * ((high - low) / 2.56) ** 2 / max(independent, 0.1)
-        signal = shift**2 / (shift**2 + noise + 1e-12)
-        return shift * signal + (errors - shift) * (1 + FEW / (independent + 1)), weight
-
-
-def _slope(x: Floats, y: Floats, weight: Floats) -> float:
-    """Slope of a weighted regression, drawn towards zero and kept between -0.5 and 0.3."""
-    total = weight.sum()
-    apart = x - weight @ x / total
-    along = weight @ apart**2 + 0.05 * total
-    return float(np.clip(weight @ (apart * (y - weight @ y / total)) / along, -0.5, 0.3))
-
-
-def _apart(age: Floats, period: float) -> Floats:
-    return np.abs((age + period / 2) % period - period / 2)
-
-
-def _near(distance: Floats, least: float) -> Floats:
-    return least + (1 - least) * np.exp(-0.5 * distance**2)
-
-
-def past_origins(history: History, at: float) -> Floats:
-    """Moments of the last weeks, each a STEP after the one before, the last of them ``at``."""
-    oldest = max(history.first + DAY, at - LOOK_BACK)
-    count = max(int((at - oldest) // STEP), 0) + 1
-    return at - STEP * np.arange(count - 1, -1, -1.0)
-
-
-def told(as_of: pd.Timestamp, found: Iterable[float], prefix: str = "") -> dict[str, Any]:
-    """The fields of a forecast that say what was ``found``: seconds, and for p50, p80 and p95
-    the clock times; none for what is infinite."""
-    fields: dict[str, Any] = {}
-    for name, length in zip(("p50", "p80", "p95", "lower", "upper"), found, strict=False):
-        if np.isfinite(length):
-            fields[f"{prefix}{name}_seconds"] = float(length)
-            if name.startswith("p"):
-                clock = as_of + pd.Timedelta(seconds=round(float(length), 3))
-                fields[f"{prefix}{name}_at"] = clock
-    return fields
-
-
-def too_little(history: History, at: float) -> str:
-    """Why there is no range."""
-    return f"{(at - history.first) / DAY:.1f} days of history hold too few answers to learn from"
 
 
 def ranges(
@@ -262,106 +106,143 @@ def ranges(
     level: float,
     judged: Bools,
     probabilities: Sequence[float],
-    reach: float = np.inf,
+    extra: int = 0,
+    speed: float = 1.0,
 ) -> Floats:
     """Seconds until what waits at each origin is done, one column per probability.
 
-    ``origins`` ascend by ``step`` seconds. NaN where nothing waits or too little is known.
-    Learned from trials up to ``reach`` seconds before the first origin, too; only ``judged``
-    origins count in the record that the width follows.
+    ``origins`` ascend by ``step`` seconds; at each, only what was known then counts. NaN where
+    nothing waits or too little is known. There are trials at the origins, between them, and before
+    the first, but not in the first day. Only ``judged`` origins count in the record that the sides
+    follow. The last range is what it would be if
+    ``extra`` items waited on top and each took 1 / ``speed`` of its time: what w items take then,
+    w / ``speed`` take now, nights and pauses included.
     """
-    if not len(origins) or not len(history.completions):
-        return np.full((len(origins), len(probabilities)), np.nan)
-    place, moments = grid(history, origins, step, reach)
-    wanted = np.ceil(np.outer(history.waiting(moments), TARGETS)).astype(np.int64)
-    is_whole = np.array(TARGETS) == 1.0
-    least = np.where(at_origin(place)[:, None] & is_whole, 1, MIN_TARGET)
-    asked = (wanted >= least) & (history.done(moments) >= MIN_TARGET)[:, None]
-    row, share = np.nonzero(asked)
-    began, target = moments[row], wanted[asked]
-    estimates, prior = experts(history, began, target)
-    took = history.time_to(began, target)
-    rows = Trials(place[row], is_whole[share], began, estimates, prior, took, len(TARGETS))
-    return calibrate(rows, origins, step, level, judged, probabilities)
-
-
-def calibrate(
-    rows: Trials,
-    origins: Floats,
-    step: float,
-    level: float,
-    judged: Bools,
-    probabilities: Sequence[float],
-) -> Floats:
-    """As ``ranges``, from trials."""
     found = np.full((len(origins), len(probabilities)), np.nan)
-    if not len(rows.began):
+    if not len(origins) or not len(history.completions):
         return found
-    centre, width = Centre(rows, step / TRIALS_PER_STEP), Width(level)
-    asked = (*probabilities, 0.5, width.tail, 1 - width.tail)
-    turns = rows.place // TRIALS_PER_STEP
-    is_origin = rows.whole & at_origin(rows.place)
+    before = int(np.clip((origins[0] - history.first - DAY) // step * PER_STEP, 0, LAST))
+    place = np.arange(-before, (len(origins) - 1) * PER_STEP + 1)
+    began = origins[0] + place * (step / PER_STEP)
+    waiting = history.waiting(began)
+    waiting[-1] += extra
+    target = waiting.copy()
+    target[-1] = ceil(waiting[-1] / speed)
+    is_origin = (place >= 0) & (place % PER_STEP == 0)
+    use = (target >= np.where(is_origin, 1, MIN_TARGET)) & (history.done(began) >= MIN_TARGET)
+    if not use.any():
+        return found
+    trials = Trials(history, began[use], target[use], waiting[use], step / PER_STEP)
+    sides, turns, is_origin = Sides(level), place[use] // PER_STEP, is_origin[use]
+    asked = np.array([*probabilities, 0.5, sides.tail, 1 - sides.tail])
     for turn in np.unique(turns):
-        now = origins[0] + turn * step
         first, last = np.searchsorted(turns, [turn, turn + 1])
-        memory = max(MEMORY, HORIZONS * np.exp(centre.middle[first]))
-        past = slice(int(np.searchsorted(rows.began, now - memory)), int(first))
-        centre.learn(now, first, last, past)
-        row = first + int(np.argmax(is_origin[first:last]))
-        if not is_origin[row]:
+        past, now = slice(max(first - LAST, 0), first), origins[0] + turn * step
+        trials.estimate(now, first, last, past)
+        if not is_origin[first] or (errors := trials.errors(now, first, past, asked)) is None:
             continue
-        errors, weight = centre.residuals(now, row, past)
-        if not len(errors):
-            continue
-        quantiles = _weighted_quantiles(errors, weight, asked)
-        width.update(now)
-        adjusted = np.exp(centre.estimate[row] + width.stretch(quantiles, quantiles[-3]))
-        found[turn] = adjusted[:-3]
+        sides.learn(now)
+        given = np.exp(trials.estimates[first] + sides.widened(errors, errors[-3]))
+        found[turn] = given[:-3]
         if judged[turn]:
-            width.given(now, adjusted[-2], adjusted[-1], centre.known[row])
+            sides.given(now, given[-2], given[-1], trials.answered[first])
     return found
 
 
-def _weighted_quantiles(values: Floats, weight: Floats, asked: Sequence[float]) -> Floats:
-    order = np.argsort(values)
-    weight = weight[order]
-    below = np.cumsum(weight) - weight / 2
-    return np.interp(asked, below / weight.sum(), values[order])
+class Trials:
+    """Moments at which the question was put, in order, and what was said and came of it."""
+
+    def __init__(
+        self, history: History, began: Floats, target: Ints, waiting: Ints, spacing: float
+    ) -> None:
+        self.history, self.began, self.target, self.spacing = history, began, target, spacing
+        self.done = history.done(began)
+        self.experts = experts(history, began, target, waiting)
+        self.length = np.median(self.experts, axis=1)
+        took = history.time_to(began, target)
+        self.answered = np.where(np.isnan(took), np.inf, began + took)
+        self.took = np.log(np.maximum(took, 1e-3))
+        self.squares = np.nan_to_num(np.clip(self.took[:, None] - self.experts, -2, 2)) ** 2
+        self.estimates, self.apart = np.full((2, len(began)), np.nan)
+
+    def _alike(self, row: int, past: slice) -> Floats:
+        """Weights of the ``past`` trials by how near their lengths are to that of ``row``."""
+        longer = self.length[past] - self.length[row]
+        found: Floats = np.exp(-0.5 * (longer / ALIKE) ** 2) + UNLIKE
+        return found
+
+    def _share(self, took: Floats) -> Floats:
+        """Trials that overlap in time share one story: each counts for its part of it."""
+        return np.minimum(self.spacing * np.exp(-took), 1.0)
+
+    def estimate(self, now: float, first: int, last: int, past: slice) -> None:
+        """Blend the experts at the trials from ``first`` to ``last``, trusting each by its errors
+        at those of the ``past`` that were answered by ``now``."""
+        weight = self._alike(first, past) * self._share(self.took[past])
+        weight = np.where(self.answered[past] <= now, weight, 0.0)
+        squares = weight @ self.squares[past] + DOUBT[0] * DOUBT[1]
+        trust = (squares / (weight.sum() + DOUBT[0])) ** -TRUST
+        said = self.experts[first:last]
+        self.estimates[first:last] = blend = said @ (trust / trust.sum())
+        spread = ((said - blend[:, None]) ** 2).mean(axis=1)
+        self.apart[first:last] = np.sqrt(APART**2 + spread)
+
+    def errors(self, now: float, row: int, past: slice, asked: Floats) -> Floats | None:
+        """Quantiles ``asked`` of the estimate's error at ``row``, in logarithms; None if too few
+        trials tell of it.
+
+        A trial under way counts by its progress, as if it went on at its pace: the answers of long
+        waits come last, and without them the errors would be those of short ones.
+        """
+        age, answered = now - self.began[past], self.answered[past] <= now
+        part = (self.history.done(np.array([now])) - self.done[past]) / self.target[past]
+        progress = np.where(answered, 1.0, part)
+        use = progress >= UNDER_WAY
+        if np.count_nonzero(use) < MIN_TRIALS:
+            return None
+        weight = progress * self._alike(row, past)
+        for period, near in ((DAY, 3 * HOUR), (WEEK, 6 * HOUR)):
+            away = (age + period / 2) % period - period / 2
+            weight *= OTHER_TIMES + (1 - OTHER_TIMES) * np.exp(-0.5 * (away / near) ** 2)
+        age, progress, weight = age[use], progress[use], weight[use]
+        took = np.where(answered[use], self.took[past][use], np.log(age / progress))
+        errors = (took - self.estimates[past][use]) * self.apart[row] / self.apart[past][use]
+        order = np.argsort(errors)
+        below = np.cumsum(weight[order]) - weight[order] / 2
+        found, middle = (np.interp(p, below / weight.sum(), errors[order]) for p in (asked, 0.5))
+        wider: Floats = middle + (found - middle) * (1 + FEW / (1 + weight @ self._share(took)))
+        return wider
 
 
-class Width:
-    """How much wider than the past errors the range is drawn, each side, by its own record.
+class Sides:
+    """How much wider than past errors the range is drawn, below and above, by its own record.
 
-    In logarithms: a miss widens, a hit narrows, so that in the long run ``level`` of the ranges
-    hold. While many answers are outstanding it moves less, as the same surprise would be
-    counted many times.
+    In logarithms. A miss moves its side by as much as the hits should move it back, so that in the
+    long run each side is missed as often as ``level`` says.
     """
 
     def __init__(self, level: float) -> None:
-        self.tail = (1 - level) / 2
-        self.lower = self.upper = 0.0
-        self.outstanding: deque[tuple[float, float, float]] = deque()
+        self.tail, self.by = (1 - level) / 2, np.zeros(2)
+        self.outstanding: list[tuple[float, Floats]] = []
 
-    def given(self, now: float, lower: float, upper: float, known: float) -> None:
+    def given(self, now: float, lower: float, upper: float, answered: float) -> None:
         """Note a range; that it was missed above is known as soon as it has passed."""
-        below, above = float(known < now + lower), float(known > now + upper)
-        self.outstanding.append((min(known, now + upper), below, above))
+        missed = np.array([answered < now + lower, answered > now + upper], dtype=float)
+        self.outstanding.append((min(answered, now + upper), missed))
 
-    def update(self, now: float) -> None:
-        damping = 1 + DAMPING * max(len(self.outstanding) - 1, 0)
-        waiting: deque[tuple[float, float, float]] = deque()
-        for known, below, above in self.outstanding:
-            if known > now:
-                waiting.append((known, below, above))
-                continue
-            both = LEARNING / damping * (below + above - 2 * self.tail) / 2
-            skew = SKEW / damping * (below - above) / 2
-            self.lower = min(max(self.lower + both + skew, NARROWEST), WIDEST)
-            self.upper = min(max(self.upper + both - skew, NARROWEST), WIDEST)
-        self.outstanding = waiting
+    def learn(self, now: float) -> None:
+        """Move both sides by the answers known ``now``.
 
-    def stretch(self, quantiles: Floats, middle: float) -> Floats:
-        side = np.where(quantiles < middle, self.lower, self.upper)
-        away = np.abs(quantiles - middle)
-        wider: Floats = np.minimum(away * np.exp(side), away + 0.7)
-        return np.asarray(middle + np.sign(quantiles - middle) * wider, dtype=float)
+        The more are outstanding, the less each moves them, yet all together still by about
+        LEARNING / DAMPING, so that long waits for answers do not leave them where they are.
+        """
+        pace = LEARNING / (1 + DAMPING * max(len(self.outstanding) - 1, 0))
+        for missed in (missed for known, missed in self.outstanding if known <= now):
+            self.by = np.minimum(self.by + pace * (missed - self.tail), WIDEST)
+        self.outstanding = [each for each in self.outstanding if each[0] > now]
+
+    def widened(self, quantiles: Floats, middle: float) -> Floats:
+        away = quantiles - middle
+        wider = np.abs(away) * np.exp(np.where(away < 0, *self.by))
+        found: Floats = middle + np.sign(away) * np.minimum(wider, np.abs(away) + WIDEST)
+        return found

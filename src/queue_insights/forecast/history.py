@@ -13,19 +13,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 HOUR, DAY, WEEK = 3600.0, 86400.0, 604800.0
-
-
-def moment(now: pd.Timestamp) -> float:
-    """Unix seconds of one tz-aware moment; InputError if it has no time zone."""
-    given = pd.Timestamp(now)
-    if given.tzinfo is None:
-        raise InputError(f"now={now} has no time zone: give e.g. pd.Timestamp.now('UTC')")
-    return given.timestamp()
-
-
-def clock(at: float) -> pd.Timestamp:
-    """The time (UTC) at Unix seconds, to the microsecond."""
-    return pd.Timestamp(at, unit="s", tz="UTC").round("us")
+CHANCE = 2.0  # standard deviations, which a steady queue exceeds in two of a hundred readings
 
 
 def seconds(times: pd.Series, name: str) -> Floats:
@@ -37,28 +25,24 @@ def seconds(times: pd.Series, name: str) -> Floats:
     if not isinstance(times.dtype, pd.DatetimeTZDtype):
         given = times.dropna()
         if any(getattr(value, "tzinfo", None) is None for value in given):
-            raise InputError(
-                f"{name} holds {times.dtype}, not times with a time zone: "
-                f"localise it, e.g. with .dt.tz_localize('UTC')"
-            )
+            what = f"{name} holds {times.dtype}, not times with a time zone"
+            raise InputError(f"{what}: localise it, e.g. with .dt.tz_localize('UTC')")
         aware = pd.to_datetime(times, utc=True)
     micros = aware.dt.tz_convert("UTC").dt.as_unit("us").dt.tz_localize(None).to_numpy()
     return np.where(np.isnat(micros), np.nan, micros.astype(np.int64) / 1e6)
 
 
 class History:
-    """Arrivals and completions of one queue, in Unix seconds, in any order.
-
-    ``carried`` items waited already before the first arrival given.
-    """
+    """Arrivals and completions of one queue, in Unix seconds, in any order; ``carried`` items
+    waited already before the first arrival given."""
 
     def __init__(self, arrivals: Floats, completions: Floats, carried: int = 0) -> None:
         self.arrivals = np.sort(arrivals)
         self.completions = np.sort(completions)
         self.carried = carried
         both = np.concatenate([arrivals, completions])
-        self.first = float(both.min()) if len(both) else np.nan
-        self.last = float(both.max()) if len(both) else np.nan
+        span = (both.min(), both.max()) if len(both) else (np.nan, np.nan)
+        self.first, self.last = map(float, span)
 
     def done(self, at: Floats) -> Ints:
         """Completions up to and including each moment."""
@@ -81,41 +65,67 @@ class History:
             return np.full(since.shape, np.nan)
         return np.where(known, self.completions[np.where(known, place, 0)] - since, np.nan)
 
-    def changes(self, since: float) -> tuple[Floats, Ints, Bools]:
-        """(times, waiting after each, whether it was a completion) of all that happened since."""
-        came = self.arrivals[np.searchsorted(self.arrivals, since) :]
-        went = self.completions[np.searchsorted(self.completions, since) :]
-        times = np.concatenate([came, went])
-        order = np.argsort(times, kind="stable")
-        completed = order >= len(came)
-        before = self.carried + len(self.arrivals) - len(came) - len(self.completions) + len(went)
-        return times[order], before + np.cumsum(np.where(completed, -1, 1)), completed
+    def thinned(self, most: int) -> tuple[int, "History"]:
+        """(how many count as one, the history of these): at most about ``most`` each of arrivals
+        and completions, as with more of them a forecast only takes longer."""
+        unit = max(1, len(self.arrivals) // most, len(self.completions) // most)
+        came, went = (each[unit // 2 :: unit] for each in (self.arrivals, self.completions))
+        waiting = self.carried + len(self.arrivals) - len(self.completions)
+        return unit, History(came, went, -(-waiting // unit) - len(came) + len(went))
 
     @cached_property
-    def _gaps(self) -> tuple[Floats, Floats]:
-        """Per completion: when the idle time after it began, and the longest such time before it.
+    def _changes(self) -> tuple[Floats, Ints]:
+        """(times of all that happened, how many waited after each)."""
+        times = np.concatenate([self.arrivals, self.completions])
+        order = np.argsort(times, kind="stable")
+        change = np.where(order < len(self.arrivals), 1, -1)
+        return times[order], np.maximum(self.carried + np.cumsum(change), 0)
 
-        Idle is counted only while something waits.
-        """
-        ends = self.completions
-        began = ends.copy()
-        empty = self.waiting(ends) == 0
-        following = np.searchsorted(self.arrivals, ends[empty], "right")
-        later = np.append(self.arrivals, np.inf)
-        began[empty] = later[following]
-        gaps = np.maximum(ends[1:] - began[:-1], 0.0)
-        return began, np.concatenate([[0.0], np.maximum.accumulate(gaps)]) if len(ends) else began
+    def area(self, at: Floats, most: float) -> Floats:
+        """How many waited, summed over the seconds up to each moment; more than ``most`` at a time
+        count as ``most``, so that with 1 it is for how long work waited at all."""
+        times, waiting = self._changes
+        height = np.minimum(waiting, most).astype(float)
+        total = np.concatenate([[0.0], np.cumsum(height[:-1] * np.diff(times))])
+        last = np.maximum(np.searchsorted(times, at, "right") - 1, 0)
+        found: Floats = total[last] + np.maximum(at - times[last], 0.0) * height[last]
+        return found
+
+    def lately(self, at: Floats) -> tuple[Floats, Floats, Floats]:
+        """(arrivals, completions, seconds) of the last week before each moment; of the last day,
+        where in it they differ by more than chance; never before the first event."""
+        week, day = (np.clip(np.nan_to_num(at - self.first), HOUR, most) for most in (WEEK, DAY))
+        came, went = self._both(at, day)
+        length = np.where(np.abs(came - went) > self._chance(came, went), day, week)
+        return *self._both(at, length), length
+
+    def _both(self, at: Floats, length: Floats) -> tuple[Floats, Floats]:
+        came = self.arrived(at) - self.arrived(at - length)
+        return came.astype(float), (self.done(at) - self.done(at - length)).astype(float)
+
+    def _chance(self, came: Floats, went: Floats) -> Floats:
+        """By how much two counts of events at random moments may differ without a reason."""
+        return CHANCE * np.sqrt(came + went)
+
+    def growing(self, at: Floats, speed: float = 1.0) -> Bools:
+        """Whether lately more came than was done (at ``speed`` times the pace), beyond chance."""
+        came, went, _ = self.lately(at)
+        found: Bools = came - went * speed > self._chance(came, went * speed)
+        return found
 
     def stalled(self, at: Floats) -> Bools:
         """Whether work waits and has not moved for over twice the longest pause so far.
 
         Nights, weekends and hourly batches are pauses that a queue has shown before, so they do
-        not count as stalls once seen; nothing under an hour does.
+        not count as stalls once seen; nothing under an hour does, nor time when nothing waits.
         """
-        done = self.done(at)
-        if not len(self.completions):
+        ends, done = self.completions, self.done(at)
+        if not len(ends):
             return np.zeros(at.shape, dtype=bool)
-        began, longest = self._gaps
-        place = np.maximum(done - 1, 0)
-        idle = at - began[place]
-        return (done > 0) & (self.waiting(at) > 0) & (idle > np.maximum(2 * longest[place], HOUR))
+        came = np.append(self.arrivals, np.inf)[np.searchsorted(self.arrivals, ends, "right")]
+        began = np.where(self.waiting(ends) > 0, ends, came)  # of each pause after a completion
+        pauses = np.append(0.0, np.maximum(ends[1:] - began[:-1], 0.0))
+        last = np.maximum(done - 1, 0)
+        enough = np.maximum(2 * np.maximum.accumulate(pauses)[last], HOUR)
+        found: Bools = (done > 0) & (self.waiting(at) > 0) & (at - began[last] > enough)
+        return found

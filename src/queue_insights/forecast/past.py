@@ -1,21 +1,14 @@
 """Forecasts put to the test on the past: what would have been said then, and did it hold?"""
 
-from collections.abc import Sequence
-from typing import Literal, get_args
-
 import numpy as np
 import pandas as pd
 
 from queue_insights.errors import InputError
 from queue_insights.forecast import conformal
-from queue_insights.forecast.history import HOUR, Bools, Floats, History, Ints, seconds
+from queue_insights.forecast.history import HOUR, WEEK, History, seconds
+from queue_insights.pipeline import parse_duration
 
-Method = Literal["conformal", "block_bootstrap", "bootstrap", "rate"]
 RANGE = ["p50_seconds", "lower_seconds", "upper_seconds"]
-PATHS = 200  # resampled futures of a bootstrap
-LONGEST = 200_000  # hours of one resampled future, beyond which a bootstrap abstains
-MIN_ERRORS = 10
-RECORD = 120  # past ranges that are counted
 
 
 def read_events(events: pd.DataFrame) -> History:
@@ -29,26 +22,9 @@ def read_events(events: pd.DataFrame) -> History:
             raise InputError(f"events has no column {column}: give arrived_at and completed_at")
     arrived = seconds(events["arrived_at"], "events.arrived_at")
     completed = seconds(events["completed_at"], "events.completed_at")
-    if np.isnan(arrived).any():
-        missing = int(np.isnan(arrived).sum())
+    if missing := int(np.isnan(arrived).sum()):
         raise InputError(f"events.arrived_at is empty in {missing} rows: drop or fill them")
     return History(np.fmin(arrived, completed), completed[~np.isnan(completed)])
-
-
-def span_seconds(span: str | pd.Timedelta, name: str) -> float:
-    """Seconds in a span of time such as "6h" or "7D"; InputError if it is none, or not positive."""
-    try:
-        found = pd.Timedelta(span).total_seconds()
-    except ValueError as error:
-        raise InputError(f"{name}={span!r} is not a span of time: write e.g. '6h'") from error
-    if not found > 0:
-        raise InputError(f"{name}={span!r} is not a positive span of time: write e.g. '6h'")
-    return found
-
-
-def check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise InputError(f"level={level!r} is not between 0 and 1: give e.g. 0.8")
 
 
 def backtest(
@@ -57,7 +33,6 @@ def backtest(
     level: float = 0.8,
     min_waiting: int = 20,
     history: str = "7D",
-    method: Method = "conformal",
 ) -> pd.DataFrame:
     """When *would* the waiting work be done, as said at past origins, and when was it?
 
@@ -65,43 +40,36 @@ def backtest(
     completed). Origins start one ``history`` after the first arrival, one each ``every``; a row
     is given where at least ``min_waiting`` items wait (arrived, not completed, at that time) and
     the waiting-th completion after the origin is in ``events``. What happens after an origin
-    has no influence on its forecast. The three simple methods look back one ``history``.
-
-    Methods: conformal (see ``conformal``); block_bootstrap and bootstrap (hourly completions of
-    the last ``history`` resampled in blocks of 24 hours, or one by one); rate (waiting over the
-    average rate, times the quantiles of the past errors of that).
+    has no influence on its forecast.
 
     Columns: origin (datetime, UTC), waiting (int), actual_seconds (float, to the waiting-th
     completion), p50_seconds, lower_seconds, upper_seconds (float; the central ``level`` range; NaN
-    where it abstains), status (str: draining or growing by the change over the last ``history``;
-    stalled or insufficient_history where it abstains). Raises InputError.
-
-    >>> score(backtest(events))  # doctest: +SKIP
-    {'coverage': 0.81, 'winkler': 5421.0, 'mdape': 0.11, 'abstained': 0.0}
+    where it abstains), status (str: growing or draining, as ``History.growing`` has it; stalled or
+    insufficient_history where it abstains). Raises InputError.
     """
-    check_level(level)
-    if method not in get_args(Method):
-        raise InputError(f"method={method!r} is unknown: choose from {', '.join(get_args(Method))}")
-    step, back = span_seconds(every, "every"), span_seconds(history, "history")
-    past = read_events(events)
+    step, back = (parse_duration(s, n) for s, n in ((every, "every"), (history, "history")))
+    return judge(
+        read_events(events), level, min_waiting, step.total_seconds(), back.total_seconds()
+    )
+
+
+def judge(
+    past: History, level: float, min_waiting: int, step: float = 6 * HOUR, back: float = WEEK
+) -> pd.DataFrame:
+    """As ``backtest``, of a history."""
+    if not 0 < level < 1:
+        raise InputError(f"level={level!r} is not between 0 and 1: give e.g. 0.8")
     origins = np.arange(0.0)
-    if len(past.arrivals):
-        origins = np.arange(past.arrivals[0] + back, past.last + step, step)
+    if np.isfinite(past.first):
+        origins = np.arange(past.first + back, past.last + step, step)
     waiting = past.waiting(origins)
     actual = past.time_to(origins, np.maximum(waiting, 1))
     enough = waiting >= max(min_waiting, 1)
     judged = enough & ~np.isnan(actual)
     asked = ((1 - level) / 2, 0.5, 1 - (1 - level) / 2)
-    if method == "conformal":
-        known = ~past.stalled(origins) & (past.done(origins) >= conformal.MIN_COMPLETIONS)
-        given = conformal.ranges(past, origins, step, level, known & enough, asked)
-        given[~known] = np.nan
-    elif method == "rate":
-        given = _by_rate(past, origins, back, enough, asked)
-    else:
-        block = 24 if method == "block_bootstrap" else 1
-        given = _by_resampling(past, origins, back, enough, asked, block)
-    given = given[judged]
+    known = ~past.stalled(origins) & (past.done(origins) >= conformal.MIN_COMPLETIONS)
+    given = conformal.ranges(past, origins, step, level, known & enough, asked)
+    given = np.where(known[:, None], given, np.nan)[judged]
     found = pd.DataFrame(
         {
             "origin": pd.to_datetime(np.rint(origins[judged] * 1e6), unit="us", utc=True),
@@ -110,95 +78,7 @@ def backtest(
         }
     )
     found[RANGE] = given[:, [1, 0, 2]]
-    before = past.waiting(origins[judged] - back)
-    status = np.where(waiting[judged] > before, "growing", "draining")
+    status = np.where(past.growing(origins[judged]), "growing", "draining")
     why = np.where(past.stalled(origins[judged]), "stalled", "insufficient_history")
     found["status"] = np.where(np.isnan(given).any(axis=1), why, status)
-    return found
-
-
-def score(backtest: pd.DataFrame, level: float = 0.8) -> dict[str, float]:
-    """How good the ranges of a ``backtest`` at the same ``level`` were.
-
-    coverage: share of ranges that held. winkler: mean interval score in seconds, the width and
-    2 / (1 - level) times the distance by which the actual lies outside (Gneiting and Raftery
-    2007, eq. 43; lower is better). mdape: median of |p50 - actual| / actual. abstained: share of
-    all rows without a range. The first three over the rows with a range; NaN if there are none.
-    """
-    check_level(level)
-    absent = [c for c in ("actual_seconds", *RANGE) if c not in backtest.columns]
-    if absent:
-        raise InputError(f"{', '.join(absent)} missing: score takes what forecast.backtest returns")
-    given = backtest.dropna(subset=RANGE)
-    actual, p50, lower, upper = given[["actual_seconds", *RANGE]].to_numpy(float).T
-    if not len(given):
-        nothing = dict.fromkeys(("coverage", "winkler", "mdape"), np.nan)
-        return nothing | {"abstained": 1.0 if len(backtest) else np.nan}
-    outside = np.maximum(lower - actual, 0) + np.maximum(actual - upper, 0)
-    error = np.abs(p50 - actual) / np.maximum(actual, 1e-6)
-    return {
-        "coverage": float(np.mean((lower <= actual) & (actual <= upper))),
-        "winkler": float(np.mean(upper - lower + 2 / (1 - level) * outside)),
-        "mdape": float(np.median(error)),
-        "abstained": float(1 - len(given) / len(backtest)),
-    }
-
-
-def record(actual: Floats, lower: Floats, upper: Floats) -> tuple[int, int]:
-    """(held, given) of the last RECORD ranges whose answer is known."""
-    judged = ~np.isnan(actual) & ~np.isnan(lower)
-    held = ((lower <= actual) & (actual <= upper))[judged][-RECORD:]
-    return int(held.sum()), len(held)
-
-
-def _by_rate(
-    past: History, origins: Floats, back: float, enough: Bools, asked: Sequence[float]
-) -> Floats:
-    """Waiting over the average rate, times the quantiles of the past errors of that."""
-    found = np.full((len(origins), len(asked)), np.nan)
-    waiting = past.waiting(origins)
-    rate = (past.done(origins) - past.done(origins - back)) / back
-    use = enough & (rate > 0)
-    estimate = np.divide(waiting, rate, out=np.full(len(origins), np.nan), where=use)
-    actual = past.time_to(origins, np.maximum(waiting, 1))
-    errors = np.log(actual / estimate)
-    for turn in np.flatnonzero(use):
-        known = errors[:turn][origins[:turn] + actual[:turn] <= origins[turn]]
-        known = known[~np.isnan(known)]
-        if len(known) >= MIN_ERRORS:
-            found[turn] = estimate[turn] * np.exp(np.quantile(known, asked))
-    return found
-
-
-def _by_resampling(
-    past: History, origins: Floats, back: float, enough: Bools, asked: Sequence[float], block: int
-) -> Floats:
-    """Quantiles of futures made of the last hours' completions, in blocks of so many hours."""
-    found = np.full((len(origins), len(asked)), np.nan)
-    waiting = past.waiting(origins)
-    hours = max(int(back // HOUR), block)
-    for turn in np.flatnonzero(enough):
-        edges = origins[turn] - HOUR * np.arange(hours, -1, -1.0)
-        counts = np.diff(past.done(edges))
-        if counts.sum() >= 2:
-            futures = _resampled(counts, int(waiting[turn]), block, int(turn))
-            found[turn] = np.quantile(futures, asked) if len(futures) else np.nan
-    return found
-
-
-def _resampled(counts: Ints, waiting: int, block: int, seed: int) -> Floats:
-    """Seconds to ``waiting`` completions in PATHS futures made of blocks of hourly ``counts``."""
-    mean = counts.mean() * block
-    blocks = int(waiting / mean + 6 * np.sqrt(waiting / mean)) + 8
-    if blocks * block > LONGEST:
-        return np.empty(0)
-    rng = np.random.default_rng(seed)
-    starts = rng.integers(0, len(counts) - block + 1, (PATHS, blocks))
-    future = counts[starts[..., None] + np.arange(block)].reshape(PATHS, -1)
-    total = np.cumsum(future, axis=1)
-    hour = np.minimum((total < waiting).sum(axis=1), total.shape[1] - 1)
-    path = np.arange(PATHS)
-    there = np.maximum(future[path, hour], 1)
-    within = np.clip((waiting - (total[path, hour] - future[path, hour])) / there, 0, 1)
-    found: Floats = (hour + within) * HOUR
     return found

@@ -1,37 +1,39 @@
 """From counts of events to forecasts as frames: one row per step, or one for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from queue_insights.errors import InputError
-from queue_insights.forecast import backtest, forecast_step, pipeline
+from queue_insights.forecast import EVENTS, forecast
+from queue_insights.forecast.history import History
+from queue_insights.forecast.past import judge
 
 HISTORY = timedelta(days=45)  # as far as the forecasts look back
 WIDTH = 300  # seconds: events are fetched as counts of so long, and spread evenly over it
-EVENTS = 50_000  # of more at a step, several count as one
-TRACKS = 20_000  # of more, a sample is simulated through the pipeline
-KINDS = ("arrivals", "completions")
+KINDS = {  # of columns, by the last word of their names; all others are text
+    **dict.fromkeys(("waiting", "held", "given"), "int64"),
+    **{"seconds": "float64", "hour": "float64", "at": "datetime64[us, UTC]"},
+}
 
-Times: TypeAlias = "pd.Series[pd.Timestamp]"
 
-
-def step_forecasts(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
-    """What ``forecast.forecast_step`` answers to what ``eta`` found: a record per step."""
-    moment = pd.Timestamp(now).tz_convert("UTC")
+def step_forecasts(
+    found: pd.DataFrame, now: datetime, speed: Mapping[str, float], extra: Mapping[str, int]
+) -> pd.DataFrame:
+    """What ``forecast.forecast_step`` answers to what ``eta`` found: a record per step, for each
+    task's *speed* and *extra* items."""
     records = []
     for row in found.to_dict("records"):
-        unit, came, done = _thinned(row, moment)
-        answer = asdict(forecast_step(came, done, moment, -(-row["waiting"] // unit)))
-        for name in ("rate", "arrivals", "growth", "needed"):
-            rate = answer[f"{name}_per_hour"]
-            answer[f"{name}_per_hour"] = None if rate is None else rate * unit
-        first = {"stage": row["stage"], "task_type": row["task_type"]}
-        records.append(first | answer | {"waiting": row["waiting"]})
+        step = {name: row[name] for name in ("stage", "task_type")}
+        factor, more = speed.get(row["task_type"], 1.0), extra.get(row["task_type"], 0)
+        answer = forecast(
+            _history(row, now, row["waiting"]), pd.Timestamp(now), factor, more, EVENTS
+        )
+        records.append(step | asdict(answer))
     return _frame(records, ["stage", "task_type", "waiting", "status"])
 
 
@@ -41,17 +43,12 @@ def past_ranges(
     """What ``forecast.backtest`` makes of what ``eta`` found, step by step at each level."""
     if not len(levels):
         raise InputError("levels is empty: give at least one, such as 0.8")
-    moment, parts = pd.Timestamp(now).tz_convert("UTC"), []
+    parts = []
     for row in found.to_dict("records"):
-        unit, came, done = _thinned(row, moment)
-        # Who came before that is there from the beginning.
-        before = max(row["moving"] // unit + len(done) - len(came), 0)
-        known = pd.concat([came, done])
-        early = pd.Series([known.min()] * before if len(known) else [], dtype=came.dtype)
-        arrived = pd.concat([early, came], ignore_index=True)
-        events = pd.DataFrame({"arrived_at": arrived, "completed_at": done})
+        unit, history = _history(row, now, row["moving"]).thinned(EVENTS)
+        history.carried = max(history.carried, 0)
         for level in levels:
-            past = backtest(events, level=level, min_waiting=-(-min_waiting // unit))
+            past = judge(history, level, -(-min_waiting // unit))
             past["waiting"] *= unit
             past["origin"] = past["origin"].astype("datetime64[us, UTC]")
             inside = past["actual_seconds"].between(past["lower_seconds"], past["upper_seconds"])
@@ -63,60 +60,33 @@ def past_ranges(
     return pd.concat(parts, ignore_index=True)
 
 
-def _thinned(row: dict[Any, Any], now: pd.Timestamp) -> tuple[int, Times, Times]:
-    """How many tracks count as one, and the times of every so many arrivals and completions: with
-    more of them than ``EVENTS`` a forecast only takes longer."""
-    unit = max(1, max(sum(row[f"{kind}_n"] or []) for kind in KINDS) // EVENTS)
-    came, done = (_times(row[f"{k}_interval"], row[f"{k}_n"], now, unit) for k in KINDS)
-    return unit, came, done
-
-
-def _times(intervals: list[int] | None, n: list[int] | None, now: pd.Timestamp, unit: int) -> Times:
-    """The middle one's time of every *unit* events, of which *n* came in each of the *intervals*,
-    spread evenly over it."""
-    counts = np.array(n or [], dtype=np.int64)
-    starts = np.array(intervals or [], dtype=np.int64) * float(WIDTH)
-    total = np.cumsum(counts)
-    known = np.stack([total - counts, total], axis=1).ravel()
-    at = np.stack([starts, starts + WIDTH], axis=1).ravel()
-    wanted = (np.arange((total[-1] if len(total) else 0) // unit) + 0.5) * unit
-    seconds = np.interp(wanted, known, at) if len(wanted) else wanted
-    micros = np.minimum(seconds, HISTORY.total_seconds()) * 1e6
-    start = np.datetime64((now - HISTORY).tz_localize(None), "us")
-    return pd.Series(pd.DatetimeIndex(start + micros.astype("timedelta64[us]"), tz="UTC"))
+def _history(row: dict[Any, Any], now: datetime, waiting: int) -> History:
+    """The history of a step at which so many are *waiting* now: events of which so many came in
+    each of the intervals, spread evenly over it."""
+    times = []
+    for kind in ("arrivals", "completions"):
+        counts = np.array(row[f"{kind}_n"] or [], dtype=np.int64)
+        starts = np.array(row[f"{kind}_interval"] or [], dtype=np.int64)
+        place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        within = (place + 0.5) / np.repeat(counts, counts)
+        since = np.minimum((np.repeat(starts, counts) + within) * WIDTH, HISTORY.total_seconds())
+        times.append((now - HISTORY).timestamp() + since)
+    came, went = times
+    return History(came, went, waiting - len(came) + len(went))
 
 
 def _frame(records: list[dict[str, Any]], first: list[str]) -> pd.DataFrame:
     """Records of a forecast, the columns *first* leading, with dtypes whatever their values."""
     frame = pd.DataFrame(records).drop(columns="as_of")
     frame = frame[first + [name for name in frame if name not in first]]
-    for name in map(str, frame):
-        if name.endswith("_at"):
-            frame[name] = pd.to_datetime(frame[name], utc=True).astype("datetime64[us, UTC]")
-        elif name.endswith(("_seconds", "_per_hour")):
-            frame[name] = frame[name].astype("float64")
-        elif name in ("waiting", "inside", "held", "given"):
-            frame[name] = frame[name].astype("int64")
-        else:
-            frame[name] = frame[name].astype("str")
-    return frame
+    return frame.astype({n: KINDS.get(n.rpartition("_")[2], "str") for n in map(str, frame)})
 
 
-def end_to_end(
-    found: pd.DataFrame, steps: int, now: datetime, inside: int, one_in: int
-) -> pd.DataFrame:
-    """What ``forecast.pipeline`` answers about all *inside* tracks: one record.
-
-    *found*: a row for each track (or for *one_in* so many) with ``entered_at``, ``due``, and for
-    each of so many *steps* when it was completed (``completed_1``) and in how many ``attempts_1``.
-    """
-    names, shares = [f"completed_{i}" for i in range(1, steps + 1)], {}
-    for name in names:
-        attempts = found[name.replace("completed", "attempts")].dropna().clip(lower=1)
-        shares[name] = 1 - len(attempts) / float(attempts.sum()) if len(attempts) else 0.0
-    answer = pipeline(found, names, pd.Timestamp(now).tz_convert("UTC"), shares)
-    frame = _frame([asdict(answer)], ["inside", "status"])
-    if one_in > 1:
-        frame["inside"] = inside
-        frame["basis"] += f"; from a sample of one track in {one_in}"
-    return frame
+def end_to_end(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
+    """What ``forecast.forecast_step`` says of the pipeline as one queue, which a track enters at
+    the first step and leaves at the last: one record."""
+    one = step_forecasts(found.assign(stage=None, task_type=None), now, {}, {})
+    kept = one.filter(regex="^(waiting|status|clear_.*|held|given|basis)$")
+    return kept.rename(
+        columns=lambda name: name.removeprefix("clear_").replace("waiting", "inside")
+    )

@@ -1,25 +1,28 @@
 {% from "macros.sql" import and_ours with context %}
 {% include "standing.sql" %},
-inside AS (  -- the tracks that wait or are worked on, at the first step that is due
-    SELECT track_id, min(position) AS position, min(arrived_at) AS arrived_at
-    FROM standing
-    WHERE state IN ('missing', 'pending', 'retryable', 'backing_off', 'running')
-      AND hashtext(track_id::text) % :one_in = 0
-    GROUP BY track_id),
-passed AS (  -- when each track completed each step
-    SELECT k.{{ tasks.track_id }} AS track_id, min(k.{{ tasks.created_at }}) AS made_at,
-{% for s in steps %}
-           max(k.{{ tasks.completed_at }}) FILTER (WHERE s.position = {{ s.position }}) AS completed_{{ s.position }},
-           max(k.{{ tasks.attempts }}) FILTER (WHERE s.position = {{ s.position }} AND k.{{ tasks.completed_at }} IS NOT NULL)
-               AS attempts_{{ s.position }}{% if not loop.last %},{% endif +%}
-{% endfor %}
+inside AS (  -- the tracks that wait or are worked on at any step
+    SELECT track_id, min(arrived_at) AS arrived_at
+    FROM standing WHERE state IN ('missing', 'pending', 'retryable', 'backing_off', 'running') GROUP BY track_id),
+passed AS (  -- when each track's first row was made, and when it completed the last step
+    SELECT k.{{ tasks.owner }} AS track_id, min(k.{{ tasks.created_at }}) AS made_at,
+           max(k.{{ tasks.completed_at }}) FILTER (WHERE s.position = {{ steps[-1].position }}) AS left_at
     FROM {{ tasks.rows }} AS k JOIN step AS s ON s.task_type = k.{{ tasks.task_type }}
     WHERE k.{{ tasks.created_at }} >= :start{{ and_ours("k") }}
-      AND hashtext(k.{{ tasks.track_id }}::text) % :one_in = 0
-    GROUP BY k.{{ tasks.track_id }})
-SELECT least(made_at, arrived_at) AS entered_at, 'completed_' || position AS due,
-{% for s in steps %}
-       completed_{{ s.position }}, attempts_{{ s.position }}{% if not loop.last %},{% endif +%}
-{% endfor %}
-FROM passed FULL JOIN inside USING (track_id)
-WHERE position IS NOT NULL OR completed_{{ steps[-1].position }} IS NOT NULL
+    GROUP BY k.{{ tasks.owner }}),
+stay AS (
+    SELECT least(made_at, arrived_at) AS entered_at, CASE WHEN arrived_at IS NULL THEN left_at END AS left_at
+    FROM passed FULL JOIN inside USING (track_id)
+    WHERE arrived_at IS NOT NULL OR left_at IS NOT NULL),
+event (at, arrivals, completions) AS (
+    SELECT least(entered_at, now()), 1, 0 FROM stay
+    UNION ALL SELECT least(left_at, now()), 0, 1 FROM stay WHERE left_at IS NOT NULL),
+counted AS (
+    SELECT floor(extract(epoch FROM at - :zero) / 300)::int AS number,
+           sum(arrivals) AS arrivals, sum(completions) AS completions
+    FROM event WHERE at >= :start GROUP BY 1)
+SELECT (SELECT count(*) FROM inside) AS waiting, (SELECT count(*) FROM inside) AS moving,
+       array_agg(number ORDER BY number) FILTER (WHERE arrivals > 0) AS arrivals_interval,
+       array_agg(arrivals::int ORDER BY number) FILTER (WHERE arrivals > 0) AS arrivals_n,
+       array_agg(number ORDER BY number) FILTER (WHERE completions > 0) AS completions_interval,
+       array_agg(completions::int ORDER BY number) FILTER (WHERE completions > 0) AS completions_n
+FROM counted

@@ -1,7 +1,7 @@
 """A read made into a query, and a query's rows made into a frame."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -75,6 +75,49 @@ def _checked(option: str, value: Any) -> Any:
     ):
         raise InputError(f"limit: found {value!r}, expected a number from zero to {LARGEST:,}")
     return value
+
+
+def supposed(
+    tasks: Sequence[str],
+    speed: Mapping[str, float | str] | None,
+    extra: Mapping[str, int | str] | None,
+    backlog: pd.DataFrame | None,
+) -> tuple[dict[str, float], dict[str, int]]:
+    """The factor of each task in *speed*, and how many tracks more wait at each in *extra*, where a
+    state stands for those whom the *backlog* has in it. Raises InputError."""
+    for name, given in (("speed", speed), ("extra", extra)):
+        for task in given or {}:
+            if task not in tasks:
+                expected = f"expected one of {', '.join(tasks)}{nearest(task, tasks)}"
+                raise InputError(f"{name}: unknown task {task!r}: {expected}")
+    factors = {task: _factor(task, given) for task, given in (speed or {}).items()}
+    if backlog is None:
+        return factors, {}
+    return factors, {task: _items(task, given, backlog) for task, given in (extra or {}).items()}
+
+
+def _factor(task: str, given: float | str) -> float:
+    """How many times as fast *task* is supposed to be worked on."""
+    try:
+        found = float(given)
+    except (TypeError, ValueError):
+        found = 0.0
+    if not 0.001 <= found <= 1000:
+        raise InputError(f"speed of {task}: found {given!r}, expected a factor such as 2")
+    return found
+
+
+def _items(task: str, given: int | str, backlog: pd.DataFrame) -> int:
+    """How many tracks more are supposed to wait for *task*: a number, or all in a state there."""
+    moving = ("missing", "pending", "retryable", "backing_off", "running")  # reckoned with already
+    idle = [state for state in STATES if state not in moving]
+    if given in idle:
+        return int(backlog.set_index("task_type")[str(given)][task])
+    text = str(given)
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        expected = f"expected a number, or one of {', '.join(idle)}{nearest(given, idle)}"
+        raise InputError(f"extra of {task}: found {given!r}, {expected}")
+    return int(text)
 
 
 def _sources(schema: Schema, asked: bool) -> dict[str, Any]:
