@@ -149,7 +149,7 @@ def computing(url: str, rounds: int) -> results.Result:
         with queue.snapshot() as moment:
             found = queue._read("eta")
         middle = time.perf_counter()
-        step_forecasts(found, moment.as_of)
+        step_forecasts(found, moment.as_of, {}, {})
         asked.append(middle - began)
         computed.append(time.perf_counter() - middle)
     return results.Result(
