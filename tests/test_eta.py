@@ -223,6 +223,10 @@ PAIRS = """
       AND row.completed_at >= before.completed_at
 """
 
+# They came to separate, as far as their rows tell, and left it for a stage that the file does not
+# name: history takes them for waiting still, so that fewer seem to have waited before.
+PARKED = "SELECT count(*) FROM tracks WHERE stage IN ('translation_quiz_ready', 'trivia_ready')"
+
 
 @pytest.fixture(scope="module")
 def past(history: Queue) -> pd.DataFrame:
@@ -253,13 +257,14 @@ def test_waiting_and_what_came_of_it_are_what_the_rows_tell(
 ) -> None:
     with history.snapshot() as moment:
         rows = moment.connection.exec_driver_sql(PAIRS).all()
+        parked = moment.connection.exec_driver_sql(PARKED).scalar_one()
     came, done = np.array([[time.timestamp() for time in times] for times in rows]).T
     now = int(history.backlog().set_index("task_type")["total"]["separate"])
     for row in past.itertuples():
         at, later = row.origin.timestamp(), row.origin.timestamp() + row.actual_seconds
         surely = ((came <= at - WIDTH) & (done > at + WIDTH)).sum()
         perhaps = ((came <= at + WIDTH) & (done > at - WIDTH)).sum()
-        assert surely <= row.waiting <= perhaps + now
+        assert surely - parked <= row.waiting <= perhaps + now
         assert ((done > at + WIDTH) & (done <= later - WIDTH)).sum() <= row.waiting
         assert ((done > at - WIDTH) & (done <= later + WIDTH)).sum() >= row.waiting
 

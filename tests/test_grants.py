@@ -203,7 +203,8 @@ def test_a_reader_can_run_a_report(plain: Bench, role: Make, tmp_path: Path) -> 
     reader = role(plain)
     reader.become("reader")
     before = database(plain)
-    done = queue_insights("report", "backlog_report", "--output", tmp_path, url=reader.url)
+    given = ("backlog_report", "-p", "thresholds", "[]", "--output", tmp_path)
+    done = queue_insights("report", *given, url=reader.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert Path(done.stdout.splitlines()[-1]).is_file()
     assert database(plain) == before
