@@ -75,12 +75,12 @@ def test_many_events_counted_several_at_a_time_tell_the_same(
 ) -> None:
     with history.snapshot():
         exact = history.eta().set_index("task_type")
-        monkeypatch.setattr(steps, "EVENTS", 400)
+        monkeypatch.setattr(steps, "EVENTS", 800)
         rough = history.eta().set_index("task_type")
     assert (exact["waiting"] == rough["waiting"]).all()
     assert (exact["rate_per_hour"] - rough["rate_per_hour"]).abs().max() < 0.1
     both = exact["clear_p50_seconds"] / rough["clear_p50_seconds"]
-    assert both["align"] == pytest.approx(1, rel=0.25)
+    assert both["align"] == pytest.approx(1, rel=0.3)
 
 
 def test_a_busy_queue_is_not_looked_back_on_further_than_needed(
