@@ -53,7 +53,7 @@ def test_the_incident_is_repaired_50_at_the_stage_0_pending_before_50_after(benc
     assert list(preview.spotify_track_id) == in_order[:7]
     assert [str(t) for t in preview.dtypes] == [
         *("str", "str", "str", "str", "datetime64[us, UTC]"),
-        *("str", "Int64", "Int64", "str", "Int64", "Int64"),
+        *("str", "str", "Int64", "Int64", "str", "Int64", "Int64"),
     ]
     assert everything(bench.connection) == written
     assert pending(bench, "align") == []

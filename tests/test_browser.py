@@ -180,7 +180,7 @@ def test_a_heading_sorts_by_text_or_size_and_says_so(page: Chrome) -> None:
         songs = [text for text in column(page, table, 2) if text.startswith("Song")]
         assert songs == sorted(songs, reverse=order == "descending")
     page.execute_script("document.querySelector('#looked-at').removeAttribute('id')")
-    table = named(page, 2)  # of steps
+    table = named(page, 3)  # of steps
     headers = found(page, f"{table} thead th")
     assert [headers[i].text for i in (2, -1)] == ["total", "oldest waiting"]
     headers[2].find_element(By.TAG_NAME, "button").click()
@@ -222,7 +222,7 @@ def test_the_verdict_and_what_is_breached_come_first_and_have_names(page: Chrome
     for text in ("tracks wait, all of them hidden", "1 threshold breached", "hidden > 0: 54"):
         assert text in header
     (tile,) = found(page, ".figures .bad")
-    assert tile.text.startswith("hidden")
+    assert tile.text.startswith("missing")
     # What a screen reader needs.
     assert page.execute_script("return document.documentElement.lang") == "en"
     assert len(found(page, "h1")) == 1

@@ -94,7 +94,7 @@ def test_a_report_says_what_has_changed_since_that_of_a_day_ago(url: str, tmp_pa
     page = (folder / "report.html").read_text("utf-8")
     assert "the change since" in page
     assert '<small class="better">-1</small>' in page  # a tile
-    assert "<small class=worse>+1</small>" in page  # a step
+    assert '<small class="worse">+1</small>' in page  # a step
 
     # Of another database, pipeline or parameter, no run is compared with.
     third = tmp_path / second["before"]["report"]

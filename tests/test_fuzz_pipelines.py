@@ -299,7 +299,9 @@ def test_postgres_reads_the_names_as_names(
         home = unescaped(identifier(made.tracks.schema))
         connection.execute(f"CREATE SCHEMA {home}".encode())
         for table in (made.tracks, made.tasks):
-            columns = ", ".join(f"{identifier(c)} {kind}" for c, kind in table.columns.items())
+            columns = ", ".join(
+                f"{identifier(c)} {column.exact}" for c, column in table.columns.items()
+            )
             connection.execute(unescaped(f"CREATE TABLE {table.table} ({columns})").encode())
         keys = ", ".join(identifier(made.tasks.roles[role]) for role in made.unique_key)
         unique = f"CREATE UNIQUE INDEX ON {made.tasks.table} ({keys})"

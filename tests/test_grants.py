@@ -30,7 +30,7 @@ ACTIONS = ("backfill", "reset", "retry", "requeue", "prune")
 # Every command, and with what it is called here.
 READS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("backlog", "audit", "missing", "upcoming", "tasks", "orphans"), ()),
-    **dict.fromkeys(("throughput", "durations", "flow", "eta", "doctor", "runs"), ()),
+    **dict.fromkeys(("failures", "throughput", "durations", "flow", "eta", "doctor", "runs"), ()),
     **dict.fromkeys(("trigger sql", "trigger verify", "views sql", "views verify"), ()),
     **{"grants": ("reader", "somebody"), "track": ("nobody",)},
 }

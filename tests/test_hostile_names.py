@@ -120,7 +120,8 @@ def test_printed_sql_is_one_statement_that_runs_as_plain_text_and_none_of_them_i
             assert isinstance(driver, psycopg.Connection)
             # Binary results take the protocol in which Postgres refuses a second statement.
             rows = driver.cursor(binary=True).execute(text).fetchall()
-            assert len(rows) == len(getattr(queue, read)(**given)) > 0
+            assert len(rows) == len(getattr(queue, read)(**given))
+            assert rows or read == "failures"  # of a track that stands elsewhere
     left = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', %s)"
     assert bench.sql(left, SCHEMA) == [(3,)]
 

@@ -187,10 +187,7 @@ class Queue:
         error (the message, such parts as ``*``), rows, exhausted, retryable (of the rows, those
         that are retried by themselves), first_seen and last_seen (UTC), last_hour, last_day,
         last_week (rows by their last attempt), new (bool: no row of that kind that the table still
-        has failed before *since* ago). Raises InputError for a bad duration.
-
-        >>> queue.failures().query("new")
-        """
+        has failed before *since* ago). Raises InputError for a bad duration."""
         return self._read("failures", since=since, task=task, limit=limit)
 
     def track(self, id: str) -> pd.DataFrame:

@@ -5,7 +5,8 @@ moving (position, at, n) AS (  -- without those that left without completing, or
     WHERE came AND state IN ('left', 'stuck', 'exhausted', 'other')),
 bucket (number, begins) AS NOT MATERIALIZED (  -- 5 minutes each
     SELECT number::int - 1, begins
-    FROM unnest((SELECT array(SELECT generate_series(:zero, now(), interval '5 min'))))
+    FROM unnest((SELECT array(
+             SELECT generate_series(:zero, now(), interval '5 min'))))
         WITH ORDINALITY AS edge (begins, number)),
 tally AS (
     SELECT position, made.number AS made, went.number AS went, count(*) AS n
@@ -21,8 +22,7 @@ event (position, number, arrivals, completions) AS (
     UNION ALL SELECT position + 1, went, n, 0 FROM tally UNION ALL
 {% endif %}
     SELECT position, went, 0, n FROM tally
-    UNION ALL
-    SELECT position, floor(extract(epoch FROM at - :zero) / 300)::int, n, 0
+    UNION ALL SELECT position, floor(extract(epoch FROM at - :zero) / 300)::int, n, 0
     FROM moving WHERE at >= :start),
 counted AS (
     SELECT position, number, sum(arrivals) AS arrivals, sum(completions) AS completions

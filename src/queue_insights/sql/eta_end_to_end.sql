@@ -4,11 +4,11 @@ inside AS (  -- the tracks that wait or are worked on at any step
     SELECT track_id, min(arrived_at) AS arrived_at
     FROM standing WHERE state IN ('missing', 'pending', 'retryable', 'backing_off', 'running') GROUP BY track_id),
 passed AS (  -- when each track's first row was made, and when it completed the last step
-    SELECT k.{{ tasks.owner }} AS track_id, min(k.{{ tasks.created_at }}) AS made_at,
+    SELECT k.{{ tasks.track_id }} AS track_id, min(k.{{ tasks.created_at }}) AS made_at,
            max(k.{{ tasks.completed_at }}) FILTER (WHERE s.position = {{ steps[-1].position }}) AS left_at
     FROM {{ tasks.rows }} AS k JOIN step AS s ON s.task_type = k.{{ tasks.task_type }}
     WHERE k.{{ tasks.created_at }} >= :start{{ and_ours("k") }}
-    GROUP BY k.{{ tasks.owner }}),
+    GROUP BY k.{{ tasks.track_id }}),
 stay AS (
     SELECT least(made_at, arrived_at) AS entered_at, CASE WHEN arrived_at IS NULL THEN left_at END AS left_at
     FROM passed FULL JOIN inside USING (track_id)
