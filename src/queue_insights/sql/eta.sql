@@ -22,8 +22,8 @@ event (position, number, arrivals, completions) AS (
     UNION ALL SELECT position + 1, went, n, 0 FROM tally UNION ALL
 {% endif %}
     SELECT position, went, 0, n FROM tally
-    UNION ALL SELECT position, floor(extract(epoch FROM at - :zero) / 300)::int, n, 0
-    FROM moving WHERE at >= :start),
+    UNION ALL SELECT position, floor(extract(epoch FROM at - :zero) / 300)::int,
+        n, 0 FROM moving WHERE at >= :start),
 counted AS (
     SELECT position, number, sum(arrivals) AS arrivals, sum(completions) AS completions
     FROM event WHERE number IS NOT NULL GROUP BY position, number),
