@@ -133,15 +133,24 @@ def next_steps(
 ) -> list[tuple[str, str]]:
     """What somebody should look at, each with the command that plans to mend it (and changes
     nothing until it is told to)."""
-    hidden, orphans = _sum(audit, "hidden"), _sum(audit, "orphans")
-    stuck, drifted = _sum(backlog, "stuck"), _sum(backlog, "drifted")
-    exhausted = _sum(backlog, "exhausted")
+    states = {name: _sum(backlog, name) for name in ("stuck", "exhausted", "drifted")}
+    failed = _sum(failures, "rows")
+    names = ("pending", "retryable", "backing_off", "exhausted")
+    here = sum(_sum(backlog, name) for name in names)  # rows pending or failed
     steps = [
-        (hidden, "wait without a row", "backfill"),
-        (stuck, "are stuck, their worker is gone", "reset"),
-        (exhausted, "have used up their attempts", "retry"),
-        (drifted, "are completed, but never moved on", "requeue"),
-        (orphans, "open rows are of tracks that have moved on", "prune"),
+        (_sum(audit, "hidden"), "wait without a row", "backfill"),
+        (states["stuck"], "are stuck, their worker is gone", "reset"),
+        (
+            failed + states["exhausted"] - _sum(failures, "exhausted"),
+            "have failed or used up their attempts",
+            "retry",
+        ),
+        (states["drifted"], "are completed, but never moved on", "requeue"),
+        (
+            _sum(audit, "visible") - (here - failed),
+            "pending rows are of tracks that have moved on",
+            "prune",
+        ),
     ]
     return [(f"{n:,} {why}", _command(action, pipeline)) for n, why, action in steps if n]
 
