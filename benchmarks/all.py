@@ -29,6 +29,7 @@ def commands(tracks: int, large: bool) -> list[list[str]]:
         ["startup.py"],
         ["reads.py", f"--tracks={tracks}", f"--rounds={rounds}"],
         ["throughput.py", f"--tracks={tracks}", f"--rounds={rounds}"],
+        ["failures.py", f"--rows={tracks}", f"--rounds={rounds}"],
         ["growth.py", *map(str, sizes)],
         [
             "actions.py",
