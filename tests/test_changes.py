@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from queue_insights import pipeline
+from conftest import Bench
+from queue_insights import pipeline, summary
+from queue_insights.actions.definitions import ACTIONS
 from queue_insights.database import Database
 from queue_insights.queue import Queue
+from queue_insights.report import changes
 from reporting import MISSING, incident, queue_insights
 
 FAIL = """
@@ -137,3 +140,91 @@ def test_the_commands_of_a_report_are_run_as_they_are(url: str, tmp_path: Path) 
         assert f": {said} rows" in done.stdout
     rows = (folder / "tables" / "failures.csv").read_text("utf-8")
     assert "queue-insights retry --task align --failure" in rows
+
+
+def run_of(hours: float, folder: Path, waiting: int, **changed: Any) -> dict[str, Any]:
+    """The summary of a run so many hours ago, with a table of steps and one of failures."""
+    as_of = datetime(2026, 3, 2, 12, tzinfo=UTC) - timedelta(hours=hours)
+    tables = folder / "tables"
+    tables.mkdir(parents=True)
+    (tables / "by_stage.csv").write_text(f"task_type,waiting,running\nalign,{waiting},1\nclip,,2\n")
+    (tables / "failures.csv").write_text("task_type,failure,rows,new\nalign,0000aaaa,2,True\n")
+    return {
+        **{"report": "r", "database": "db", "pipeline": {"name": "karaoke"}},
+        **{"as_of": as_of.isoformat().replace("+00:00", "Z"), "folder": folder},
+        "parameters": {"limit": hours, "timezone": str(hours), "task": None},
+        "figures": {"waiting": waiting, "eligible": 3, "stuck": None, "waiting_grown": 7},
+        **changed,
+    }
+
+
+def shown(name: str, columns: list[str], *rows: list[Any]) -> dict[str, Any]:
+    table = {"name": name, "columns": columns, "rows": list(rows), "output": {}}
+    return {**table, "caption": "A caption", "timezone": "Europe/Berlin"}
+
+
+@pytest.mark.parametrize(
+    ("others", "compared"),
+    [
+        ({}, None),
+        ({"a": 23, "b": 26, "c": 30}, "a"),
+        ({"a": 11, "b": 37}, None),
+        ({"a": 24.1, "failed": 24}, "a"),
+    ],
+)
+def test_the_run_nearest_to_a_day_ago_is_compared_with(
+    tmp_path: Path, others: dict[str, float], compared: str | None
+) -> None:
+    runs = [run_of(hours, tmp_path / name, 10) for name, hours in others.items()]
+    for run in runs:
+        if run["folder"].name == "failed":
+            run["error"] = "the kernel died"
+    summary = run_of(0, tmp_path / "now", 14)
+    columns = ["task_type", "failure", "rows", "last_seen", "new"]
+    seen = "2026-03-02T11:00:00Z"
+    failures = [["align", "0000aaaa", 5, seen, True], ["clip", "0000aaaa", 1, None, True]]
+    tables = [
+        shown("by_stage", ["task_type", "waiting", "running"], ["align", 14, 9], ["clip", 2, 2]),
+        shown("failures", columns, *failures),
+    ]
+    changes.compare(summary, tables, runs)
+    if compared is None:
+        assert (summary["before"], summary["changes"]) == (None, {"waiting": 7})
+        assert [row[-1] for row in tables[1]["rows"]] == [True, True]
+        return
+    assert summary["before"]["report"] == compared
+    assert summary["changes"] == {"waiting": 4}
+    assert summary["figures"]["new_failures"] == 1
+    assert [row[-1] for row in tables[1]["rows"]] == [False, True]
+    steps, kinds = (table["output"]["text/html"] for table in tables)
+    assert "14 <small class=worse>+4</small>" in steps
+    assert "9 <small" not in steps  # running: neither better nor worse
+    assert "5 <small class=worse>+3</small>" in kinds
+    assert "12:00" in kinds  # in Berlin
+
+
+def test_what_is_to_be_done_is_what_the_actions_plan(bench: Bench) -> None:
+    rows: list[dict[str, Any]] = [
+        {},  # pending
+        {"status": "failed", "attempts": 1},
+        {"status": "failed", "attempts": 1, "next_retry_at": "infinity"},
+        {"status": "pending", "attempts": 1, "next_retry_at": "infinity"},
+        {"status": "running", "last_attempt_at": "2020-01-01"},
+        {"status": "failed", "attempts": 3},
+        {"status": "pending", "attempts": 3},
+        {"status": "completed"},
+    ]
+    for number, columns in enumerate(rows):
+        bench.task(bench.track(f"at {number}", "audio_ready"), "align", **columns)
+        bench.task(bench.track(f"gone {number}", "ready"), "align", **columns)
+        bench.track(f"missing {number}", "aligned")
+    queue = bench.queue
+    with queue.snapshot():
+        failures = queue.failures()
+        steps = summary.next_steps(queue.backlog(), queue.audit(), failures, "it's.yaml")
+    planned = {action: queue.plan(action).rows for action in ACTIONS}
+    assert {c.split()[1]: int(why.split()[0]) for why, c in steps} == planned
+    assert all(command.endswith(" --pipeline 'it'\"'\"'s.yaml'") for _, command in steps)
+    causes = summary.causes(failures)
+    (failure,) = failures["failure"]
+    assert list(causes["retry"]) == [f"queue-insights retry --task align --failure {failure}"]

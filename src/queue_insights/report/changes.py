@@ -94,7 +94,7 @@ def _mark(table: dict[str, Any], old: dict[tuple[Any, ...], dict[str, str]]) -> 
         was = old.get(_key(table, row), {})
         for name, value in zip(table["columns"], row, strict=True):
             if name in WORSE and type(value) in (int, float) and was.get(name):
-                changes[number, name] = value - float(was[name])
+                changes[number, name] = value - type(value)(float(was[name]))
     if old:
         frame = pd.DataFrame(table["rows"], columns=table["columns"])
         for name in frame.columns[frame.columns.str.endswith(("_at", "_seen"))]:
