@@ -17,7 +17,7 @@ test: .venv/dev.stamp  ## run the tests, and say what of src they reach
 # All that use a database, but for what runs notebooks, brings a server of its own or is about input
 # that reaches none: the same beside any server.
 ELSEWHERE := $(foreach name,action_notebooks airflow architecture browser faults_machines fuzz_input \
-	fuzz_pipelines lab notebooks report report_safety secrets standby,\
+	changes fuzz_pipelines lab mail notebooks report report_safety secrets standby,\
 	--ignore=tests/test_$(name).py)
 
 test-pg15: .venv/dev.stamp  ## run the database tests on Debian's PostgreSQL 15
