@@ -148,6 +148,7 @@ def run_of(hours: float, folder: Path, waiting: int, **changed: Any) -> dict[str
     tables = folder / "tables"
     tables.mkdir(parents=True)
     (tables / "by_stage.csv").write_text(f"task_type,waiting,running\nalign,{waiting},1\nclip,,2\n")
+    (tables / "missing.csv").write_text("spotify_track_id,task_type,attempts\nt2,align,3\n")
     (tables / "failures.csv").write_text("task_type,failure,rows,new\nalign,0000aaaa,2,True\n")
     return {
         **{"report": "r", "database": "db", "pipeline": {"name": "karaoke"}},
@@ -186,6 +187,7 @@ def test_the_run_nearest_to_a_day_ago_is_compared_with(
     tables = [
         shown("by_stage", ["task_type", "waiting", "running"], ["align", 14, 9], ["clip", 2, 2]),
         shown("failures", columns, *failures),
+        shown("missing", ["spotify_track_id", "task_type", "attempts"], ["t1", "align", 1]),
     ]
     changes.compare(summary, tables, runs)
     if compared is None:
@@ -196,7 +198,8 @@ def test_the_run_nearest_to_a_day_ago_is_compared_with(
     assert summary["changes"] == {"waiting": 4}
     assert summary["figures"]["new_failures"] == 1
     assert [row[-1] for row in tables[1]["rows"]] == [False, True]
-    steps, kinds = (table["output"]["text/html"] for table in tables)
+    assert tables[2]["output"] == {}  # a list stays as the notebook showed it
+    steps, kinds = (table["output"]["text/html"] for table in tables[:2])
     assert "14 <small class=worse>+4</small>" in steps
     assert "9 <small" not in steps  # running: neither better nor worse
     assert "5 <small class=worse>+3</small>" in kinds

@@ -31,6 +31,9 @@ def compare(summary: dict[str, Any], tables: list[dict[str, Any]], runs: list[An
     summary["before"] = before and {"as_of": before["as_of"], "report": before["folder"].name}
     summary["changes"] = changes if before or grown is None else {"waiting": grown}
     for table in tables:
+        # A list of tracks has none of these figures: its file, which may be long, is not read.
+        if "task_type" not in table["columns"] or not set(WORSE) & set(table["columns"]):
+            continue
         old = _rows(before["folder"] / "tables" / f"{table['name']}.csv") if before else {}
         if table["name"] == "failures":
             _new(table, old, before is not None)
