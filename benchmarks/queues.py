@@ -65,8 +65,8 @@ PGBOSS = """
         (name, state, retry_count, start_after, started_on, created_on, completed_on)
     SELECT kind, CASE state WHEN 'available' THEN 'created' WHEN 'scheduled' THEN 'created'
                  WHEN 'retryable' THEN 'retry' WHEN 'running' THEN 'active'
-                 WHEN 'discarded' THEN 'failed' ELSE state END::pgboss.job_state, attempt, due, at, at,
-           CASE state WHEN 'completed' THEN at END FROM story;
+                 WHEN 'discarded' THEN 'failed' ELSE state END::pgboss.job_state,
+           attempt, due, at, at, CASE state WHEN 'completed' THEN at END FROM story;
     CREATE INDEX ON pgboss.job_common (name, start_after) INCLUDE (priority, created_on, id)
         WHERE state < 'active';
 """
@@ -77,8 +77,8 @@ STORY = """
     FROM generate_series(1, %(rows)s) i
     UNION ALL
     SELECT (ARRAY['available', 'scheduled', 'retryable', 'running', 'discarded'])[1 + i %% 5],
-           i %% 3, now() - i * interval '1 s', now() - i * interval '1 s' + (i %% 2) * interval '1 day',
-           'kind ' || i %% 5
+           i %% 3, now() - i * interval '1 s',
+           now() - i * interval '1 s' + (i %% 2) * interval '1 day', 'kind ' || i %% 5
     FROM generate_series(1, %(rows)s / 100) i;
 """
 # What somebody who knows the queue would write for the same counts.
