@@ -17,6 +17,10 @@ from queue_insights.sql import Query, escaped, identifier, render, text
 KIND = "jobs"  # of queue: the folder of sql/ that holds its relations
 
 _TIMES = ("due_at", "created_at", "started_at", "alive_at", "finished_at", "left_at")
+_EXPECTED = (
+    (_TIMES, ("timestamp",), "expected a time, with its zone or in UTC"),
+    (("attempts", "max_attempts"), ("smallint", "integer", "bigint"), "expected whole numbers"),
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -244,31 +248,39 @@ def _jobs(
     roles: Mapping[str, str],
 ) -> Jobs:
     here = [name for name in relations if len(relations) == 1 or _is_there(connection, name)]
+    at = f"pipeline {pipeline.name!r}: {where}"
     sql = {role: _as_sql(expression) for role, expression in roles.items()}
     types: dict[str, Any] = {}
     for relation in here or relations:
-        found = _described(connection, relation, sql)
-        if found is None:  # one of them is broken: which?
+        described = _described(connection, relation, sql)
+        if described is None:  # one of them is broken: which?
             for role, expression in sql.items():
-                _described(connection, relation, {role: expression}, pipeline, where)
-            problem = "its roles do not fit together"
-            raise InputError(f"pipeline {pipeline.name!r}: {where}: {problem}")
-        types |= found
-    for role in _TIMES:
-        if role in types and not types[role]["type"].startswith("timestamp"):
-            kind = types[role]["type"]
-            expected = "expected a time, with its zone or in UTC"
-            raise InputError(f"pipeline {pipeline.name!r}: {where}.{role}: is {kind}, {expected}")
+                _described(connection, relation, {role: expression}, at)
+            raise InputError(f"{at}: its roles do not fit together")
+        types |= described
+    kinds = {role: str(type["type"]) for role, type in types.items()}
+    for role, kind in kinds.items():
+        for of, start, expected in _EXPECTED:
+            if role in of and not kind.startswith(start):
+                raise InputError(f"{at}.{role}: is {kind}, {expected}")
     labels = types["status"]["labels"]
+    relations_ = [_as_sql(relation, False) for relation in here or relations]
+    found = Jobs(pipeline, relations_, sql, kinds, labels)
+    if labels is None:  # do its values compare with those of the file?
+        _described(connection, (here or relations)[0], {"status": found.said}, at)
+    else:
+        _check_labels(pipeline, labels)
+    return found
+
+
+def _check_labels(pipeline: JobPipeline, labels: Sequence[str]) -> None:
     for word, values in pipeline.states.items():
         for value in values:
-            if labels is not None and value not in labels and not value.endswith("?"):
+            if value not in labels and not value.endswith("?"):
                 raise InputError(
                     f"pipeline {pipeline.name!r}: states.{word}: the status cannot be {value!r}, "
                     f"expected one of {', '.join(labels)}{nearest(value, labels)}"
                 )
-    kinds = {role: found["type"] for role, found in types.items()}
-    return Jobs(pipeline, [_as_sql(r, False) for r in here or relations], sql, kinds, labels)
 
 
 def _as_sql(expression: str, alone: bool = True) -> Markup:
@@ -287,11 +299,10 @@ def _described(
     connection: sa.Connection,
     relation: str,
     roles: Mapping[str, Markup],
-    pipeline: JobPipeline | None = None,
-    where: str = "",
+    at: str | None = None,
 ) -> dict[str, Any] | None:
     """The type of each role, and its labels. With a parameter, so that Postgres takes nothing but
-    one statement. None, or with a *pipeline* InputError, where it refuses."""
+    one statement. None, or InputError if it is told what these are roles of, where it refuses."""
     given = {"roles": roles, "relation": escaped(relation)}
     check = Query(render(KIND, "check.sql", given), {"never": False})
     savepoint = connection.begin_nested()
@@ -305,16 +316,20 @@ def _described(
     except (sa.exc.DBAPIError, ValueError) as error:
         if savepoint.is_active:
             savepoint.rollback()
-        if pipeline is None:
+        if at is None:
             return None
         if isinstance(error, sa.exc.DBAPIError) and getattr(error.orig, "sqlstate", None) is None:
             raise
         said = getattr(getattr(error, "orig", None), "diag", None)
         why = said.message_primary if said else str(error)
         (role,) = roles
-        at = f"{where}.from" if said and said.sqlstate in ("42P01", "3F000") else f"{where}.{role}"
-        raise InputError(f"pipeline {pipeline.name!r}: {at}: {why}") from None
+        part = "from" if said and said.sqlstate in ("42P01", "3F000", "42501") else role
+        raise InputError(f"{at}.{part}: {why}") from None
     of = {"oids": list(oids.values())}
     found = Query(render(KIND, "types.sql", {}), of).rows(connection).mappings()
     types = {row["oid"]: row for row in found}
+    if any(types[oid]["type"] == "record" for oid in oids.values()):
+        if at is None:
+            return None
+        raise InputError(f"{at}.{next(iter(roles))}: expected one expression")
     return {role: types[oid] for role, oid in oids.items()}
