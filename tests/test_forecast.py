@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import generators
+from fuzzing import cases
 from generators import GENERATORS, seven_steps
 from mechanisms import DAY, HOUR, START, daily, events, frame, poisson, regular, serve
 from queue_insights.errors import InputError
@@ -117,7 +118,7 @@ def test_a_naive_now_and_a_negative_number_waiting_are_refused() -> None:
         step(regular(48), START + pd.Timedelta("1D"), waiting=-1)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@cases(5)
 @given(
     items=st.lists(
         st.tuples(st.floats(0, 12), st.one_of(st.none(), st.floats(-2, 60))),

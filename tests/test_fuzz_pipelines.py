@@ -18,10 +18,10 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from fuzzing import ANYTHING, HOSTILE, clear, quick_cases
+from fuzzing import ANYTHING, HOSTILE, cases, clear
 from queue_insights import pipeline
 from queue_insights.actions import ledger
 from queue_insights.actions.definitions import ACTIONS, Parameters
@@ -89,7 +89,7 @@ def loaded(tree: Any) -> Pipeline | None:
             return None
 
 
-@quick_cases
+@cases(150)
 @given(rearranged())
 def test_a_rearranged_pipeline_is_one_or_an_input_error(tree: dict[str, Any]) -> None:
     found = loaded(tree)
@@ -123,7 +123,7 @@ MARKS = [" ", "  ", "\t", "- ", "&a ", "*a", "!!x ", "? ", "---\n", "]"]
 SIGNS = "abe:-[]{}&*!|>?#%@`,'\"\\ \n0~<=."
 
 
-@settings(quick_cases, max_examples=450)
+@cases(90)
 @given(shuffled() | st.binary(max_size=40) | st.text(SIGNS, max_size=40).map(str.encode))
 @example(b"!!bool x")
 @example(b"!!timestamp x")
@@ -267,7 +267,7 @@ def naming(draw: st.DrawFn) -> tuple[list[str], list[str]]:
     return [name.encode(errors="ignore")[-57:].decode(errors="ignore") for name in names], values
 
 
-@settings(quick_cases, max_examples=300)
+@cases(60)
 @given(naming(), st.sampled_from(sorted(QUERIES)), st.sampled_from("ab"))
 @example((PLAIN_NAMES, PLAIN_VALUES), "backlog", "a")
 def test_whatever_the_names_the_sql_is_the_same_but_for_them(
@@ -286,7 +286,7 @@ def test_whatever_the_names_the_sql_is_the_same_but_for_them(
     assert (outside, renamed) == plain(query, variant)
 
 
-@settings(quick_cases, max_examples=5)
+@cases(1)
 @given(names=naming(), variant=st.sampled_from("ab"))
 def test_postgres_reads_the_names_as_names(
     server: Callable[[str], str], names: tuple[list[str], list[str]], variant: str

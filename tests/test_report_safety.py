@@ -51,6 +51,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
         report.communicate()
 
 
+@pytest.mark.proof
 @pytest.mark.skipif(sys.platform != "linux", reason="waits for a process of others'")
 @pytest.mark.parametrize(
     ("how", "cell"),
