@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from processes import ended
-from reporting import QUOTED, SECRET, incident, queue_insights, refused, write
+from reporting import QUOTED, SECRET, incident, process, queue_insights, refused, write
 
 OUTLIVES = 5.0  # seconds that a kernel may
 SLEEPING = "import time; time.sleep(600)"
@@ -159,7 +159,7 @@ def test_a_password_is_in_no_artifact_log_or_error(
 ) -> None:
     output, metrics = tmp_path / "reports", tmp_path / "metrics.prom"
     read = "import queue_insights; queue = queue_insights.connect(); queue.backlog(); queue"
-    done = queue_insights(
+    done = process(
         *("report", write(tmp_path, read, LEAK, last), "--output", output, "--metrics", metrics),
         **with_secret(database, how, tmp_path),
     )
