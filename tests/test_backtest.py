@@ -1,8 +1,5 @@
 """Past ranges keep their word: on queues of known mechanism, without a look into the future."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +8,6 @@ from generators import GENERATORS
 from mechanisms import START, events, regular
 from queue_insights.errors import InputError
 from queue_insights.forecast import backtest
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from rivals import by_rival, score
 
 
