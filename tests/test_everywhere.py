@@ -254,7 +254,7 @@ def test_a_url_is_refused_by_what_is_wrong_with_it(end: str) -> None:
 @pytest.mark.parametrize(
     "command", ["backlog", "doctor", "--help", "backfill --apply --max-rows 9"]
 )
-@pytest.mark.parametrize("output", ["/dev/full", "closed"])
+@pytest.mark.parametrize("output", ["/dev/full", pytest.param("closed", marks=pytest.mark.proof)])
 def test_an_output_that_cannot_be_written_is_one_line(
     bench: Bench, command: str, output: str
 ) -> None:

@@ -161,6 +161,7 @@ def simulated(
 # -- status --------------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("hourly", "status"), [(36, "growing"), (24, "draining")])
 def test_a_fifth_more_or_less_than_is_done_shows_within_a_day(hourly: int, status: str) -> None:
     """After three weeks of as many arrivals as completions, and some hundreds waiting."""
@@ -172,6 +173,7 @@ def test_a_fifth_more_or_less_than_is_done_shows_within_a_day(hourly: int, statu
     assert found.count(status) >= 19
 
 
+@pytest.mark.proof
 def test_the_status_of_a_steady_queue_does_not_flip_within_a_minute() -> None:
     pairs = same = 0
     for seed in range(4):
@@ -210,6 +212,7 @@ MECHANISMS = {
 }
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("speed", "extra"), [(2.0, 0), (0.5, 0), (1.0, 300), (1.5, 100)])
 def test_what_if_ranges_hold_when_it_happens(speed: float, extra: int) -> None:
     held = []
@@ -250,6 +253,7 @@ def test_nothing_changed_changes_nothing_and_twice_as_fast_takes_about_half() ->
 # -- end to end ----------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_ranges_end_to_end_hold_until_all_that_was_inside_is_through() -> None:
     """Seven steps, failures and retries, outages, taken as one queue that the last one completes:
     judged at past moments of six pipelines."""

@@ -81,6 +81,7 @@ def test_no_kernel_outlives_a_report_that_is_killed_and_the_next_run_tidies_up(
     assert {path.name for path in output.iterdir()} == {folder.name, "index.html"}
 
 
+@pytest.mark.proof
 def test_what_cannot_be_written_is_one_line_and_leaves_nothing_half(tmp_path: Path) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20,) * 2)"
     start = "import runpy, sys; sys.argv[0] = 'queue-insights';"
@@ -145,13 +146,16 @@ show.save('known', [pd.DataFrame({'known': known})], limit=0)
 print(known)
 """
 FAIL = "raise ValueError(dict(os.environ))"
+OTHER_WAYS = ("write url", "query", "PGPASSWORD")
 
 
 @pytest.mark.parametrize(
     ("how", "last"),
     [
-        *(("url", "queue"), ("url", FAIL), ("write url", FAIL), ("query", FAIL)),
-        *(("PGPASSWORD", FAIL), ("PGPASSFILE", "queue.nil")),
+        ("url", FAIL),
+        pytest.param("url", "queue", marks=pytest.mark.proof),
+        *(pytest.param(how, FAIL, marks=pytest.mark.proof) for how in OTHER_WAYS),
+        pytest.param("PGPASSFILE", "queue.nil", marks=pytest.mark.proof),
     ],
 )
 def test_a_password_is_in_no_artifact_log_or_error(
