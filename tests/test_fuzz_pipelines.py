@@ -1,7 +1,7 @@
 """Random pipeline files: a pipeline or a clear error, and never SQL out of a name.
 
-The shipped file's tree and lines are rearranged and filled with anything; and every query is planned
-by Postgres on tables of random names. That such queries answer is in test_hostile_names.
+The shipped file's tree and lines are rearranged and filled with anything; and every query is
+planned by Postgres on tables of random names. That such queries answer is in test_hostile_names.
 """
 
 import contextlib
