@@ -135,9 +135,10 @@ def test_any_bytes_are_a_pipeline_or_an_input_error(tmp_path: Path, content: byt
     file = tmp_path / "file.yaml"
     file.write_bytes(content)
     try:
-        pipeline.load(file)
+        found = pipeline.load(file)
     except InputError as error:
-        clear(error, str(file), lines=99)
+        return clear(error, str(file), lines=99)
+    assert found.steps
 
 
 # --- names in SQL -------------------------------------------------------------------------------
@@ -255,4 +256,5 @@ def test_postgres_reads_the_names_as_names(
         for query in QUERIES.values():
             # Binary results take the protocol in which Postgres refuses a second statement.
             connection.cursor(binary=True).execute(f"EXPLAIN {query(made)}".encode())
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
         connection.rollback()

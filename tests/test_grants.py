@@ -23,7 +23,6 @@ from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.ddl import grants, trigger, views
 from queue_insights.errors import DatabaseError, InputError
-from reporting import queue_insights
 
 NAME = 'Rôle of "{}", o\'clock %s; --'
 ACTIONS = ("backfill", "reset", "retry", "requeue", "prune")
@@ -197,17 +196,6 @@ def test_a_reader_can_read_before_there_are_views_and_ledger(plain: Bench, role:
         amiss = command in ("trigger verify", "views verify")
         result = reader.run(command, *arguments)
         assert (result.exit_code, result.stderr) == (3 * amiss, ""), f"{command}: {result.output}"
-
-
-def test_a_reader_can_run_a_report(plain: Bench, role: Make, tmp_path: Path) -> None:
-    reader = role(plain)
-    reader.become("reader")
-    before = database(plain)
-    given = ("backlog_report", "-p", "thresholds", "[]", "--output", tmp_path)
-    done = queue_insights("report", *given, url=reader.url)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert Path(done.stdout.splitlines()[-1]).is_file()
-    assert database(plain) == before
 
 
 def test_a_reader_can_write_nothing(bench: Bench, role: Make) -> None:

@@ -106,7 +106,7 @@ def test_a_list_that_cannot_be_written_is_one_line_and_not_kept(tmp_path: Path) 
 def test_a_kernel_that_dies_is_one_line(tmp_path: Path) -> None:
     path = write(tmp_path, "import os; os._exit(1)")
     done = queue_insights("report", path, "--output", tmp_path / "reports")
-    refused(done, 1, "mine: the notebook's kernel failed: Kernel died")
+    assert refused(done, 1, "mine: the notebook's kernel failed: Kernel died")
 
 
 def test_a_threshold_on_an_unknown_figure_is_bad_input_and_no_run(tmp_path: Path) -> None:
