@@ -12,9 +12,11 @@ from psycopg import sql
 
 from conftest import Bench
 from examining import examine, fixes, one, option, remedy
+from operating import operable
 from queue_insights import doctor, pipeline
 from queue_insights.cli import main
 from queue_insights.database import READ_URL, TIMEOUT, Database
+from queue_insights.errors import DatabaseError
 from queue_insights.queue import Queue
 
 
@@ -84,6 +86,8 @@ def test_a_reader_needs_select_which_is_granted_by_the_statement_given(
     bench.sql(f"REVOKE SELECT ON {table} FROM {name}")
     (line,) = fixes(examine(url))
     assert remedy(line) == f"GRANT SELECT ON public.{table} TO {name};"
+    with pytest.raises(DatabaseError, match=f"denied for table {table}; ask the owner for SELECT"):
+        operable(url).backlog()
     bench.sql(remedy(line))
     assert fixes(examine(url)) == []
 

