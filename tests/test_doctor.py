@@ -128,7 +128,8 @@ def test_a_clock_that_differs_by_more_than_two_seconds_is_to_be_fixed(
     assert line.startswith(level)
     if level == "fix":
         side = "ahead of" if seconds > 0 else "behind"
-        assert re.search(rf"the server is (8\.9|9\.0|9\.1) s {side} this machine: set both", line)
+        (found,) = re.findall(rf"the server is (\d+\.\d) s {side} this machine: set both", line)
+        assert 7 < float(found) < 11  # on a busy machine asking takes a while
 
 
 @pytest.mark.parametrize(
