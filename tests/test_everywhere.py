@@ -119,6 +119,7 @@ def plain(
         yield Plain(lambda: clone(name))
 
 
+@pytest.mark.proof
 @given(kind=KINDS)
 @settings(cases(1), phases=[Phase.generate])
 def test_every_kind_of_database_has_the_same_answers_and_undos(plain: Plain, kind: Kind) -> None:

@@ -175,9 +175,9 @@ def database(bench: Bench) -> tuple[Any, ...]:
     return *everything(bench.connection), catalog
 
 
-def test_a_reader_can_run_every_read_and_every_dry_run(bench: Bench, role: Make) -> None:
-    reader = role(bench)
-    install(bench)
+def test_a_reader_can_run_every_read_and_every_dry_run(plain: Bench, role: Make) -> None:
+    reader = role(plain)
+    install(plain)
     with pytest.raises(DatabaseError, match="denied"):
         operable(reader.url).backlog()
     reader.become("reader")
