@@ -73,6 +73,12 @@ def test_a_link_leads_to_something(page: str, link: str) -> None:
     assert not anchor or anchor in anchors(target.read_text("utf-8"))
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_prose_says_missing_where_a_column_is_named_hidden(page: str) -> None:
+    prose = re.sub(r"(?ms)^```.*?^```$|`[^`]*`", "", PAGES[page])
+    assert "hidden" not in prose.lower()
+
+
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_every_command_has_help_and_is_documented_with_its_options(path: tuple[str, ...]) -> None:
     result = CliRunner().invoke(main, [*path, "--help"])
