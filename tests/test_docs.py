@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -9,7 +10,10 @@ import pytest
 from click.testing import CliRunner
 from papermill.cli import papermill
 
+from conftest import database
+from queue_insights import demo
 from queue_insights.cli import main
+from queue_insights.database import READ_URL
 from queue_insights.pipeline import Pipeline, load
 from reporting import COMMANDS, ROOT
 
@@ -25,12 +29,13 @@ PICTURE = 150_000  # bytes
 
 def blocks(text: str, language: str) -> list[str]:
     """The fenced blocks of *text* in this language, which may be none."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    every = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", text)
+    return [block for name, block in every if name == language]
 
 
-def commands(program: str) -> list[str]:
-    """The lines of fenced blocks that call *program*, without their comments."""
-    lines = "".join(blocks(EVERYTHING, "")).splitlines()
+def commands(program: str, text: str = EVERYTHING) -> list[str]:
+    """The lines of fenced blocks of *text* that call *program*, without their comments."""
+    lines = "".join(blocks(text, "")).splitlines()
     return [line.split("  #")[0].strip() for line in lines if line.startswith(f"{program} ")]
 
 
@@ -91,6 +96,22 @@ def test_every_command_has_help_and_is_documented_with_its_options(path: tuple[s
     options = [o for p in COMMANDS[path].params if isinstance(p, click.Option) for o in p.opts]
     undocumented = [o for o in options if not re.search(rf"(?<![\w-]){o}(?![\w-])", text)]
     assert not undocumented, f"options of `{' '.join(path)}` are not documented: {undocumented}"
+
+
+def test_the_commands_of_the_readme_work_on_the_demo(
+    server: Callable[[str], str], templates: dict[str, str]
+) -> None:
+    """But for those that show a page or JupyterLab, which have tests of their own."""
+    found = commands("queue-insights", PAGES["README.md"])
+    lines = [line for line in found if not line.startswith("queue-insights report ")]
+    lines.sort(key=lambda line: line.split()[1] in ("runs", "undo"))  # of what the others did
+    assert len(lines) > 15
+    with database(server, templates["a"]) as url:
+        demo.seed(url)
+        for line in lines:
+            done = CliRunner(env={READ_URL: url}).invoke(main, shlex.split(line)[1:])
+            assert (line, done.exit_code) == (line, 0), done.stderr
+            assert "(none)" not in done.stdout, line
 
 
 @pytest.mark.parametrize("line", [*commands("queue-insights"), *commands("papermill")])
