@@ -8,22 +8,17 @@ on the rows where both give a range, and the share of rows without a range.
 
 import itertools
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 import results
-from rivals import RIVALS, by_rival, score
-
 from generators import GENERATORS, START, STEPS, seven_steps
 from queue_insights.forecast import backtest, forecast_step
+from rivals import RIVALS, by_rival, score
 
 
 @dataclass

@@ -22,7 +22,8 @@ from queue_insights import demo, pipeline
 from queue_insights.database import LIBPQ, READ_URL, WRITE_URL, Database
 from queue_insights.queue import Queue
 
-settings.register_profile("default", deadline=None, print_blob=True)
+for name in ("default", "proof"):  # `make proof` chooses the second: fuzzing.cases
+    settings.register_profile(name, deadline=None, print_blob=True)
 settings.load_profile("default")
 
 Url = Callable[[str], str]

@@ -129,15 +129,6 @@ def test_wrong_use_exits_2_and_says_what_would_be_right(run: Run) -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_each_mistake_in_a_pipeline_file_is_a_line(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "file.yaml"
-    file.write_text("name: 5\nunknown: 1\n")
-    result = run("backlog", "--pipeline", str(file))
-    lines = result.stderr.splitlines()
-    assert (result.exit_code, len(lines) > 2) == (2, True)
-    assert all(line.startswith(f"queue-insights: {file}: ") for line in lines)
-
-
 def test_a_reader_that_stops_reading_is_no_traceback(bench: Bench) -> None:
     many(bench, "audio_ready", 5000)
     command = [sys.executable, "-m", "queue_insights", "missing", "--format", "csv"]

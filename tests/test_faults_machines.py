@@ -41,6 +41,7 @@ def bench(fresh: Callable[[str], Bench]) -> Bench:
 # --- a server that is killed --------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_a_server_killed_in_a_read_and_away_for_a_while_costs_a_line_each_time() -> None:
     with folder() as home, demo.EmbeddedServer(home / "demo") as server:
         bench = queue_on(server)
@@ -103,6 +104,7 @@ def write_on(bench: Bench) -> None:
     bench.sql("CHECKPOINT")
 
 
+@pytest.mark.proof
 def test_on_a_full_disk_nothing_starts_and_a_run_ends_in_a_line_and_goes_on_once_there_is_room(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

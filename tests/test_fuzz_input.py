@@ -14,11 +14,11 @@ import click
 import psycopg
 import pytest
 from click.testing import CliRunner
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from conftest import Bench, database
-from fuzzing import ANYTHING, HOSTILE, clear, many_cases, quick_cases
+from fuzzing import ANYTHING, HOSTILE, cases, clear
 from operating import everything, give_rows, many
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
@@ -50,7 +50,7 @@ def test_the_shipped_reports_take_only_types_that_are_checked_here() -> None:
     assert {p.annotation for report in REPORTS.values() for p in report.values()} == set(FITS)
 
 
-@many_cases
+@cases(60)
 @given(st.data())
 def test_any_parameters_of_a_report_are_of_its_types_or_an_input_error(data: st.DataObject) -> None:
     report = data.draw(st.sampled_from(sorted(REPORTS)))
@@ -80,7 +80,7 @@ PARTS = st.tuples(
 DURATIONS = ("90s", "30min", "1h30m", "7D", "2w", "1.5h", " 1 d 2 h ")
 
 
-@quick_cases
+@cases(150)
 @given(st.sampled_from(DURATIONS) | TEXTS | st.lists(PARTS, max_size=3).map("".join))
 @example("5\u017f")
 @example("1e5d")
@@ -109,7 +109,7 @@ COMPARED = {
 }
 
 
-@quick_cases
+@cases(150)
 @given(st.data())
 def test_any_threshold_is_a_comparison_or_an_input_error(data: st.DataObject) -> None:
     names = st.sampled_from([*FIGURES, "oldest_waiting", "t.a", "t.task_type", "t.b", "nope"])
@@ -197,7 +197,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     return [*line, "-p", "no such parameter", "1"] if path == ("report",) else line
 
 
-@settings(quick_cases, max_examples=120)
+@cases(24)
 @given(line=command_lines())
 @example(["reset", "--error", "\udc80"])
 @example(["reset", "--error", "\x00"])

@@ -179,7 +179,7 @@ def database(bench: Bench) -> tuple[Any, ...]:
 def test_a_reader_can_run_every_read_and_every_dry_run(bench: Bench, role: Make) -> None:
     reader = role(bench)
     install(bench)
-    with pytest.raises(DatabaseError, match="denied"):
+    with pytest.raises(DatabaseError, match=r"denied for table .*; ask the owner for SELECT on it"):
         operable(reader.url).backlog()
     reader.become("reader")
     for command, arguments in (*READS.items(), *VARIATIONS.items()):
@@ -350,6 +350,20 @@ def test_an_operator_needs_every_grant(plain: Bench, role: Make) -> None:
         plain.sql(f"GRANT {privilege} ON {on} TO {name}")
     assert database(plain) == before
     assert operator.run("backfill", *WRITES["backfill"]).exit_code == 0
+
+
+def test_where_there_is_no_ledger_an_operator_who_may_not_make_it_is_told_what_to_run(
+    plain: Bench, role: Make
+) -> None:
+    operator = role(plain)
+    operator.become("operator")
+    name = sql.Identifier(operator.name).as_string(plain.connection)
+    plain.sql(f"REVOKE CREATE ON DATABASE {plain.connection.info.dbname} FROM {name}")
+    before = database(plain)
+    refused = operator.run("backfill", *WRITES["backfill"])
+    assert refused.exit_code == 1
+    assert re.search("no ledger yet.*runs --ddl", refused.stderr)
+    assert database(plain) == before
 
 
 def test_grants_name_the_tables_that_the_pipeline_file_names(

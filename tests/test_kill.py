@@ -23,6 +23,7 @@ from processes import Process, children, until
 from queue_insights import demo
 from queue_insights.queue import Queue
 
+pytestmark = pytest.mark.proof
 KILLS = 30  # in each variant, so 60 in a test run
 ACTIONS = ("backfill", "reset", "requeue", "prune")
 

@@ -16,6 +16,7 @@ from processes import until
 from queue_insights.actions import pace
 from workers import STEPS, Worker, crew
 
+pytestmark = pytest.mark.proof
 # What the application's own way of working can raise beside any action (the README names them).
 EXPECTED = {("ensure", "23505"), ("start", "gone")}
 STAGES = ("lyrics_acquired", "audio_ready", "aligned", "translated")

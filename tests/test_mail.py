@@ -252,6 +252,7 @@ return found;
 """
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [600, 390])
 def test_a_browser_shows_it_in_light_and_dark_at_the_width_of_a_mail(

@@ -26,10 +26,13 @@ from test_runs import (  # noqa: F401  run here once more, with the bench of thi
 # Debian installs it where only root's PATH leads.
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None and not os.environ.get("CI"),
-    reason="pgbouncer is not installed (Debian's package of that name)",
-)
+pytestmark = [
+    pytest.mark.proof,
+    pytest.mark.skipif(
+        PROGRAM is None and not os.environ.get("CI"),
+        reason="pgbouncer is not installed (Debian's package of that name)",
+    ),
+]
 
 
 @contextlib.contextmanager

@@ -130,6 +130,7 @@ def demo_folder() -> Iterator[str]:
         yield folder  # open to nobody
 
 
+@pytest.mark.proof
 def test_the_wheel_alone_in_an_empty_venv_runs_the_demo_doctor_and_a_report(
     released: Path, tmp_path: Path, demo_folder: str
 ) -> None:
