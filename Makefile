@@ -51,6 +51,7 @@ clean:
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/demo.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "filling .venv with packages: about 600 MB, which takes a few minutes"
 	$(PIP) --editable '.[demo]'
 	touch $@
 
