@@ -44,10 +44,14 @@ format: .venv/dev.stamp
 clean:
 	rm -rf .venv .venv-airflow
 
+# What fails here leaves nothing behind, so that the next try starts anew.
 .venv/bin/python:
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or newer is \
+	needed, and this is %d.%d. Name another, such as: make demo PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/demo.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "filling .venv with packages: about 600 MB, which takes a few minutes"
 	$(PIP) --editable '.[demo]'
 	touch $@
 
