@@ -97,8 +97,8 @@ def time_to_clear(eta: pd.DataFrame) -> go.Figure:
     known, others = frame[has_range], frame[~has_range]
     if known.empty:
         return _nothing(f"No step has a range to show: {', '.join(others['status'].unique())}.")
-    words = "{lower:,.1f} to {upper:,.1f} hours, median {p50:,.1f}"
-    said = [words.format(**row) for row in known.to_dict("records")]
+    hours = zip(*(known[name] for name in ("lower", "upper", "p50")), strict=True)
+    said = [f"{a:,.1f} to {b:,.1f} hours, median {c:,.1f}" for a, b, c in hours]
     for name, start, end, pattern in (
         ("80% range, up to the median", "lower", "p50", ""),
         ("80% range, beyond it", "p50", "upper", "/"),
@@ -132,7 +132,8 @@ def throughput_by_hour(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Fi
         name="completed an hour",
         hovertemplate="%{y} %{x}:00<br>%{z:,.1f} completed an hour<extra></extra>",
     )
-    figure.update_xaxes(type="category", title={"text": f"hour of day, {escape(timezone)}"})
+    hours_of = {"text": f"hour of day, {escape(timezone)}"}
+    figure.update_xaxes(type="category", showgrid=False, title=hours_of)
     return figure.update_yaxes(type="category", autorange="reversed")
 
 
@@ -233,8 +234,8 @@ def _by_step(
     the rows are called: the task, and the stage at which it is due if it has one."""
 
     def called(task: str, stage: str | None, longest: int) -> str:
-        at = "" if pd.isna(stage) else f"<br><sub>at {_text(stage, longest)}</sub>"
-        return _text(task, longest) + at
+        at = f"<br><span style='font-size:.85em'>at {_text(stage, longest)}</span>"
+        return _text(task, longest) + ("" if pd.isna(stage) else at)
 
     pairs = [*zip(frame["task_type"], frame["stage"], strict=True)]
     steps, short = ([called(*pair, longest) for pair in pairs] for longest in (200, _LABEL))
@@ -334,7 +335,8 @@ def rows(figure: go.Figure) -> list[Row]:
     )
     for row in found.values():
         row.parts = [(x * scale, w * scale, h * 100, *how) for x, w, h, *how in row.parts]
-    return [*found.values()]
+    order = [row.label for row in found.values()]  # the bars of one step beside one another
+    return sorted(found.values(), key=lambda row: order.index(row.label))
 
 
 def legend(figure: go.Figure) -> list[tuple[str, str, str]]:
