@@ -253,6 +253,7 @@ def _over_time(titles: list[str], height: int) -> go.Figure:
         rows=rows, cols=1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=gap
     )
     figure.update_layout(template=TEMPLATE, height=height, margin_t=28, hovermode="x unified")
+    figure.update_layout(legend={"x": 1, "xanchor": "right"})  # beside the titles
     figure.update_annotations(x=0, xanchor="left", font_size=13)
     return figure.update_xaxes(type="date").update_yaxes(rangemode="tozero", showgrid=True)
 

@@ -69,12 +69,13 @@ def figures(values: Mapping[str, summary.Figure]) -> None:
     Raises InputError for a name that is not lower-case letters, digits and underscores.
     """
     data = {_checked(name): formats.plain(value) for name, value in values.items()}
-    lines = [(formats.label(name), formats.cell(name, value)) for name, value in data.items()]
+    called = {name: summary.TILES.get(name, formats.label(name)) for name in data}
+    lines = [(called[name], formats.cell(name, value)) for name, value in data.items()]
     text = "\n".join(f"{figure}: {value}" for figure, value in lines)
     html = formats.to_html(pd.DataFrame(lines, columns=["figure", "value"]))
     # A notebook's file sorts keys; the names keep the order.
     shown = [name for name in data if name not in summary.DETAILS]
-    tiles = [(name, summary.TILES.get(name, formats.label(name))) for name in shown]
+    tiles = [(name, called[name]) for name in shown]
     _display("figures", {"figures": data, "names": list(data), "tiles": tiles}, text, html)
 
 
@@ -204,7 +205,8 @@ def chart(figure: Any, description: str) -> None:
     words = "; ".join(f"{row.label}: {', '.join(row.words)}" for row in lines)
     html = formats.TEMPLATES.get_template("chart.html.j2").render(rows=lines, keys=keys)
     # If plotly displayed it, its renderer might embed 5 MB of JavaScript each time.
-    drawing = json.loads(figure.to_json()) | {"config": {"displaylogo": False, "responsive": True}}
+    drawing = json.loads(figure.to_json())
+    drawing["config"] = {"displayModeBar": False, "responsive": True}  # it would cover the legend
     data = {"description": description, "words": words, "keys": keys}
     _display("chart", data, f"{description}\n{words}", html, {PLOTLY: drawing})
     _display("caption", {}, description, f"<p class=said>{escape(description)}</p>")

@@ -15,7 +15,7 @@ function draw(figure) {
   layout.dragmode = false; // a finger on a chart scrolls the page
   layout.showlegend = false; // the page has its own
   if (place.clientWidth < 500) layout.margin = { ...layout.margin, r: 30 };
-  Plotly.newPlot(place, data, layout, { ...config, displayModeBar: false });
+  Plotly.newPlot(place, data, layout, config);
 }
 
 function drawAll() {
@@ -84,11 +84,17 @@ for (const table of document.querySelectorAll("main table")) {
   const headers = [...table.tHead.rows[0].cells];
   headers.forEach((header, column) => {
     if (!header.textContent) return;
-    const button = document.createElement("button");
-    button.type = "button";
+    const button = document.createElement("span"); // Chromium repeats no <button> on the next sheet
+    button.role = "button";
+    button.tabIndex = 0;
     button.append(...header.childNodes);
     header.append(button);
     button.addEventListener("click", () => sort(table, column, header));
+    button.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      sort(table, column, header);
+    });
   });
   if (table.tBodies[0].rows.length > 8) addSearch(table);
 }
