@@ -96,7 +96,8 @@ def time_to_clear(eta: pd.DataFrame) -> go.Figure:
     has_range = frame["p50"] > 0
     known, others = frame[has_range], frame[~has_range]
     if known.empty:
-        return _nothing(f"No step has a range to show: {', '.join(others['status'].unique())}.")
+        why = ", ".join(status for status in others["status"].unique() if status != "empty")
+        return _nothing(f"No step has a range: {why}." if why else "Nothing waits at any step.")
     hours = zip(*(known[name] for name in ("lower", "upper", "p50")), strict=True)
     said = [f"{a:,.1f} to {b:,.1f} hours, median {c:,.1f}" for a, b, c in hours]
     for name, start, end, pattern in (
@@ -241,7 +242,8 @@ def _by_step(
     steps, short = ([called(*pair, longest) for pair in pairs] for longest in (200, _LABEL))
     figure = _figure(70 + height * len(steps), barmode="stack")
     figure.update_xaxes(title={"text": title}, **_counts(most))
-    order = {"categoryorder": "array", "categoryarray": steps, "autorange": "reversed"}
+    ends = [len(steps) - 0.5, -0.5]  # left to itself, plotly makes room above for the texts
+    order = {"categoryorder": "array", "categoryarray": steps, "range": ends}
     return figure.update_yaxes(type="category", tickvals=steps, ticktext=short, **order), steps
 
 
@@ -330,7 +332,7 @@ def rows(figure: go.Figure) -> list[Row]:
         for key, label, parts, words in read:
             row = found.setdefault(key, Row(_plain(label)))
             row.parts += [(*part, *_look(trace)) for part in parts]
-            row.words += [words] if words not in row.words else []
+            row.words += [words] if words and words not in row.words else []
     scale = 100 / max(
         (x + width for row in found.values() for x, width, *_ in row.parts), default=1
     )
@@ -354,13 +356,15 @@ def _look(trace: Any) -> tuple[str, str]:
 
 
 def _read_bars(trace: Any, number: int, figure: go.Figure) -> Iterator[tuple[Any, ...]]:
-    before = [each for each in figure.data[:number] if each.type == "bar"]
-    under = [each for each in before if each.offsetgroup == trace.offsetgroup]
+    bars = [(n, each) for n, each in enumerate(figure.data) if each.type == "bar"]
+    stack = [(n, each) for n, each in bars if each.offsetgroup == trace.offsetgroup]
+    under = [each for n, each in stack if n < number]
     for i, (label, value) in enumerate(zip(trace.y, trace.x, strict=True)):
         start = trace.base[i] if trace.base is not None else sum(each.x[i] for each in under)
         words = f"{value:,} {trace.name}" if trace.customdata is None else trace.customdata[i]
-        if value:
-            yield (label, trace.offsetgroup or ""), label, [(start, value, 1)], words
+        parts = [(start, value, 1)] if value else []
+        says = value or len(stack) == 1  # of a stack, the parts that are there
+        yield (label, trace.offsetgroup or ""), label, parts, words if says else ""
 
 
 def _read_heat(trace: Any, number: int, figure: go.Figure) -> Iterator[tuple[Any, ...]]:

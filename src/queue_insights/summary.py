@@ -144,7 +144,8 @@ def next_steps(
         (states["stuck"], "are stuck, their worker is gone", "reset"),
         (
             failed + exhausted,
-            f"have failed ({failed:,}) or only used up their attempts ({exhausted:,})",
+            "have failed"
+            + (f" ({failed:,}) or used up their attempts ({exhausted:,})" if exhausted else ""),
             "retry",
         ),
         (states["drifted"], "are completed, but never moved on", "requeue"),

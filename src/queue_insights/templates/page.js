@@ -7,7 +7,7 @@ function draw(figure) {
   const { data, layout, config } = JSON.parse(figure.querySelector("script").textContent);
   if (paper.matches && layout.height > 900) { // higher than a sheet: it would be cut
     Plotly.purge(place);
-    place.style.height = "auto";
+    figure.style.breakInside = place.style.height = "auto";
     place.innerHTML = figure.querySelector("noscript").textContent;
     return;
   }
