@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,10 +13,11 @@ from psycopg import sql
 from conftest import Bench
 from examining import examine, fixes, one, option, remedy
 from operating import operable
-from queue_insights import doctor
+from queue_insights import doctor, pipeline
 from queue_insights.cli import main
-from queue_insights.database import READ_URL, TIMEOUT
+from queue_insights.database import READ_URL, TIMEOUT, Database
 from queue_insights.errors import DatabaseError
+from queue_insights.queue import Queue
 
 
 @pytest.fixture
@@ -268,6 +270,29 @@ def test_an_index_counts_where_the_planner_can_search_it(
     bench.sql("DROP INDEX tracks_stage_idx")
     bench.sql(f"CREATE INDEX other ON tracks {definition}")
     assert (fixes(examine(bench.url)) == []) == serves
+
+
+def test_names_in_statements_are_quoted(bench: Bench, tmp_path: Path) -> None:
+    bench.sql("""
+        DROP INDEX tracks_stage_idx;
+        ALTER TABLE tracks RENAME stage TO "st""age; --";
+        ALTER TABLE tracks RENAME TO "Track's 100%";
+        ALTER TABLE audio_tasks RENAME TO "order";
+        CREATE SCHEMA "my schema";
+        ALTER TABLE "Track's 100%" SET SCHEMA "my schema"
+    """)
+    text = (pipeline.shipped("params") / "pipelines" / "karaoke.yaml").read_text()
+    text = text.replace("table: tracks ", """table: '"my schema"."Track''s 100%"'""")
+    text = text.replace("stage: stage\n", """stage: 'st"age; --'\n""", 1)
+    text = text.replace("table: audio_tasks", "table: order")
+    (tmp_path / "file.yaml").write_text(text)
+    queue = Queue(Database(bench.url), pipeline.load(tmp_path / "file.yaml"))
+    lines = list(map(str, doctor.examine(queue)))
+    assert one(lines, "stages: the table allows").startswith("ok ")
+    (line,) = fixes(lines)
+    assert """ON "my schema"."Track's 100%" ("st""age; --")""" in line
+    bench.sql(remedy(line))
+    assert fixes(list(map(str, doctor.examine(queue)))) == []
 
 
 def completed(bench: Bench, order: int) -> None:

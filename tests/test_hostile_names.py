@@ -10,8 +10,7 @@ import pytest
 from psycopg import sql
 
 from conftest import Bench
-from examining import fixes
-from queue_insights import doctor, pipeline
+from queue_insights import pipeline
 from queue_insights.database import Database
 from queue_insights.ddl import trigger, views
 from queue_insights.queue import Queue
@@ -140,17 +139,6 @@ def test_for_actions_and_their_undo_they_are_names(bench: Bench, queue: Queue) -
         assert len(queue.tasks("pending")) == run.row["rows_done"] == plan.rows == 3
         assert run.undo().row["rows_undone"] == 3
     assert len(queue.tasks("drifted")) == 3
-
-
-def test_for_the_doctor_they_are_names(bench: Bench, queue: Queue) -> None:
-    def lines() -> list[str]:
-        return fixes([*map(str, doctor.examine(queue))])
-
-    index = sql.Identifier(SCHEMA, "tracks_stage_idx")
-    bench.connection.execute(sql.SQL("DROP INDEX {}").format(index))
-    (line,) = lines()
-    bench.sql(line[line.index("CREATE INDEX") :])
-    assert lines() == []
 
 
 def test_for_trigger_and_views_they_are_names(bench: Bench, queue: Queue) -> None:
