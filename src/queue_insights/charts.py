@@ -9,8 +9,9 @@ are those of a time zone's clocks: plotly knows no time zones, so it gets local 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from html import escape, unescape
 from typing import Any
 
@@ -54,19 +55,32 @@ _LABEL = 22  # characters: a phone has no room for more beside its bars
 _SAMPLES = 48  # at most so many bars stand for a line
 
 
+def _of_frame(draw: Callable[..., go.Figure]) -> Callable[..., go.Figure]:
+    """A chart of a frame; of one that this kind of queue has not got, the reason."""
+
+    @wraps(draw)
+    def drawn(frame: pd.DataFrame, *given: Any) -> go.Figure:
+        why = frame.attrs.get("refused")
+        return _nothing(why) if why else draw(frame, *given)
+
+    return drawn
+
+
+@_of_frame
 def backlog_by_state(backlog: pd.DataFrame) -> go.Figure:
     """Tracks at each step, stacked by state: *backlog* is what ``Queue.backlog()`` returns. Only
     states that occur have a bar; the total stands at its end."""
     totals = backlog["total"].tolist()
     if not any(totals):
-        return _nothing("No track is at any step.")
-    figure, steps = _by_step(backlog, "tracks", max(totals))
+        return _nothing("Nothing is in the queue.")
+    figure, steps = _by_step(backlog, backlog.attrs.get("items", "tracks"), max(totals))
     for state, style in STYLES.items():
         if backlog[state].sum() > 0:
             figure.add_trace(_bar(steps, backlog[state], state.replace("_", " "), style))
     return figure.add_trace(_texts(steps, totals, [f"{total:,.0f}" for total in totals]))
 
 
+@_of_frame
 def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
     """For each step, what workers could take now, and below it what dashboards count as pending:
     *audit* is what ``Queue.audit()`` returns. The upper bar is split into missing (no task row) and
@@ -84,6 +98,7 @@ def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
     return figure.add_traces(bars)
 
 
+@_of_frame
 def time_to_clear(eta: pd.DataFrame) -> go.Figure:
     """For each step, when the work that waits now will be done: *eta* is what ``Queue.eta()``
     returns. A bar is the 80% range in hours, parted at the median; without a range there is the
@@ -143,7 +158,7 @@ def depth_over_time(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     order: *flow* is what ``Queue.flow()`` returns."""
     tasks, most = flow["task_type"].unique(), flow["depth"].max()
     if not most > 0:
-        return _nothing("No track was at any step in this time.")
+        return _nothing("Nothing was in the queue in this time.")
     figure = _over_time([_text(task) for task in tasks], 40 + 72 * len(tasks))
     for row, task in enumerate(tasks, 1):
         step = flow[flow["task_type"] == task]
@@ -162,7 +177,7 @@ def cumulative_flow(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     came, went = (flow[name].cumsum() - flow[name] for name in ("arrivals", "departures"))
     came = came + flow["depth"].iloc[:1].sum()
     if not came.sum():
-        return _nothing("No track was at this step in this time.")
+        return _nothing("Nothing was at this step in this time.")
     times = _local(flow["bucket"], timezone)
     below = _line(times, went.tolist(), "departures", "%{y:,d} departures", dash="dash")
     above = _line(times, came.tolist(), "arrivals", "%{y:,d} arrivals")

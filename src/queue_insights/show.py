@@ -20,7 +20,7 @@ import pandas as pd
 from queue_insights import formats, summary
 from queue_insights.buckets import time_zone
 from queue_insights.database import Moment
-from queue_insights.errors import InputError, QueueInsightsError
+from queue_insights.errors import InputError, QueueInsightsError, Refused
 from queue_insights.queue import Queue
 
 MIME = "application/vnd.queue-insights+json"
@@ -87,6 +87,20 @@ def next_steps(steps: Sequence[tuple[str, str]]) -> None:
     _display("next", data, text, f"<ul>{html}</ul>" if html else f"<p>{text}</p>")
 
 
+def ask(queue: Queue, read: str, **given: Any) -> pd.DataFrame:
+    """What the method *read* of *queue* answers; where such a queue has no such thing, an empty
+    frame that carries the reason, which ``table`` and the charts show in its place.
+
+    >>> audit = show.ask(queue, "audit")
+    """
+    try:
+        found: pd.DataFrame = getattr(queue, read)(**given)
+    except Refused as error:
+        found = pd.DataFrame()
+        found.attrs["refused"] = str(error)
+    return found
+
+
 def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UTC") -> None:
     """A frame as a table, and as ``tables/NAME.csv`` of a report, which has everything, in UTC and
     seconds. Here times are in *timezone*, and columns without any value are left out. What
@@ -95,6 +109,8 @@ def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UT
     Raises InputError for a name that is not lower-case letters, digits and underscores, and for an
     unknown time zone.
     """
+    if why := frame.attrs.get("refused"):
+        return _display("note", {}, why, f"<p>{escape(why)}</p>")
     zone = time_zone(timezone, "timezone")
     rows = [list(record.values()) for record in formats.records(frame)]
     data: dict[str, Any] = {"name": _checked(name), "columns": [str(c) for c in frame]}
@@ -123,10 +139,14 @@ def save(name: str, pages: Iterable[pd.DataFrame], limit: int) -> pd.DataFrame:
     first: list[pd.DataFrame] = []
     if folder := os.environ.get(TABLES):
         pages = _written(pages, Path(folder, file))
-    for page in pages:
-        if not first or of < limit:
-            first.append(page.head(limit - of))
-        of += len(page)
+    try:
+        for page in pages:
+            if not first or of < limit:
+                first.append(page.head(limit - of))
+            of += len(page)
+    except Refused as error:
+        first = [pd.DataFrame()]
+        first[0].attrs["refused"] = str(error)
     shown = pd.concat(first, ignore_index=True)
     shown.attrs["of"] = of
     return shown
