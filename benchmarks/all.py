@@ -39,7 +39,10 @@ def commands(tracks: int, large: bool) -> list[list[str]]:
         ],
         ["trigger.py", f"--tracks={max(tracks // 10, 1000)}", f"--rounds={rounds}"],
         ["report.py", f"--rounds={rounds}"],
-        ["forecast_methods.py", f"--seeds={min(3, int(rounds))}"],
+        [
+            "forecast_methods.py",
+            *(["--seeds=3"] if tracks >= 100_000 else ["--seeds=1", "--kinds=3"]),
+        ],
     ]
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from generators import GENERATORS
-from mechanisms import START, events, regular
+from mechanisms import START, regular
 from queue_insights.errors import InputError
 from queue_insights.forecast import backtest
 from rivals import by_rival, score
@@ -103,22 +103,6 @@ def test_ranges_hold_on_every_other_kind_of_queue(name: str) -> None:
 @pytest.mark.parametrize("level", [0.5, 0.95])
 def test_other_levels_hold_too(bursty: pd.DataFrame, level: float) -> None:
     assert abs(score(backtest(bursty, level=level), level=level)["coverage"] - level) < 0.06
-
-
-def test_score_is_the_mean_interval_score_of_gneiting_and_raftery() -> None:
-    rows = pd.DataFrame(
-        {
-            "actual_seconds": [10.0, 10.0, 10.0, 10.0, 7.0],
-            "p50_seconds": [10.0, 5.0, 20.0, 12.0, np.nan],
-            "lower_seconds": [8.0, 4.0, 12.0, 9.0, np.nan],
-            "upper_seconds": [12.0, 6.0, 22.0, 13.0, np.nan],
-        }
-    )
-    # widths 4, 2, 10, 4; misses 4 above and 2 below at 2 / 0.2 each
-    assert score(rows, level=0.8) == pytest.approx(
-        {"coverage": 0.5, "winkler": (20 + 10 * 6) / 4, "mdape": 0.35, "abstained": 0.2}
-    )
-    assert np.isnan(score(backtest(events([], [])))["coverage"])
 
 
 # -- inputs --------------------------------------------------------------------------------------

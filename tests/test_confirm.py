@@ -69,7 +69,7 @@ def test_a_step_that_was_empty_may_not_grow_unseen_behind_the_total(bench: Bench
     assert plan.token
     bench.sql("UPDATE tracks SET stage = 'aligned'")
     why = "translate has grown from 0 rows to 40"
-    refused([(PlanError, why, lambda: plan.apply(confirm=plan.token))], bench)
+    assert refused([(PlanError, why, lambda: plan.apply(confirm=plan.token))], bench)
 
 
 def test_a_token_is_refused_where_its_frame_has_changed_even_since_the_plan(
@@ -125,7 +125,7 @@ def test_wrong_use_is_one_clear_line_and_writes_nothing(bench: Bench) -> None:
         (InputError, "status: found 'running'", lambda: queue.plan_prune(status="running")),
         (RunError, "no run 7", lambda: queue.run(7)),
     ]
-    refused(cases, bench)
+    assert len(refused(cases, bench)) == len(cases)
 
 
 def test_a_read_only_server_is_refused_in_one_line(bench: Bench) -> None:
@@ -134,4 +134,4 @@ def test_a_read_only_server_is_refused_in_one_line(bench: Bench) -> None:
     name = bench.connection.info.dbname
     bench.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     why = "read-only transaction; set QUEUE_INSIGHTS_WRITE_URL"
-    refused([(DatabaseError, why, lambda: plan.apply(confirm=plan.token))], bench)
+    assert refused([(DatabaseError, why, lambda: plan.apply(confirm=plan.token))], bench)

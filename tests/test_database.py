@@ -295,17 +295,6 @@ def test_our_variables_go_before_libpqs_and_writes_default_to_reads(
     assert environment() == (primary, primary)
 
 
-def test_a_database_is_named_without_user_and_password() -> None:
-    for url, name in {
-        "postgresql://u:alpha@h.example/db": "db on h.example",
-        "postgresql://u:alpha@h.example:6543/db?password=bravo": "db on h.example:6543",
-        "postgresql://u@/db?host=%2Frun%2Fpg": "db on local socket",
-        "postgresql://[::1]:6543/db": "db on ::1:6543",
-        "postgresql:///?service=x": "service x",
-    }.items():
-        assert Database(url).name == name
-
-
 def test_a_session_that_the_server_ends(bench: Bench) -> None:
     def ended() -> None:
         with bench.queue.snapshot() as moment:

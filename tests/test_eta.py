@@ -69,19 +69,6 @@ def test_it_reckons_with_the_arrivals_and_completions_that_the_rows_tell(
                 assert told.get(day, 0) == expected, (task, kind, day)
 
 
-def test_many_events_counted_several_at_a_time_tell_the_same(
-    history: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with history.snapshot():
-        exact = history.eta().set_index("task_type")
-        monkeypatch.setattr(steps, "EVENTS", 800)
-        rough = history.eta().set_index("task_type")
-    assert (exact["waiting"] == rough["waiting"]).all()
-    assert (exact["rate_per_hour"] - rough["rate_per_hour"]).abs().max() < 0.1
-    both = exact["clear_p50_seconds"] / rough["clear_p50_seconds"]
-    assert both["align"] == pytest.approx(1, rel=0.3)
-
-
 def test_it_gives_no_range_where_it_cannot_know(fresh: Callable[[str], Bench]) -> None:
     bench = fresh("a")
     now = bench.queue.as_of

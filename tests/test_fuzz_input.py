@@ -1,5 +1,5 @@
-"""Random input of a user's, in parameters, durations, thresholds and command lines: an answer or a
-clear error, never another exception.
+"""Random input of a user's, in parameters, durations, thresholds, pipeline files, command lines: an
+answer or a clear error, never another exception.
 """
 
 import json
@@ -23,7 +23,7 @@ from operating import everything, give_rows, many
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.errors import InputError
-from queue_insights.pipeline import parse_duration, shipped
+from queue_insights.pipeline import load, parse_duration, shipped
 from queue_insights.reads import READS
 from queue_insights.report import parameters, thresholds
 from reporting import COMMANDS
@@ -128,6 +128,51 @@ def test_any_threshold_is_a_comparison_or_an_input_error(data: st.DataObject) ->
     if threshold.figure == "hidden":
         assert bool(found) == COMPARED[threshold.sign](3.0, threshold.limit)
     assert all(breach["value"] is not None for breach in found)
+
+
+# --- pipeline files -----------------------------------------------------------------------------
+
+KARAOKE = (shipped("params") / "pipelines" / "karaoke.yaml").read_text()
+
+
+@st.composite
+def shuffled(draw: st.DrawFn) -> bytes:
+    """The lines of karaoke.yaml cut, moved, doubled and marked."""
+    lines = KARAOKE.splitlines(keepends=True)
+    for _ in range(draw(st.integers(1, 4))):
+        here, there = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+        match draw(st.sampled_from(["cut", "move", "double", "mark"])):
+            case "cut" if len(lines) > 5:
+                del lines[here]
+            case "move":
+                lines.insert(there, lines.pop(here))
+            case "double":
+                lines.insert(there, lines[here])
+            case "mark":
+                lines[here] = draw(st.sampled_from(MARKS) | st.text(max_size=3)) + lines[here]
+    return "".join(lines).encode(errors="surrogatepass")
+
+
+MARKS = [" ", "  ", "\t", "- ", "&a ", "*a", "!!x ", "? ", "---\n", "]"]
+PIECES = "abe:-[]{}&*!|>?#%@`,'\"\\ \n0~<=."
+
+
+@cases(90)
+@given(shuffled() | st.binary(max_size=40) | st.text(PIECES, max_size=40).map(str.encode))
+@example(b"!!bool x")
+@example(b"!!timestamp x")
+@example(b"!!float ''")
+@example(b"? {a: b}\n: c")
+@example(b"<<: 5")
+@example(b"a: 1e99999999999\nb: " + b"9" * 5000)
+def test_any_bytes_are_a_pipeline_or_an_input_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_bytes(content)
+    try:
+        found = load(file)
+    except InputError as error:
+        return clear(error, str(file), lines=99)
+    assert found.steps
 
 
 # --- the command line ---------------------------------------------------------------------------

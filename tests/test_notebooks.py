@@ -69,7 +69,7 @@ def test_it_runs_with_plain_papermill(name: str, database: str, tmp_path: Path) 
         env={**os.environ, "QUEUE_INSIGHTS_URL": database},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     outputs = [

@@ -1,6 +1,6 @@
 """The pipeline file: an answer, or errors that say where, what was found and what was expected.
 
-What anything at all in such a file does is in test_fuzz_pipelines.
+What anything at all in such a file does is in test_fuzz_input.
 """
 
 import re
