@@ -24,8 +24,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PYTHON = {name: ROOT / f".venv-{name}" / "bin" / "python" for name in ("queues", "oban")}
 NODE = HERE / "node" / "node_modules" / ".bin" / "node"
-# What is over: not in the backlog.
-OVER = ("completed", "skipped")
 UTC_NOW = "timezone('UTC', now())"
 ALIVE = "> now() - interval '30 min'"
 
@@ -99,10 +97,10 @@ class Lived:
     jobs: list[Job]
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Of each kind that has open jobs: how many are in each state."""
+        """Of each kind: how many are in each state; completed ones are over, cancelled ones not."""
         found: dict[str, Counter[str]] = defaultdict(Counter)
         for job in self.jobs:
-            if job.state not in OVER:
+            if job.state != "completed":
                 found[job.kind][job.state] += 1
         return {kind: dict(states) for kind, states in found.items()}
 
