@@ -13,7 +13,7 @@ from pgqueuer.domain.errors import RetryRequested
 import story
 
 BEAT = 30 if story.COMMAND == "hang" else 2  # it ends within an eighth of that
-ENDS = {"successful": "completed", "exception": "exhausted", "canceled": "skipped"}
+ENDS = {"successful": "completed", "exception": "exhausted"}
 
 
 def handle(worker: PgQueuer, kind: str) -> None:
@@ -81,7 +81,8 @@ async def build(worker: PgQueuer, connection: asyncpg.Connection) -> None:
     for line in log:
         if line.status in ENDS and line.job_id not in held:
             jobs.append((line.job_id, line.entrypoint, ENDS[line.status], errors.get(line.job_id)))
-    story.tell(jobs, renamed={"retryable": "pending"})  # its queued does not say which
+    # Its queued does not say which, and what is canceled is deleted.
+    story.tell(jobs, renamed={"retryable": "pending", "skipped": ""})
 
 
 async def main() -> None:
