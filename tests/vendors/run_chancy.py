@@ -85,7 +85,10 @@ async def main() -> None:
         if story.COMMAND == "build":
             await build(chancy)
         else:
-            async with Worker(chancy, tags={"hangs"}) as worker:
+            worker = Worker(chancy, tags={"hangs"})
+            async with chancy.pool.connection() as connection:
+                await worker.announce_worker(connection)  # else a job may be taken before that
+            async with worker:
                 await worker.wait_for_shutdown()
 
 
