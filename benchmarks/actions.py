@@ -105,11 +105,12 @@ def operable(url: str) -> Queue:
 
 def by_definition(queue: Queue) -> str:
     """One INSERT ... SELECT out of the library's own query for what backfill takes."""
-    given = (queue.schema, ACTIONS["backfill"], Parameters(("align",)), "selection.sql")
+    schema = queue.schema
+    what = (ACTIONS["backfill"], Parameters(("align",)), schema.pipeline.select("align"))
     subject = ", subject_type, subject_id" if queue.schema.variant == "b" else ""
     values = ", 'track', track_id" if subject else ""
     return f"""
-        {selection(*given).sql}
+        {selection(schema, *what, "selection.sql").sql}
         INSERT INTO audio_tasks (spotify_track_id, task_type, status, attempts, max_attempts,
                                  created_at{subject})
         SELECT track_id, task_type, 'pending', 0, max_attempts_after, arrived_at{values}

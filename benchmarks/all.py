@@ -30,6 +30,7 @@ def commands(tracks: int, large: bool) -> list[list[str]]:
         ["reads.py", f"--tracks={tracks}", f"--rounds={rounds}"],
         ["throughput.py", f"--tracks={tracks}", f"--rounds={rounds}"],
         ["failures.py", f"--rows={tracks}", f"--rounds={rounds}"],
+        ["queues.py", f"--rows={tracks}"],
         ["growth.py", *map(str, sizes)],
         [
             "actions.py",

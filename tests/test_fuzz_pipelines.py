@@ -27,7 +27,7 @@ from queue_insights.actions import ledger
 from queue_insights.actions.definitions import ACTIONS, Parameters
 from queue_insights.actions.statements import batch, selection, undo
 from queue_insights.errors import InputError
-from queue_insights.pipeline import Pipeline
+from queue_insights.pipeline import Pipeline, stages
 from queue_insights.reads import READS
 from queue_insights.schema import Column, Schema, Table
 from queue_insights.sql import Query, identifier, unescaped
@@ -169,7 +169,7 @@ def taken_apart(text: str) -> tuple[list[str], list[tuple[str, str]]]:
 
 TRACK_ROLES, TASK_ROLES = (
     tuple(role for role in columns.model_fields if role not in ("table", "subject"))
-    for columns in (pipeline.TrackColumns, pipeline.TaskColumns)
+    for columns in (stages.TrackColumns, stages.TaskColumns)
 )
 NUMBERS = ("id", "attempts", "max_attempts", "processing_duration_ms")  # of a task row
 COLUMNS = [("tracks", role) for role in TRACK_ROLES] + [("tasks", role) for role in TASK_ROLES]
@@ -223,10 +223,13 @@ def of_action(name: str, action: Any) -> dict[str, Callable[[Schema], str]]:
     rows = {"run": 1, "fence": 1, "first": 0, "beyond": 9}
     return {
         f"plan_{name}": lambda schema: (
-            selection(schema, action, Parameters(error=schema.pipeline.stages[0]), COUNTS).sql
+            selection(
+                *(schema, action, Parameters(error=schema.pipeline.stages[0])),
+                *(schema.pipeline.steps, COUNTS),
+            ).sql
         ),
         f"batch_{name}": lambda schema: (
-            Query(batch(schema, action, Parameters(), schema.pipeline.tasks_due[0]), rows).sql
+            Query(batch(schema, action, Parameters(), schema.pipeline.steps[0]), rows).sql
         ),
         f"undo_{name}": lambda schema: Query(undo(schema, action), {"run": 1, "batch": 1}).sql,
     }

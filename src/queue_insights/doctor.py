@@ -13,13 +13,16 @@ from queue_insights.database import READ_URL, WRITE_URL, Moment
 from queue_insights.ddl.trigger import triggers
 from queue_insights.errors import QueueInsightsError
 from queue_insights.formats import duration
+from queue_insights.job_schema import JobSchema
+from queue_insights.pipeline import JobPipeline, load, shipped_pipelines
 from queue_insights.queue import Queue
-from queue_insights.schema import allowed_stages
-from queue_insights.sql import Query, identifier, unescaped
+from queue_insights.schema import KIND, Schema, allowed_stages
+from queue_insights.sql import Query, identifier, render, unescaped
 
 OLDEST_SUPPORTED = 14  # major version of Postgres
 CLOCK_SKEW = 2.0  # seconds, beyond which retry times set by workers mislead
 REPLAY_LAG = 300.0  # seconds, beyond which a standby's figures do
+RECORD = 8 * 86_400.0  # seconds of history, from which on a forecast has something to judge by
 LONG_HISTORY = 1_000_000  # task rows, from which on indexes for the reads of history are worth it
 
 Level = Literal["ok", "note", "fix"]
@@ -46,14 +49,16 @@ def examine(queue: Queue) -> list[Finding]:
     >>> print(*examine(queue), sep="\\n")
     """
     findings: list[Finding] = []
-    for check in (_reads, _clock, _tables, _indexes, _history, _triggers, _actions):
+    jobs = isinstance(queue.pipeline, JobPipeline)
+    of_kind = (_jobs, _kept) if jobs else (_tables, _indexes, _history, _triggers)
+    for check in (_reads, _clock, _known, *of_kind, _actions):
         name = check.__name__.removeprefix("_")
         try:
             with queue.database.read(primary=name == "actions") as moment:
                 findings += check(queue, moment)
         except QueueInsightsError as error:
             findings.append(Finding("fix", f"{name}: {error}"))
-            if name in ("reads", "tables"):  # then the others have nothing to say
+            if name in ("reads", "tables", "jobs"):  # then the others have nothing to say
                 break
     return findings
 
@@ -97,19 +102,73 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _tables(queue: Queue, moment: Moment) -> Findings:
+def _known(queue: Queue, moment: Moment) -> Findings:
+    """Other queues that are shipped pipelines, by the tables that they read first."""
+    names = {}
+    for name in shipped_pipelines():
+        pipeline = load(name)
+        if isinstance(pipeline, JobPipeline) and name != queue.pipeline.name:
+            names[name] = pipeline.jobs.relations[0].split()[0].rpartition(".")
+    given = {"tables": [table for _, _, table in names.values()]}
+    found = Query(render(KIND, "known.sql", {}), given).rows(moment.connection).all()
+    for name, (home, _, table) in names.items():
+        for row in found:
+            if row.name != table or home not in ("", row.schema):
+                continue
+            command = f"queue-insights backlog --pipeline {name}"
+            if not home and not row.visible:
+                command = f"PGOPTIONS='-c search_path={row.schema}' {command}"
+            yield Finding("note", f"queues: this database has {row.schema}.{table}: {command}")
+
+
+def _jobs(queue: Queue, moment: Moment) -> Findings:
     schema = queue.schema
+    assert isinstance(schema, JobSchema)
+    kinds = [step.task for step in schema.steps(moment.connection, None)]
+    of = f"{len(kinds)} kinds of job not completed" if len(kinds) != 1 else f"one kind: {kinds[0]}"
+    yield Finding("ok", f"jobs: the pipeline {queue.pipeline.name} fits; {of}")
+    if others := schema.jobs.unnamed:
+        yield Finding("note", f"jobs: statuses that its file does not name: {', '.join(others)}")
+    if "max_attempts" not in schema.jobs.roles:
+        only = "exhausted are only those that the queue itself has given up"
+        yield Finding("note", f"jobs: how often a job may be tried is not kept, so {only}")
+    for what in ("failures", "durations", "retry"):
+        if why := queue.pipeline.refusal(what):
+            yield Finding("note", why)
+
+
+def _kept(queue: Queue, moment: Moment) -> Findings:
+    """How far back a queue of jobs remembers."""
+    if why := queue.pipeline.refusal("eta"):
+        yield Finding("note", why)
+        return
+    oldest = _scalar(moment, queue.schema.render("oldest.sql"))
+    if oldest is None:
+        yield Finding("note", "history: no completed job is kept by now")
+        return
+    age = (moment.as_of - oldest).total_seconds()
+    yield _check(
+        age > RECORD,
+        f"history: completed jobs are kept for {duration(age)} or more",
+        f"history: the oldest completed job ended {duration(age)} ago: without {duration(RECORD)} "
+        "forecasts have no record of their own; a longer retention would give them one",
+    )
+
+
+def _tables(queue: Queue, moment: Moment) -> Findings:
+    schema, pipeline = queue.schema, queue.stages("doctor")
+    assert isinstance(schema, Schema)
     kind = {"a": "A (by track)", "b": "B (by subject)"}[schema.variant]
     both = f"{schema.tracks} and {schema.tasks}"
     yield Finding("ok", f"tables: {both}, variant {kind}, pipeline {queue.pipeline.name}")
     allowed = allowed_stages(schema.tracks)
-    fine = f"stages: the table allows those of all {len(queue.pipeline.steps)} steps"
+    fine = f"stages: the table allows those of all {len(pipeline.steps)} steps"
     unseen = "so a misspelled one in the pipeline file goes unseen"
     column = f"{schema.tracks}.{schema.tracks.roles['stage']}"
     yield _check(allowed is not None, fine, f"stages: no CHECK on {column}, {unseen}")
-    if others := [stage for stage in allowed or () if stage not in queue.pipeline.stages]:
+    if others := [stage for stage in allowed or () if stage not in pipeline.stages]:
         yield Finding("note", f"stages that the pipeline file does not name: {', '.join(others)}")
-    for view, name in dict(queue.pipeline.dashboards).items():
+    for view, name in dict(pipeline.dashboards).items():
         absent = f"dashboards: no view {name}: `audit --sources` says null for it"
         yield _check(view in schema.dashboards, f"dashboards: view {name}", absent)
     role = str(_scalar(moment, "SELECT current_user"))
@@ -130,6 +189,7 @@ def _tables(queue: Queue, moment: Moment) -> Findings:
 
 
 def _indexes(queue: Queue, moment: Moment) -> Findings:
+    assert isinstance(queue.schema, Schema)
     tracks, tasks = (unescaped(t.table) for t in (queue.schema.tracks, queue.schema.tasks))
     given = {"tracks": tracks, "tasks": tasks, "long": LONG_HISTORY}
     for found in Query(queue.schema.render("indexes.sql"), given).rows(moment.connection):
@@ -153,6 +213,7 @@ def _history(queue: Queue, moment: Moment) -> Findings:
 
 
 def _triggers(queue: Queue, moment: Moment) -> Findings:
+    assert isinstance(queue.schema, Schema)
     found = triggers(moment.connection, queue.schema)
     tasks = unescaped(queue.schema.tasks.table)
     inserters = [trigger for trigger in found if trigger.inserts and trigger.on_tracks]
@@ -183,7 +244,8 @@ def _actions(queue: Queue, moment: Moment) -> Findings:
         to = unescaped(identifier(role))
         how = f"ALTER ROLE {to} SET default_transaction_read_only = off;"
         yield Finding(level, f"{where} is read-only for {role}: {how}")
-    missing = lacking(moment.connection, queue.schema, "insert")
+    kind = "insert" if isinstance(queue.schema, Schema) else "vendor"
+    missing = lacking(moment.connection, queue.schema, kind)
     fine = f"{where}: {role} has the privileges that actions need"
     yield _check(not missing, fine, f"{where}: {_grants(role, missing)}", level)
 

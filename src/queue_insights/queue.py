@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 
 from queue_insights.actions import ledger
-from queue_insights.actions.definitions import ACTIONS, Tasks, parameters
+from queue_insights.actions.definitions import Tasks, chosen_action, parameters
 from queue_insights.actions.plan import Plan
 from queue_insights.actions.runs import Run
 from queue_insights.database import Database, Moment, script
+from queue_insights.errors import InputError
 from queue_insights.forecast import steps
-from queue_insights.pipeline import Pipeline, parse_duration
-from queue_insights.schema import Schema, reflect
+from queue_insights.pipeline import JobPipeline, Pipeline, parse_duration
+from queue_insights.schema import AnySchema, reflect
 from queue_insights.sql import Query
 from queue_insights.sql.frames import enough, fetch, pages, query, supposed
 
@@ -38,12 +39,10 @@ class Queue:
     InputError for what does not fit. Nothing is written until a plan is applied.
 
     >>> plan = queue.plan_backfill(tasks=["align"])
-    >>> plan.preview()
     >>> run = plan.apply(confirm=plan.token)
-    >>> run.undo()
     """
 
-    def __init__(self, database: Database, pipeline: Pipeline):
+    def __init__(self, database: Database, pipeline: Pipeline | JobPipeline):
         self.database = database
         self.pipeline = pipeline
         self._moment: Moment | None = None
@@ -52,8 +51,8 @@ class Queue:
         return f"<Queue {self.pipeline.name}: {self.database.name}>"
 
     @cached_property
-    def schema(self) -> Schema:
-        """The pipeline's tables as they are in this database (read once)."""
+    def schema(self) -> AnySchema:
+        """The tables as they are in this database (read once)."""
         with self.snapshot() as moment:
             return reflect(moment.connection, self.pipeline)
 
@@ -91,10 +90,24 @@ class Queue:
         return script(found.sql, self.database.timeout)
 
     def _query(self, name: str, **given: Any) -> Query:
+        self.require(name)
         with self.snapshot() as moment:
+            if given.get("task") is not None:
+                given["steps"] = self.schema.steps(moment.connection, given["task"])
             if name == "eta" and "history" not in given:
                 given["history"] = enough(moment.connection, self.schema, moment.as_of)
             return query(self.schema, moment.as_of, name, **given)
+
+    def require(self, what: str) -> None:
+        """Raises InputError, with the reason, where this queue has no such read or action."""
+        if why := self.pipeline.refusal(what):
+            raise InputError(why)
+
+    def stages(self, what: str) -> Pipeline:
+        """The pipeline of tracks. Raises InputError where *what* is asked of another queue."""
+        self.require(what)
+        assert isinstance(self.pipeline, Pipeline)
+        return self.pipeline
 
     def _read(self, name: str, **given: Any) -> pd.DataFrame:
         with self.snapshot() as moment:
@@ -109,7 +122,7 @@ class Queue:
         ...     print(len(page))  # doctest: +SKIP
         """
         found = self._query(name, **given)
-        # Not by snapshot(): whoever stops halfway would leave all other reads in that moment.
+        # Not by snapshot(): who stops halfway would leave other reads in that moment.
         here = contextlib.nullcontext(self._moment) if self._moment else self.database.read()
         with here as moment:
             yield from pages(moment.connection, found, size)
@@ -284,13 +297,13 @@ class Queue:
         """
         with self.snapshot() as moment:
             found = self._read("eta", task=task)
+            before = steps.step_forecasts(found, moment.as_of, {}, {})
             if not speed and not extra:
-                return steps.step_forecasts(found, moment.as_of, {}, {})
+                return before
             backlog = self.backlog() if extra else None
             what_if = supposed(list(found["task_type"]), speed, extra, backlog)
-            before = steps.step_forecasts(found, moment.as_of, {}, {})
             after = steps.step_forecasts(found, moment.as_of, *what_if)
-            return _beside(before, after, *what_if)
+            return steps.beside(before, after, *what_if)
 
     def eta_end_to_end(self) -> pd.DataFrame:
         """When all tracks that are now at a step will be through the last one: one row.
@@ -305,6 +318,7 @@ class Queue:
             return steps.end_to_end(fetch(moment.connection, self._end_to_end()), moment.as_of)
 
     def _end_to_end(self) -> Query:
+        self.require("end_to_end")
         with self.snapshot() as moment:
             history = enough(moment.connection, self.schema, moment.as_of)
             since = {"zero": moment.as_of - steps.HISTORY, "start": moment.as_of - history}
@@ -353,12 +367,14 @@ class Queue:
     def plan(self, action: str, counted: bool = True, **given: Any) -> Plan:
         """The plan of an *action*, by its name. One that is not *counted* yet is counted when
         somebody looks at it; to apply it, nobody needs to."""
-        checked = parameters(ACTIONS[action], **given)
-        plan = Plan(self.database, self._planned_on(), ACTIONS[action], checked)
+        self.require(action)
+        schema = self._planned_on()
+        found = chosen_action(action, schema.variant)
+        plan = Plan(self.database, schema, found, parameters(found, **given))
         _ = plan.counts if counted else plan.steps
         return plan
 
-    def _planned_on(self) -> Schema:
+    def _planned_on(self) -> AnySchema:
         """The tables as they are where actions write."""
         if not self.database.separate_writes:
             return self.schema
@@ -382,18 +398,3 @@ class Queue:
         found = Run(self.database, self._planned_on(), run)
         _ = found.row
         return found
-
-
-def _beside(
-    before: pd.DataFrame, after: pd.DataFrame, speed: Mapping[str, float], extra: Mapping[str, int]
-) -> pd.DataFrame:
-    """Two answers of ``Queue.eta()`` side by side, the columns of *after* that may differ with
-    ``if_`` before their names; ``assumption`` says what was supposed, null where nothing was."""
-    same = ["stage", "task_type", "arrivals_per_hour", "window_seconds", "held", "given", "basis"]
-    after = after.drop(columns=same).add_prefix("if_")
-    said = []
-    for task in before["task_type"]:
-        parts = [f"{speed[task]:g} times the speed from now on"] if task in speed else []
-        parts += [f"{extra[task]:,} more waiting now"] if task in extra else []
-        said.append(f"{', '.join(parts)}; arrivals as they are" if parts else None)
-    return pd.concat([before, after], axis=1).assign(assumption=pd.Series(said, dtype="str"))

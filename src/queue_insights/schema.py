@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from markupsafe import Markup
 
 from queue_insights.errors import InputError
-from queue_insights.pipeline import Pipeline, Step, nearest, split_table
+from queue_insights.job_schema import JobSchema, reflect_jobs
+from queue_insights.pipeline import JobPipeline, Pipeline, Step, nearest, split_table
 from queue_insights.reads import STATES
-from queue_insights.sql import Query, escaped, identifier, render, text
+from queue_insights.sql import Query, escaped, identifier, render, text, unescaped
 
 KIND = "stages"  # of queue: the folder of sql/ that holds its relations
 Variant = Literal["a", "b"]
@@ -112,6 +113,20 @@ class Schema:
     dashboards: Mapping[str, Table]
 
     @property
+    def identity(self) -> str:
+        """The table that tells this queue from another in the same database."""
+        return unescaped(self.tasks.table)
+
+    def steps(self, connection: sa.Connection, tasks: str | Iterable[str] | None) -> Sequence[Step]:
+        """The steps of *tasks*, default all. Raises InputError for an unknown one."""
+        return self.pipeline.select(tasks)
+
+    def step(self, task: str) -> Step:
+        """The step of one task."""
+        (found,) = self.pipeline.select(task)
+        return found
+
+    @property
     def unique_key(self) -> tuple[str, ...]:
         """The roles of the columns that no two rows of the task table share."""
         return (*(("track_id",) if self.variant == "a" else _SUBJECT_ROLES), "task_type")
@@ -158,8 +173,25 @@ class Schema:
             if step in wanted
         ]
         return {
-            **{"tracks": self.tracks, "tasks": self.tasks, "variant": self.variant},
-            **{"subject": self.pipeline.tasks.subject, "states": STATES, "steps": numbered},
+            **{
+                "retryable": "failed",
+                "failed": ("failed",),
+                "is_failed": Markup("status = 'failed'"),
+            },
+            **{
+                "limited": True,
+                "as_they_are": ("skipped",),
+                "tracks": self.tracks,
+                "tasks": self.tasks,
+            },
+            # A row of the relations: its columns are called as their roles.
+            "named": replace(self.tasks, roles={role: role for role in self.tasks.roles}),
+            **{
+                "variant": self.variant,
+                "subject": self.pipeline.tasks.subject,
+                "states": STATES,
+                "steps": numbered,
+            },
             "stages": list(dict.fromkeys(step.stage for step in wanted)),
             "previous": ["previous", *(f"previous_{i}" for i in range(2, most + 1))],
             "branching": len({step.stage for step in every}) < len(every),
@@ -193,7 +225,20 @@ def _named(expression: str, alias: Markup, name: str) -> Markup:
     return Markup(expression if alias == name else f"{expression} AS {alias}")
 
 
-def reflect(connection: sa.Connection, pipeline: Pipeline) -> Schema:
+AnySchema = Schema | JobSchema
+
+
+def reflect(connection: sa.Connection, pipeline: Pipeline | JobPipeline) -> AnySchema:
+    """The queue as it is in the database, of whichever kind.
+
+    Raises InputError naming the pipeline's key, and what was found.
+    """
+    if isinstance(pipeline, JobPipeline):
+        return reflect_jobs(connection, pipeline)
+    return reflect_stages(connection, pipeline)
+
+
+def reflect_stages(connection: sa.Connection, pipeline: Pipeline) -> Schema:
     """Read tables, unique key and dashboards from the database.
 
     Raises InputError naming the pipeline's key, what was found, and the nearest name that exists.

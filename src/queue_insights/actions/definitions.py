@@ -27,7 +27,7 @@ class Action:
 
     name: str
     does: str
-    kind: Literal["insert", "update", "delete"]
+    kind: Literal["insert", "update", "delete", "vendor"]
     options: tuple[str, ...] = ()
 
 
@@ -42,6 +42,13 @@ ACTIONS = {
         Action("prune", "remove orphans: rows whose track has moved on", "delete", ("status",)),
     )
 }
+# On a queue of jobs, which knows its own way to retry.
+_BY_VENDOR = Action("retry", "have jobs that used up their attempts worked on again", "vendor")
+
+
+def chosen_action(name: str, variant: str) -> Action:
+    """The action of that name, for tables of that *variant*."""
+    return _BY_VENDOR if variant == "jobs" else ACTIONS[name]
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from queue_insights.actions.statements import batch, selection
 from queue_insights.database import Database
 from queue_insights.errors import InputError, PlanError
 from queue_insights.pipeline import Step
-from queue_insights.schema import Schema, reflect
-from queue_insights.sql import unescaped
+from queue_insights.schema import AnySchema, reflect
+from queue_insights.sql import Query, unescaped
 from queue_insights.sql.frames import fetch
 
-_FIXED = ("database", "pipeline file or table variant", "action or its parameters")
+_FIXED = ("database", "pipeline file or table variant", "action, its parameters or its jobs")
 
 
 @dataclass
@@ -29,14 +29,26 @@ class Plan:
     """What *action* would do now. Nothing is written until ``apply``."""
 
     database: Database
-    schema: Schema
+    schema: AnySchema
     action: Action
     parameters: Parameters
 
-    @property
-    def steps(self) -> tuple[Step, ...]:
+    @cached_property
+    def steps(self) -> Sequence[Step]:
         """The steps that the action is about. Raises InputError for an unknown task."""
-        return self.schema.pipeline.select(self.parameters.tasks)
+        with self.database.read(primary=True) as moment:
+            return self.schema.steps(moment.connection, self.parameters.tasks)
+
+    @cached_property
+    def jobs(self) -> list[str] | None:
+        """The ids of the very jobs that the plan shows; None where they are tracks."""
+        if self.action.kind != "vendor":
+            return None
+        with self.database.read(primary=True) as moment:
+            return sorted(self._selection("plan_ids.sql").rows(moment.connection).scalars())
+
+    def _selection(self, file: str, **values: Any) -> Query:
+        return selection(self.schema, self.action, self.parameters, self.steps, file, **values)
 
     @cached_property
     def counts(self) -> pd.DataFrame:
@@ -45,9 +57,8 @@ class Plan:
         Columns: stage, task_type, rows, ends_pending and ends_exhausted (int64: what the rows end
         as; 0 for prune, which leaves none).
         """
-        query = selection(self.schema, self.action, self.parameters, "plan_counts.sql")
         with self.database.read(primary=True) as moment:
-            return fetch(moment.connection, query)
+            return fetch(moment.connection, self._selection("plan_counts.sql"))
 
     @property
     def rows(self) -> int:
@@ -60,27 +71,26 @@ class Plan:
     @cached_property
     def token(self) -> str:
         """Confirms this plan: the database, the pipeline, the action, its parameters and the
-        counts, but not the very rows, which change all the time on a live queue."""
+        counts, but not the very rows, which change all the time on a live queue; of jobs, which
+        their vendor retries, the very ones."""
         return _token(self._fixed, [int(rows) for rows in self.counts["rows"]])
 
     def preview(self, limit: int = 10) -> pd.DataFrame:
         """The first rows it would touch, in order of arrival: id column, title, stage, task_type,
         arrived_at, error_message, and status, attempts, max_attempts as they are and would be
         (``*_after``)."""
-        given = (self.schema, self.action, self.parameters, "plan_rows.sql")
         with self.database.read(primary=True) as moment:
-            return fetch(moment.connection, selection(*given, rows=limit))
+            return fetch(moment.connection, self._selection("plan_rows.sql", rows=limit))
 
     def left_out(self) -> pd.DataFrame:
         """Which of the chosen ids it would not touch: id column, reason. Empty without ids."""
-        query = selection(self.schema, self.action, self.parameters, "plan_left_out.sql")
         with self.database.read(primary=True) as moment:
-            return fetch(moment.connection, query)
+            return fetch(moment.connection, self._selection("plan_left_out.sql"))
 
     def sql(self) -> str:
         """The statement that does a batch, for each task, as psql takes it: it expects the
         variables run, fence, first and beyond, and the ledger's rows of a run."""
-        texts = (batch(self.schema, self.action, self.parameters, step.task) for step in self.steps)
+        texts = (batch(self.schema, self.action, self.parameters, step) for step in self.steps)
         return "\n\n".join(f"{unescaped(text)};" for text in texts)
 
     def command(self, pipeline: str | None = None, ids_from_file: bool = False) -> str:
@@ -131,13 +141,14 @@ class Plan:
     @cached_property
     def _fixed(self) -> tuple[str, ...]:
         """What a token fixes, in the order of _FIXED."""
-        tasks = unescaped(self.schema.tasks.table)
         with self.database.read(primary=True) as moment:
-            identity = ledger.ask(moment.connection, "identity", tasks=tasks).one()
+            given = {"tasks": self.schema.identity}
+            identity = ledger.ask(moment.connection, "identity", **given).one()
+        what = [self.action.name, self.parameters.as_json()]
         return (
             _digest([str(part) for part in identity]),
             _digest([self.schema.pipeline.fingerprint, self.schema.variant]),
-            _digest([self.action.name, self.parameters.as_json()]),
+            _digest(what if self.jobs is None else [*what, self.jobs]),
         )
 
     def _confirmed(self, token: str) -> dict[str, int]:
@@ -175,9 +186,12 @@ class Plan:
             given = json.dumps(self.parameters.as_json())
             run = ledger.ask(connection, "begin", parameters=given, **about).scalar_one()
             values = {"run": run, "chunk": pace.CHUNK}
-            listing = selection(schema, action, self.parameters, "list.sql", planned, **values)
+            listing = self._selection("list.sql", planned=planned, **values)
             now = {row.task_type: int(row.rows) for row in listing.rows(connection)}
             _accept(action.name, now, planned, max_rows)
+            listed = ledger.ask(connection, "listed", run=run).scalars()
+            if planned is not None and self.jobs is not None and self.jobs != sorted(listed):
+                raise _refusal(action.name, "other jobs used up their attempts meanwhile")
             planned = now if planned is None else planned
             later = sum(max(0, now[task] - planned[task]) for task in planned)
             totals = {"rows_planned": sum(planned.values()), "came_after": later}

@@ -5,19 +5,22 @@ import sqlalchemy as sa
 from queue_insights.actions.definitions import Action
 from queue_insights.database import WRITE_URL
 from queue_insights.errors import RunError
-from queue_insights.schema import Schema
+from queue_insights.schema import AnySchema, Schema
 from queue_insights.sql import Query, unescaped
 
 
-def lacking(connection: sa.Connection, schema: Schema, kind: str) -> dict[str, list[str]]:
+def lacking(connection: sa.Connection, schema: AnySchema, kind: str) -> dict[str, list[str]]:
     """What this role lacks to "read", or for the actions of a *kind* and their undo ("insert" takes
     most): privileges, by what they are on, as GRANT names both."""
-    tables = {"tracks": unescaped(schema.tracks.table), "tasks": unescaped(schema.tasks.table)}
+    tables = {}
+    if isinstance(schema, Schema):
+        both = {"tracks": schema.tracks, "tasks": schema.tasks}
+        tables = {name: unescaped(table.table) for name, table in both.items()}
     found = Query(schema.render("privileges.sql", kind=kind), tables).rows(connection)
     return {row.relation: row.privileges for row in found}
 
 
-def require(connection: sa.Connection, schema: Schema, action: Action) -> None:
+def require(connection: sa.Connection, schema: AnySchema, action: Action) -> None:
     """Refuse before anything is written what this role could not finish. Raises RunError."""
     for on, (privilege, *_) in lacking(connection, schema, action.kind).items():
         why = (

@@ -13,10 +13,10 @@ import pandas as pd
 from tqdm import tqdm  # not tqdm.auto: it warns where ipywidgets is not installed
 
 from queue_insights.actions import ledger, pace, statements
-from queue_insights.actions.definitions import ACTIONS, Parameters
+from queue_insights.actions.definitions import Parameters, chosen_action
 from queue_insights.database import Database, retried
-from queue_insights.errors import DatabaseError, RunError, Stopped
-from queue_insights.schema import Schema
+from queue_insights.errors import DatabaseError, InputError, RunError, Stopped
+from queue_insights.schema import AnySchema, Schema
 from queue_insights.sql import Query
 from queue_insights.sql.frames import fetch
 
@@ -32,7 +32,7 @@ class Run:
     """One run of an action, as the ledger has it."""
 
     database: Database
-    schema: Schema
+    schema: AnySchema
     run: int
 
     @property
@@ -75,6 +75,8 @@ class Run:
         Raises RunError for one that still runs, or is undone already.
         """
         row, run = self._fitting(), self.run
+        if why := self.schema.pipeline.refusal("undo"):
+            raise InputError(why)
         if row["state"] == "undone":
             raise RunError(f"run {run} is undone already; `queue-insights runs` shows its counts")
         if row["state"] == "running" and not row["undoing"]:
@@ -155,7 +157,7 @@ class Loop:
     included."""
 
     database: Database
-    schema: Schema
+    schema: AnySchema
     row: Mapping[str, Any]
     fence: int
     speed: pace.Pace
@@ -180,13 +182,13 @@ class Loop:
     def text(self, task: str) -> str:
         """The statement that a turn runs for this task, rendered once."""
         if task not in self.texts:
-            action = ACTIONS[self.row["action"]]
-            given = Parameters(**self.row["parameters"])
-            self.texts[task] = (
-                statements.undo(self.schema, action)
-                if self.row["undoing"]
-                else statements.batch(self.schema, action, given, task)
-            )
+            schema, action = self.schema, chosen_action(self.row["action"], self.schema.variant)
+            if self.row["undoing"]:
+                assert isinstance(schema, Schema)  # else it was refused
+                self.texts[task] = statements.undo(schema, action)
+            else:
+                given, step = Parameters(**self.row["parameters"]), schema.step(task)
+                self.texts[task] = statements.batch(schema, action, given, step)
         return self.texts[task]
 
 

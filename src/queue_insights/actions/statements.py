@@ -1,7 +1,6 @@
 """The statements of an action: what it takes, one batch of it, and the undo of a batch."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,9 @@ from typing import Any
 from markupsafe import Markup
 
 from queue_insights.actions.definitions import Action, Parameters
-from queue_insights.schema import Schema
+from queue_insights.job_schema import JobSchema
+from queue_insights.pipeline import Step
+from queue_insights.schema import AnySchema, Schema
 from queue_insights.sql import Query, escaped, identifier, text
 
 # What an update may change; undo puts all of these back.
@@ -27,31 +28,30 @@ _HASHABLE = {
 
 
 def selection(
-    schema: Schema,
+    schema: AnySchema,
     action: Action,
     parameters: Parameters,
+    steps: Sequence[Step],
     file: str,
     planned: Mapping[str, int] | None = None,
     **values: Any,
 ) -> Query:
-    """The rows that the action takes, asked for by the template *file*: plan_counts.sql,
-    plan_rows.sql or list.sql (of each task no more than *planned*)."""
-    steps = schema.pipeline.select(parameters.tasks)
+    """The rows that the action takes at these *steps*, asked for by the template *file*:
+    plan_counts.sql, plan_rows.sql or list.sql (of each task no more than *planned*)."""
     limits = {step.task: (planned or {}).get(step.task) for step in steps}
-    # A row of the relations: its columns are called as their roles.
-    named = replace(schema.tasks, roles={role: role for role in schema.tasks.roles})
-    given = parameters.context(action) | {"named": named, "planned": limits}
+    given = parameters.context(action) | {"planned": limits}
     counts = frozenset(("rows", "ends_pending", "ends_exhausted"))
     values |= {"ids": parameters.ids or []}
     return Query(schema.render(file, steps, **given), values, counts)
 
 
-def batch(schema: Schema, action: Action, parameters: Parameters, task: str) -> str:
-    """The one statement that does a batch of *task*, with the parameters run, fence, first and
+def batch(schema: AnySchema, action: Action, parameters: Parameters, step: Step) -> str:
+    """The one statement that does a batch at *step*, with the parameters run, fence, first and
     beyond (the chunks that it takes)."""
-    (step,) = schema.pipeline.select(task)
+    if isinstance(schema, JobSchema):
+        return schema.render("vendor.sql", [step], step=step, retry=schema.retry)
     roles, track = schema.tasks.roles, Markup("id")
-    inserted = {"track_id": track, "task_type": text(task), "status": text("pending")}
+    inserted = {"track_id": track, "task_type": text(step.task), "status": text("pending")}
     inserted |= {"attempts": Markup("0"), "max_attempts": Markup(str(step.max_attempts))}
     inserted |= {"created_at": Markup("arrived")}
     if schema.variant == "b":

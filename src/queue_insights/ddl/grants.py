@@ -12,7 +12,7 @@ from queue_insights.ddl.views import VIEWS
 from queue_insights.errors import InputError
 from queue_insights.formats import visible
 from queue_insights.queue import Queue
-from queue_insights.schema import reflect
+from queue_insights.schema import reflect_stages
 from queue_insights.sql import Query, unescaped
 
 Kind = Literal["reader", "operator"]
@@ -34,7 +34,7 @@ def generate(queue: Queue, kind: Kind, role: str) -> str:
             f"at most {LONGEST_NAME} bytes long"
         )
     with queue.database.read(primary=True) as moment:
-        schema = reflect(moment.connection, queue.pipeline)
+        schema = reflect_stages(moment.connection, queue.stages("grants"))
         there = {*TABLES, *VIEWS} & {*moment.connection.scalars(sa.text(_OURS))}
         database = moment.connection.scalar(sa.text("SELECT current_database()"))
         tasks = {"tasks": unescaped(schema.tasks.table)}

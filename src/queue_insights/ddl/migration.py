@@ -102,7 +102,8 @@ def apply(
     *changed* are the relations that it changes (default the tracks); *readers*: reading them is in
     its way, too. Raises MigrationError naming who is in the way, or the missing privilege.
     """
-    tables = map(split_table, (queue.pipeline.tracks.table, queue.pipeline.tasks.table))
+    pipeline = queue.stages(what.partition(" ")[0])
+    tables = map(split_table, (pipeline.tracks.table, pipeline.tasks.table))
     used = [".".join(unescaped(identifier(part)) for part in parts if part) for parts in tables]
     given = {"changed": list(changed or used[:1]), "used": used, "readers": readers}
     deadline = time.monotonic() + PATIENCE

@@ -11,7 +11,7 @@ from queue_insights.ddl import migration
 from queue_insights.ddl.trigger import Trigger
 from queue_insights.errors import InputError
 from queue_insights.queue import Queue
-from queue_insights.schema import reflect
+from queue_insights.schema import reflect_stages
 from queue_insights.sql import Query
 from queue_insights.sql.frames import query
 
@@ -49,7 +49,7 @@ def compare(queue: Queue, sample: int = 1000, ensure: int = 50) -> pd.DataFrame:
 def _changes(connection: sa.Connection, queue: Queue, sample: int) -> tuple[float, float]:
     """Milliseconds that a change of stage takes, and what the trigger adds to it, measured on
     copies of the tables, in which every track comes to each stage."""
-    schema = reflect(connection, queue.pipeline)
+    schema = reflect_stages(connection, queue.stages("trigger"))
     tracks = replace(schema.tracks, name="queue_insights_sample_tracks")
     tasks = replace(schema.tasks, name="queue_insights_sample_tasks")
     trigger = Trigger(replace(schema, tracks=tracks, tasks=tasks))

@@ -17,7 +17,7 @@ from queue_insights.errors import InputError
 from queue_insights.formats import visible
 from queue_insights.pipeline import split_table
 from queue_insights.queue import Queue
-from queue_insights.schema import KIND, Schema, reflect
+from queue_insights.schema import KIND, Schema, reflect_stages
 from queue_insights.sql import Query, identifier, render, unescaped
 
 
@@ -32,7 +32,7 @@ class Trigger:
     @classmethod
     def needed(cls, connection: sa.Connection, queue: Queue) -> "Trigger":
         """The one that the tables need as they are now."""
-        schema = reflect(connection, queue.pipeline)
+        schema = reflect_stages(connection, queue.stages("trigger"))
         found = triggers(connection, schema)
         return cls(schema, any_update=any(each.on_tracks and each.sets_stage for each in found))
 
@@ -142,8 +142,9 @@ def install(queue: Queue, confirm: str | None = None) -> str:
 def uninstall(queue: Queue) -> str:
     """Drop what ``install`` made, and nothing else, whatever has become of the task table; says in
     a line what was done. Raises MigrationError as ``install``."""
-    home, tracks = split_table(queue.pipeline.tracks.table)
-    _, tasks = split_table(queue.pipeline.tasks.table)
+    pipeline = queue.stages("trigger")
+    home, tracks = split_table(pipeline.tracks.table)
+    _, tasks = split_table(pipeline.tasks.table)
 
     def work(connection: sa.Connection) -> str:
         tables = Query(render(KIND, "tables.sql", {}), {"schemas": [home], "names": [tracks]})

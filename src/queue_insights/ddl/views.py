@@ -14,7 +14,7 @@ from markupsafe import Markup
 from queue_insights.ddl import migration
 from queue_insights.ddl.migration import Migration
 from queue_insights.queue import Queue
-from queue_insights.schema import KIND, Schema, reflect
+from queue_insights.schema import KIND, Schema, reflect_stages
 from queue_insights.sql import Query, render
 from queue_insights.sql.frames import query
 
@@ -52,7 +52,7 @@ def _down() -> str:
 def generate(queue: Queue) -> Migration:
     """The views for the tables as they are, as a migration."""
     with queue.database.read(primary=True) as moment:
-        return _migration(reflect(moment.connection, queue.pipeline))
+        return _migration(reflect_stages(moment.connection, queue.stages("views")))
 
 
 def install(queue: Queue) -> str:
@@ -61,7 +61,7 @@ def install(queue: Queue) -> str:
     views are built on one whose columns must change."""
 
     def work(connection: sa.Connection) -> str:
-        schema = reflect(connection, queue.pipeline)
+        schema = reflect_stages(connection, queue.stages("views"))
         up = _migration(schema).up
         savepoint = connection.begin_nested()
         try:
@@ -95,7 +95,9 @@ def verify(queue: Queue) -> list[str]:
     findings = []
     with queue.database.read(primary=True) as moment:
         found = {view.name: view.comment or "" for view in _found(moment.connection)}
-        for view, made in _queries(reflect(moment.connection, queue.pipeline)).items():
+        for view, made in _queries(
+            reflect_stages(moment.connection, queue.stages("views"))
+        ).items():
             name = f"queue_insights.{view}"
             given = {"view": name, "query": made.text, "compared": VIEWS[view][2]}
             differ = render(KIND, "views_differ.sql", {key: Markup(given[key]) for key in given})

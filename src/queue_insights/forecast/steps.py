@@ -90,3 +90,18 @@ def end_to_end(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
     return kept.rename(
         columns=lambda name: name.removeprefix("clear_").replace("waiting", "inside")
     )
+
+
+def beside(
+    before: pd.DataFrame, after: pd.DataFrame, speed: Mapping[str, float], extra: Mapping[str, int]
+) -> pd.DataFrame:
+    """Two answers of ``Queue.eta()`` side by side, the columns of *after* that may differ with
+    ``if_`` before their names; ``assumption`` says what was supposed, null where nothing was."""
+    same = ["stage", "task_type", "arrivals_per_hour", "window_seconds", "held", "given", "basis"]
+    after = after.drop(columns=same).add_prefix("if_")
+    said = []
+    for task in before["task_type"]:
+        parts = [f"{speed[task]:g} times the speed from now on"] if task in speed else []
+        parts += [f"{extra[task]:,} more waiting now"] if task in extra else []
+        said.append(f"{', '.join(parts)}; arrivals as they are" if parts else None)
+    return pd.concat([before, after], axis=1).assign(assumption=pd.Series(said, dtype="str"))

@@ -1,4 +1,3 @@
-{% from "macros.sql" import and_ours with context %}
 {% include "standing.sql" %},
 tracks_at AS (
     SELECT position, count(*) AS total,
@@ -10,10 +9,8 @@ tracks_at AS (
            now() - min(arrived_at) FILTER (WHERE arrived_at BETWEEN '1900-01-01Z' AND now()
                AND state IN ('missing', 'pending', 'retryable', 'backing_off')) AS oldest
     FROM standing GROUP BY position),
-rows_of AS (
-    SELECT s.position, count(*) AS visible
-    FROM {{ tasks.rows }} AS k JOIN step AS s ON s.task_type = k.{{ tasks.task_type }}
-    WHERE k.{{ tasks.status }} = 'pending'{{ and_ours("k") }} GROUP BY s.position)
+{% include "visible.sql" %}
+
 SELECT stage, task_type, {{ counts | map("or_zero") | wrapped(7) }},
        extract(epoch FROM oldest)::float8 AS oldest_waiting_seconds
 FROM step LEFT JOIN tracks_at USING (position) LEFT JOIN rows_of USING (position)

@@ -14,9 +14,9 @@ from queue_insights.buckets import edges
 from queue_insights.database import Unheld
 from queue_insights.errors import InputError
 from queue_insights.forecast.steps import HISTORY
-from queue_insights.pipeline import nearest, parse_duration
+from queue_insights.pipeline import Step, nearest, parse_duration
 from queue_insights.reads import LARGEST, READS, STATES, chosen_failure, chosen_ids
-from queue_insights.schema import Schema
+from queue_insights.schema import AnySchema, Schema
 from queue_insights.sql import Query
 
 _LOG = logging.getLogger("queue_insights")
@@ -24,14 +24,15 @@ SHORTEST = timedelta(days=14)  # a forecast's history, even where much has happe
 ROWS = 1_000_000  # completions in HISTORY above which a forecast looks back less
 
 
-def query(schema: Schema, now: datetime, name: str, **given: Any) -> Query:
-    """The query that answers the read *name* at the moment *now*, for the parameters *given*
-    (others as in READS).
+def query(
+    schema: AnySchema, now: datetime, name: str, steps: Sequence[Step] | None = None, **given: Any
+) -> Query:
+    """The query that answers the read *name* about *steps* (default all) at the moment *now*, for
+    the parameters *given* (others as in READS).
 
     Raises InputError for a parameter that will not do.
     """
     given = {option.name: option.default for option in READS[name].options} | given
-    steps = schema.pipeline.select(given.get("task"))
     context, values = {"task": given.get("task") is not None}, dict(given)
     if "since" in given:
         context["regular"], times = _times(now, given)
@@ -39,7 +40,7 @@ def query(schema: Schema, now: datetime, name: str, **given: Any) -> Query:
     elif name == "eta":
         values |= {"zero": now - HISTORY, "start": now - given["history"]}
     if "start" in values:
-        steps = schema.pipeline.steps  # whichever is shown, history reckons with all of them
+        steps = None  # whichever is shown, history reckons with all of them
     if "sources" in given:
         context |= _sources(schema, given["sources"])
     values["ids"], values["failure"] = (
@@ -120,13 +121,14 @@ def _items(task: str, given: int | str, backlog: pd.DataFrame) -> int:
     return int(text)
 
 
-def _sources(schema: Schema, asked: bool) -> dict[str, Any]:
+def _sources(schema: AnySchema, asked: bool) -> dict[str, Any]:
     """The views that an audit reads as well: the name of each, or None."""
+    assert isinstance(schema, Schema)  # of jobs there is no audit
     names = {name: schema.dashboards.get(name) for name in ("task_summary", "audio_progress")}
     return {"sources": asked} | {name: view and view.table for name, view in names.items()}
 
 
-def enough(connection: sa.Connection, schema: Schema, now: datetime) -> timedelta:
+def enough(connection: sa.Connection, schema: AnySchema, now: datetime) -> timedelta:
     """How far a forecast looks back: a busy queue says as much in two weeks, at a third of the
     cost. By the planner's guess of how many rows were completed in HISTORY."""
     recent = Query(f"EXPLAIN (FORMAT JSON) {schema.render('recent.sql')}", {"start": now - HISTORY})
@@ -138,7 +140,7 @@ _DTYPES = {
     **dict.fromkeys(("int2", "int4", "int8"), "Int64"),
     **dict.fromkeys(("float4", "float8"), "float64"),
     **dict.fromkeys(("timestamptz", "timestamp"), "datetime64[us, UTC]"),
-    **dict.fromkeys(("text", "varchar", "bpchar", "name"), "str"),
+    **dict.fromkeys(("text", "varchar", "bpchar", "name", "uuid"), "str"),
     "bool": "boolean",
 }
 

@@ -7,8 +7,10 @@
 {% macro state(k, s) -%}
 CASE
                WHEN {{ k | id }}.{{ tasks.id }} IS NULL THEN 'missing'
-               WHEN {{ k | id }}.{{ tasks.status }} IN ('pending', 'failed') THEN CASE
+               WHEN {{ k | id }}.{{ tasks.status }} IN ('pending', {{ retryable | text }}) THEN CASE
+{% if limited %}
                    WHEN ({{ k | id }}.{{ tasks.attempts }} < {{ k | id }}.{{ tasks.max_attempts }}) IS NOT TRUE THEN 'exhausted'
+{% endif %}
                    WHEN {{ k | id }}.{{ tasks.next_retry_at }} > now() THEN 'backing_off'
                    WHEN {{ k | id }}.{{ tasks.status }} = 'pending' THEN 'pending'
                    ELSE 'retryable' END
@@ -16,7 +18,9 @@ CASE
                    WHEN {{ k | id }}.{{ tasks.last_attempt_at }} BETWEEN now() - {{ s | id }}.stuck_after AND now() + {{ s | id }}.stuck_after THEN 'running'
                    ELSE 'stuck' END
                WHEN {{ k | id }}.{{ tasks.status }} = 'completed' THEN 'drifted'
-               WHEN {{ k | id }}.{{ status_text }} = 'skipped' THEN 'skipped'
+{% for word in as_they_are %}
+               WHEN {{ k | id }}.{{ status_text }} = {{ word | text }} THEN {{ word | text }}
+{% endfor %}
                ELSE 'other' END
 {%- endmacro %}
 
@@ -80,7 +84,7 @@ coalesce(nullif(btrim(regexp_replace({{ message }},
 
 {% macro and_chosen() -%}
 {{ and_ids() }}
-{% if failure %} AND status = 'failed' AND {{ failure_of("error_message::text") }} = :failure{% endif %}
+{% if failure %} AND {{ is_failed }} AND {{ failure_of("error_message::text") }} = :failure{% endif %}
 {%- endmacro %}
 
 {% macro where_chosen() %}{% if ids or failure %} WHERE true{{ and_chosen() }}{% endif %}{% endmacro %}

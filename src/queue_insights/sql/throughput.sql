@@ -1,17 +1,17 @@
-{% from "macros.sql" import and_ours with context %}
 {% include "moves.sql" %},
-failed AS (
-    SELECT s.position, k.{{ tasks.last_attempt_at }} AS failed_at
-    FROM {{ tasks.rows }} AS k JOIN step AS s ON s.task_type = k.{{ tasks.task_type }}
-    WHERE k.{{ tasks.status }} = 'failed'{{ and_ours("k") }}
-      AND k.{{ tasks.last_attempt_at }} >= :start),
+{% include "failed.sql" %},
 {% include "buckets.sql" %},
 tally AS (
+{% if branching %}
+    SELECT position, went.number AS went, count(*) AS n
+    FROM done
+{% else %}
     SELECT position, made.number AS made, went.number AS went, count(*) AS n
     FROM done
     LEFT JOIN bucket AS made ON position = 1 AND made.number = width_bucket(created_at, (SELECT at FROM edges))
+{% endif %}
     LEFT JOIN bucket AS went ON went.number = width_bucket(completed_at, (SELECT at FROM edges))
-    GROUP BY 1, 2, 3),
+    GROUP BY {{ "1, 2" | sql if branching else "1, 2, 3" | sql }}),
 counted (position, number, arrivals, completions, failures) AS (
 {% if not branching %}
     SELECT position, made, n, 0, 0 FROM tally WHERE position = 1

@@ -5,6 +5,7 @@
 {% if action == "backfill" %}{{ state }} = 'missing'
 {%- elif action == "reset" %}{{ state }} = 'stuck'
 {%- elif action == "requeue" %}{{ state }} = 'drifted'
+{%- elif kind == "vendor" %}{{ state }} = 'exhausted'
 {%- elif action == "retry" %}{{ state }} IN ('exhausted', 'retryable', 'backing_off')
       AND ({{ k | id }}.{{ r.status }} = 'failed' OR {{ state }} = 'exhausted')
 {%- elif action == "prune" %}{{ k | id }}.{{ r.status }} = {{ status | text }}
@@ -22,7 +23,7 @@
 {%- endif %}
 {% if failure is not none %}
 
-      AND {{ k | id }}.{{ r.status }} = 'failed' AND {{ failure_of(k ~ "." ~ r.error_message ~ "::text") }} = {{ failure | text }}
+      AND {{ k | id }}.{{ r.status }} IN ({{ failed | map("text") | wrapped }}) AND {{ failure_of(k ~ "." ~ r.error_message ~ "::text") }} = {{ failure | text }}
 {%- endif %}
 {%- endmacro %}
 
@@ -30,13 +31,14 @@
     whatever its attempts are. -#}
 {% macro attempts_after(k, r) -%}
 {% if kind == "insert" %}0
-{%- elif kind == "delete" or attempts == "keep" %}{{ k | id }}.{{ r.attempts }}
+{%- elif kind in ("delete", "vendor") or attempts == "keep" %}{{ k | id }}.{{ r.attempts }}
 {%- elif attempts == "refund" %}greatest(coalesce({{ k | id }}.{{ r.attempts }}, 0) - 1, 0)
 {%- else %}0{% endif %}
 {%- endmacro %}
 
 {% macro limit_after(k, r, limit) -%}
 {% if kind == "insert" %}{{ limit }}
+{%- elif kind == "vendor" %}greatest({{ k | id }}.{{ r.max_attempts }}, {{ k | id }}.{{ r.attempts }} + 1)
 {%- elif kind == "delete" or attempts == "keep" %}{{ k | id }}.{{ r.max_attempts }}
 {%- else %}CASE WHEN {{ k | id }}.{{ r.max_attempts }} >= 1 THEN {{ k | id }}.{{ r.max_attempts }} ELSE {{ limit }} END{% endif %}
 {%- endmacro %}

@@ -9,8 +9,8 @@ chunk AS (  -- as many as batches take together, in order of arrival
     FROM numbered GROUP BY 1, 2),
 stored AS (  -- of each step no more than was planned, and one step after the other
     INSERT INTO queue_insights.targets (run, chunk, task_type, ids, arrived)
-    SELECT :run, position * 1000000000000 + part, task_type, ids[1:most], arrived[1:most]
-    FROM chunk JOIN allowed USING (position)
+    SELECT :run, a.number * 1000000000000 + part, a.task_type, ids[1:most], arrived[1:most]
+    FROM chunk JOIN allowed AS a USING (position)
     CROSS JOIN LATERAL (SELECT least(coalesce(planned - part * :chunk, :chunk), :chunk)::int) AS up_to (most)
     WHERE most > 0)
 SELECT s.task_type, coalesce(sum(cardinality(ids)), 0)::bigint AS rows

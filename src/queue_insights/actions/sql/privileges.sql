@@ -7,17 +7,23 @@ WITH ledger AS (  -- from the catalogue: to_regclass would fail for a role that 
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = 'queue_insights' AND c.relname IN ('runs', 'targets', 'batches')),
 needed (number, relation, privilege, granted) AS (
+{% if kind == "vendor" %}
+    SELECT 1, '', '', true
+{% else %}
     SELECT 1, CAST(:tracks AS text), 'SELECT', has_table_privilege(:tracks, 'SELECT')
     UNION ALL SELECT 2, :tasks, privilege, has_table_privilege(:tasks, privilege)
     FROM unnest(ARRAY[{{ on_tasks }}]) AS privilege
+{% endif %}
 {% if kind == "insert" %}
     UNION ALL SELECT 3, 'SEQUENCE ' || name, 'USAGE', has_sequence_privilege(name, 'USAGE') FROM (
 {% include "sequences.sql" %}) AS sequence
 {% endif %}
-{% if kind != "read" %}
+{% if kind not in ("read", "vendor") %}
     UNION ALL  -- to lock a track takes UPDATE on any one of its columns
     SELECT 1, :tracks, format('UPDATE (%I)', {{ tracks.roles.updated_at | text }}),
            has_any_column_privilege(:tracks, 'UPDATE')
+{% endif %}
+{% if kind != "read" %}
     UNION ALL
     SELECT 4, format('DATABASE %I', current_database()), 'CREATE', has_database_privilege(current_database(), 'CREATE')
     WHERE NOT EXISTS (SELECT FROM ledger)

@@ -5,9 +5,9 @@
 {% else %}
 {% include "standing.sql" %},
 {% endif %}
-allowed (position, task_type, max_attempts, planned) AS (VALUES
+allowed (position, number, task_type, max_attempts, planned) AS (VALUES
 {%- for s in steps +%}
-    ({{ s.position }}, {{ s.task | text }}, {{ s.max_attempts }}, {{ planned[s.task] | value }}::bigint){% if not loop.last %},{% endif %}
+    ({{ s.position }}, {{ loop.index }}, {{ s.task | text }}, {{ s.max_attempts }}, {{ planned[s.task] | value }}::bigint){% if not loop.last %},{% endif %}
 {%- endfor %}),
 taken AS (  -- the rows that {{ action | id }} takes
     SELECT position, {% if kind == "insert" %}k.track_id{% else %}k.id{% endif %} AS id, k.track_id, k.title, k.stage, k.task_type, k.arrived_at,

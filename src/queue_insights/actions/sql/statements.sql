@@ -48,6 +48,9 @@ WHERE run = :run
 -- name: hold
 SELECT * FROM queue_insights.runs WHERE run = :run FOR NO KEY UPDATE
 
+-- name: listed
+SELECT unnest(ids) FROM queue_insights.targets WHERE run = :run
+
 -- name: next_chunk
 SELECT task_type, chunk FROM queue_insights.targets WHERE run = :run ORDER BY chunk LIMIT 1
 

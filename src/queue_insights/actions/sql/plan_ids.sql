@@ -1,0 +1,3 @@
+{% include "selection.sql" %}
+
+SELECT id::text FROM taken
