@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-pg15 test-airflow queues bench lab check format clean
+.PHONY: demo test proof test-pg15 test-airflow queues bench lab check format clean
 
 demo: .venv/demo.stamp  ## seed the embedded demo database and report on it
 	$(PY) -m queue_insights demo
@@ -11,17 +11,18 @@ demo: .venv/demo.stamp  ## seed the embedded demo database and report on it
 lab: .venv/demo.stamp  ## open JupyterLab on notebooks/ against the demo database
 	$(PY) -m queue_insights lab
 
-test: .venv/dev.stamp  ## run the tests, and say what of src they reach
-	$(PY) -m pytest --cov --cov-report=term-missing:skip-covered
+test: .venv/dev.stamp  ## run the tests, and say what of src they reach; the slow ones are in proof
+	$(PY) -m pytest -m "not proof" --cov --cov-report=term-missing:skip-covered
 
-# All that use a database, but for what runs notebooks, brings a server of its own or is about input
-# that reaches none: the same beside any server.
-ELSEWHERE := $(foreach name,action_notebooks airflow architecture browser faults_machines fuzz_input \
-	changes fuzz_pipelines lab mail notebooks report report_safety secrets standby,\
-	--ignore=tests/test_$(name).py)
+proof: .venv/dev.stamp test-pg15 test-airflow queues  ## kills, a browser, JupyterLab, a pooler, long fuzz, ...
+	$(PY) -m pytest -m "proof or hypothesis" --hypothesis-profile=proof
 
-test-pg15: .venv/dev.stamp  ## run the database tests on Debian's PostgreSQL 15
-	$(PY) tests/servers.py $(PY) -m pytest -m database $(ELSEWHERE)
+# What the version of the server may change: SQL, its catalogue, locks, privileges.
+SERVER := $(foreach name,actions batches doctor earlier_version everywhere failures flow grants \
+	hostile_names printed_sql queries trigger trigger_verify undo views,tests/test_$(name).py)
+
+test-pg15: .venv/dev.stamp  ## run the tests that depend on the server on Debian's PostgreSQL 15
+	$(PY) tests/servers.py $(PY) -m pytest -m "database and not proof" $(SERVER)
 
 bench: .venv/dev.stamp  ## run all benchmarks; TRACKS=1000000, LARGE=1 for growth to ten times that
 	$(PY) benchmarks/all.py --tracks $(or $(TRACKS),1000000) $(if $(LARGE),--large)
@@ -45,10 +46,14 @@ format: .venv/dev.stamp
 clean:
 	rm -rf .venv .venv-airflow .venv-queues .venv-oban tests/vendors/node/node_modules
 
+# What fails here leaves nothing behind, so that the next try starts anew.
 .venv/bin/python:
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or newer is \
+	needed, and this is %d.%d. Name another, such as: make demo PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/demo.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "filling .venv with packages: about 600 MB, which takes a few minutes"
 	$(PIP) --editable '.[demo]'
 	touch $@
 
@@ -58,12 +63,12 @@ clean:
 
 .venv-airflow/stamp:
 	$(PYTHON) -m venv .venv-airflow
-	.venv-airflow/bin/python -m pip install --quiet --disable-pip-version-check 'apache-airflow==3.3.2'
+	.venv-airflow/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'apache-airflow==3.3.2'
 	touch $@
 
 .venv-queues/stamp:
 	$(PYTHON) -m venv .venv-queues
-	.venv-queues/bin/python -m pip install --quiet --disable-pip-version-check 'procrastinate==3.10.0' \
+	.venv-queues/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'procrastinate==3.10.0' \
 		'pgqueuer==1.6.0' 'asyncpg==0.32.0' 'chancy==0.26.0' 'django-tasks-db[compat]==0.13.0' 'psycopg[binary,pool]==3.3.9'
 	touch $@
 
@@ -71,7 +76,7 @@ clean:
 .venv-oban/stamp:
 	for python in "$$HOME"/.pyenv/versions/3.1[2-9]*/bin/python python3.12 python3.13 python3.14; do \
 		if "$$python" -c '' 2>/dev/null; then "$$python" -m venv .venv-oban && break; fi; done
-	.venv-oban/bin/python -m pip install --quiet --disable-pip-version-check 'oban==0.7.0' 'psycopg[binary,pool]==3.3.9'
+	.venv-oban/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'oban==0.7.0' 'psycopg[binary,pool]==3.3.9'
 	touch $@
 
 tests/vendors/node/node_modules/stamp: tests/vendors/node/package.json

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import results
 
+import results
 from queue_insights import demo, pipeline
 from queue_insights.actions import pace, runs
 from queue_insights.actions.definitions import ACTIONS, Parameters

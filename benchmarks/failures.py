@@ -11,10 +11,10 @@ import statistics
 import time
 from collections.abc import Iterator
 
-import dataset
 import psycopg
-import results
 
+import dataset
+import results
 from queue_insights import pipeline
 from queue_insights.database import Database
 from queue_insights.queue import Queue

@@ -12,14 +12,14 @@ import statistics
 import time
 from collections.abc import Iterator
 
-import dataset
 import psycopg
-import results
-from reads import GROW
 
+import dataset
+import results
 from queue_insights import pipeline
 from queue_insights.database import TIMEOUT, Database
 from queue_insights.queue import Queue
+from reads import GROW
 
 READS: dict[str, dict[str, str]] = {
     **{name: {} for name in ("backlog", "audit", "orphans", "throughput", "durations", "flow")},

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rivals import by_rival, score
 
 from queue_insights.forecast import backtest
+from rivals import by_rival, score
 
 HEADER = ("log", "moments", "no range", "held", "below", "above", "score")
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import median
 
 import nbformat
-import results
 from nbformat.v4 import new_code_cell, new_notebook
 from plotly.offline import get_plotlyjs
 
+import results
 from queue_insights import database, demo
 
 RATIO, WEIGHT = 2.5, 300_000

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import dataset
 import psycopg
-import results
 
+import dataset
+import results
 from queue_insights import pipeline
 from queue_insights.database import Database
 from queue_insights.forecast.steps import step_forecasts

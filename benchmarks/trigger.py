@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import results
 
+import results
 from queue_insights import demo, pipeline
 from queue_insights.database import Database
 from queue_insights.ddl import trigger

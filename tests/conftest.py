@@ -5,6 +5,7 @@ The server is the embedded one, or the one that QUEUE_INSIGHTS_TEST_URL names (a
 
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,8 +23,11 @@ from queue_insights import demo, pipeline
 from queue_insights.database import LIBPQ, READ_URL, WRITE_URL, Database
 from queue_insights.queue import Queue
 
-settings.register_profile("default", deadline=None, print_blob=True)
+for name in ("default", "proof"):  # `make proof` chooses the second: fuzzing.cases
+    settings.register_profile(name, deadline=None, print_blob=True)
 settings.load_profile("default")
+# As report/execution.py does it, before a test imports nbformat: the import takes two seconds.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 Url = Callable[[str], str]
 # Of the shipped pipeline: each task, in order, with the stage at which it is due.

@@ -5,8 +5,13 @@ from hypothesis import strategies as st
 
 from queue_insights.errors import InputError
 
-quick_cases = settings(max_examples=1000, suppress_health_check=list(HealthCheck))
-many_cases = settings(quick_cases, max_examples=500)
+MORE = 5 if settings.get_current_profile_name() == "proof" else 1
+
+
+def cases(number: int) -> settings:
+    """So many random cases, in `make proof` five times as many."""
+    return settings(max_examples=number * MORE, suppress_health_check=list(HealthCheck))
+
 
 HOSTILE = st.one_of(
     st.text(alphabet="\"';-/*\\%:$(){}[]., \t\n\rEUx0ä🎵\u202e\u2028", min_size=1, max_size=12),

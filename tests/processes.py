@@ -13,7 +13,7 @@ from typing import Any
 from conftest import Bench
 from operating import GATE
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 OPEN = 2**40
 SLEEPS = """
     SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'

@@ -1,18 +1,19 @@
-"""What the tests of reports share: a small incident with tricky titles, the CLI as a process."""
+"""What the tests of reports share: a small incident with tricky titles, the CLI, a browser."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import nbformat
 import psycopg
 import pytest
+from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
@@ -37,7 +38,7 @@ SECRET, QUOTED = "s3cr+t/of@the%queue", "s3cr%2Bt%2Fof%40the%25queue"  # as it i
 MISSING = {"audio_ready": 50, "aligned": 3, "enhanced": 1}
 
 
-@contextmanager
+@contextlib.contextmanager
 def incident(
     server: Callable[[str], str], templates: dict[str, str], variant: str = "a"
 ) -> Iterator[str]:
@@ -92,18 +93,31 @@ COMMANDS = dict(commands())
 def queue_insights(
     *arguments: str | Path, url: str | None = None, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the CLI as a process, as cron would: no terminal, the database in the environment."""
-    variables = {**os.environ, **environment}
+    """Run the CLI in this process, which spares it what it imports, the database in the
+    environment."""
     if url is not None:
-        variables["QUEUE_INSIGHTS_URL"] = url
+        environment["QUEUE_INSIGHTS_URL"] = url
+    words = [*map(str, arguments)]
+    with contextlib.chdir(cwd or "."):
+        done = CliRunner(env=environment).invoke(main, words, prog_name="queue-insights")
+    if not isinstance(done.exception, SystemExit | None):
+        raise done.exception
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+
+def process(
+    *arguments: str | Path, url: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The same as a process of its own, as cron would: no terminal, and what its kernel says."""
+    if url is not None:
+        environment["QUEUE_INSIGHTS_URL"] = url
     return subprocess.run(
         [sys.executable, "-m", "queue_insights", *map(str, arguments)],
-        env=variables,
-        cwd=cwd,
+        env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -122,7 +136,7 @@ SWITCHES = (
 )
 
 
-@contextmanager
+@contextlib.contextmanager
 def chromium(*switches: str) -> Iterator[Chrome]:
     """A headless browser; where there is none the test is skipped, but in CI it fails."""
     absent = [name for name, path in CHROMIUM.items() if path is None]

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -23,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from conftest import Bench
+from fuzzing import cases
 from operating import operable, rows, video
 from queue_insights.queue import Queue
 from workers import STEPS, Worker
@@ -221,6 +223,7 @@ class QueueUnderActions(RuleBasedStateMachine):
         assert not self.done or not self.bench.sql("SELECT 1 FROM queue_insights.targets")
 
 
+@pytest.mark.hypothesis
 def test_actions_and_undo_hold_their_invariants(bench: Bench, tmp_path: Path) -> None:
     shipped = yaml.safe_load(Path("params/pipelines/karaoke.yaml").read_text())
     file = tmp_path / "short.yaml"
@@ -228,6 +231,4 @@ def test_actions_and_undo_hold_their_invariants(bench: Bench, tmp_path: Path) ->
     machine: Callable[[], RuleBasedStateMachine] = type(
         "Machine", (QueueUnderActions,), {"bench": bench, "queue": operable(bench.url, file)}
     )
-    given = {"max_examples": 15, "stateful_step_count": 20, "deadline": None}
-    given["suppress_health_check"] = list(HealthCheck)
-    run_state_machine_as_test(machine, settings=settings(**given))
+    run_state_machine_as_test(machine, settings=settings(cases(3), stateful_step_count=20))

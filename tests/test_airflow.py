@@ -15,7 +15,10 @@ from psycopg.conninfo import conninfo_to_dict
 from reporting import ROOT, incident
 
 AIRFLOW = os.environ.get("AIRFLOW")
-pytestmark = pytest.mark.skipif(AIRFLOW is None, reason="make test-airflow sets AIRFLOW")
+pytestmark = [
+    pytest.mark.proof,
+    pytest.mark.skipif(AIRFLOW is None, reason="make test-airflow sets AIRFLOW"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,10 @@
-"""The code is layered as README.md draws it, stays small, and its examples run."""
+"""The code is layered as docs/development.md draws it, stays small, and its examples run."""
 
 import ast
 import doctest
 import importlib
 import inspect
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,22 +14,22 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import click
 import pandas as pd
 import psycopg
 import pytest
-from papermill.cli import papermill
 
 from conftest import database
 from queue_insights import connect, demo, show
-from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.queue import Queue
 from queue_insights.reads import READS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "queue_insights"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, MAP, READS_PAGE = (
+    (ROOT / page).read_text(encoding="utf-8")
+    for page in ("README.md", "docs/development.md", "docs/commands.md")
+)
 LONGEST = 400  # lines of a module
 PACKAGE = "queue_insights"
 
@@ -46,9 +45,9 @@ TREES = {module: ast.parse(file.read_text(encoding="utf-8")) for module, file in
 
 
 def layers() -> list[str]:
-    """The modules in the order of README's table: each row, and within it from the left. What
+    """The modules in the order of the map's table: each row, and within it from the left. What
     stands for a package in it, the imports of its ``__init__``, comes after its parts."""
-    table = README[README.index("| modules | hold |") :].split("\n\n")[0]
+    table = MAP[MAP.index("| modules | hold |") :].split("\n\n")[0]
     found = []
     for row in table.splitlines()[2:]:
         for name in re.findall(r"`([^`]+)`", row.split("|")[1]):
@@ -84,7 +83,7 @@ def test_the_map_of_the_code_has_every_module_once() -> None:
 def test_a_module_imports_only_what_the_map_has_before_it(module: str) -> None:
     order = layers()
     above = [name for name in imports(module) if order.index(name) >= order.index(module)]
-    assert not above, f"{module} imports {above}, which README's map has after it"
+    assert not above, f"{module} imports {above}, which the map has after it"
 
 
 def test_few_modules_stand_at_the_root_and_none_is_imported_under_another_name() -> None:
@@ -106,8 +105,8 @@ def test_no_comment_in_sql_holds_a_parameter() -> None:
 
 
 @pytest.mark.parametrize("read", READS)
-def test_queue_and_readme_have_the_options_of_each_read(read: str) -> None:
-    table = README[README.index("| command | shows | options |") :].split("\n\n")[0]
+def test_queue_and_docs_have_the_options_of_each_read(read: str) -> None:
+    table = READS_PAGE[READS_PAGE.index("| command | shows | options |") :].split("\n\n")[0]
     (row,) = re.findall(rf"^\| `{read}\b.*$", table, re.MULTILINE)
     for option in READS[read].options:
         required = option.default is ...
@@ -181,12 +180,8 @@ def connected(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return url
 
 
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
 def test_the_python_in_the_readme_does_what_it_says(connected: str) -> None:
-    (example,) = blocks(README, "python")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     with psycopg.connect(connected, autocommit=True) as connection:
         rows = "SELECT (to_jsonb(t) - 'updated_at')::text FROM audio_tasks t ORDER BY id"
         before = connection.execute(rows).fetchall()
@@ -196,36 +191,6 @@ def test_the_python_in_the_readme_does_what_it_says(connected: str) -> None:
     assert (names["run"].row["rows_undone"], names["run"].state) == (names["plan"].rows, "undone")
     assert names["plan"].rows == 50
     assert len(names["backlog"]) == len(names["audit"]) == 7
-
-
-def commands(program: str) -> list[str]:
-    """The lines of README's fenced blocks that call *program*, without their comments."""
-    lines = "".join(blocks(README, "")).splitlines()
-    return [line.split("  #")[0].strip() for line in lines if line.startswith(f"{program} ")]
-
-
-def parse(command: click.Command, arguments: list[str], parent: click.Context | None) -> None:
-    context = command.make_context(command.name, arguments, parent=parent)
-    if isinstance(command, click.Group):
-        rest = [*context._protected_args, *context.args]
-        _, found, rest = command.resolve_command(context, rest)
-        assert found is not None
-        parse(found, rest, context)
-
-
-@pytest.mark.parametrize("line", [*commands("queue-insights"), *commands("papermill")])
-def test_a_command_in_the_readme_is_one(line: str) -> None:
-    program, *arguments = shlex.split(line.split(" # ")[0])
-    parse({"queue-insights": main, "papermill": papermill}[program], arguments, None)
-
-
-def test_make_targets_and_files_that_the_readme_names_exist() -> None:
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    assert {line.split()[1] for line in commands("make")} <= set(targets)
-    folders = "benchmarks|docs|examples|notebooks|params|src|tests"
-    named = set(re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\w", README))
-    assert named >= {"notebooks/backlog_report.ipynb", "params/backlog_report.yaml"}
-    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 def examples() -> dict[str, tuple[str, list[doctest.Example]]]:

@@ -1,18 +1,13 @@
 """Past ranges keep their word: on queues of known mechanism, without a look into the future."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from generators import GENERATORS
-from mechanisms import START, events, regular
+from mechanisms import START, regular
 from queue_insights.errors import InputError
 from queue_insights.forecast import backtest
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from rivals import by_rival, score
 
 
@@ -47,6 +42,7 @@ def test_backtest_gives_one_row_per_origin_where_enough_waits_and_the_answer_is_
     np.testing.assert_allclose(found["actual_seconds"], [row[2] for row in expected], atol=1e-3)
 
 
+@pytest.mark.proof
 def test_nothing_after_an_origin_changes_its_forecast() -> None:
     """A queue whose answers take days, so that many are outstanding where the future changes."""
     log = GENERATORS["growing"](1)
@@ -70,6 +66,7 @@ def test_nothing_after_an_origin_changes_its_forecast() -> None:
 REQUIRED = ["steady", "bursty", "rate_step", "hourly_batch", "growing"]
 
 
+@pytest.mark.proof
 def test_ranges_hold_as_often_as_they_say_and_beat_simple_methods() -> None:
     """76% to 84% of the 80% ranges hold on every kind, pooled over seeds; their interval score is
     lower on the whole (where a rate is constant, nothing knows more than the average), and nowhere
@@ -94,6 +91,7 @@ def test_ranges_hold_as_often_as_they_say_and_beat_simple_methods() -> None:
         assert max(ratios) < 1.3, (method, ratios)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", sorted(set(GENERATORS) - {*REQUIRED, "rate_change"}))
 def test_ranges_hold_on_every_other_kind_of_queue(name: str) -> None:
     pooled = score(pd.concat([backtest(GENERATORS[name](seed)) for seed in (21, 22)]))
@@ -101,25 +99,10 @@ def test_ranges_hold_on_every_other_kind_of_queue(name: str) -> None:
     assert pooled["abstained"] <= 0.2
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("level", [0.5, 0.95])
 def test_other_levels_hold_too(bursty: pd.DataFrame, level: float) -> None:
     assert abs(score(backtest(bursty, level=level), level=level)["coverage"] - level) < 0.06
-
-
-def test_score_is_the_mean_interval_score_of_gneiting_and_raftery() -> None:
-    rows = pd.DataFrame(
-        {
-            "actual_seconds": [10.0, 10.0, 10.0, 10.0, 7.0],
-            "p50_seconds": [10.0, 5.0, 20.0, 12.0, np.nan],
-            "lower_seconds": [8.0, 4.0, 12.0, 9.0, np.nan],
-            "upper_seconds": [12.0, 6.0, 22.0, 13.0, np.nan],
-        }
-    )
-    # widths 4, 2, 10, 4; misses 4 above and 2 below at 2 / 0.2 each
-    assert score(rows, level=0.8) == pytest.approx(
-        {"coverage": 0.5, "winkler": (20 + 10 * 6) / 4, "mdape": 0.35, "abstained": 0.2}
-    )
-    assert np.isnan(score(backtest(events([], [])))["coverage"])
 
 
 # -- inputs --------------------------------------------------------------------------------------

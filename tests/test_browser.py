@@ -15,6 +15,7 @@ from conftest import database
 from queue_insights import demo
 from reporting import TITLES, chromium, complaints, incident, queue_insights, requests, write
 
+pytestmark = pytest.mark.proof
 DESKTOP, PHONE = (1280, 900), (390, 844)
 HIDDEN = -3  # where the table of hidden tracks is
 MARKUP = "<script>document.title='owned'</script> & <b>bold</b>"

@@ -9,7 +9,6 @@ import pytest
 from conftest import Bench
 from operating import edited, everything, many, operable, pending
 from queue_insights import demo
-from queue_insights.actions import ledger
 from queue_insights.errors import DatabaseError, InputError, PlanError, RunError
 
 # What is refused, how, and as what.
@@ -70,7 +69,7 @@ def test_a_step_that_was_empty_may_not_grow_unseen_behind_the_total(bench: Bench
     assert plan.token
     bench.sql("UPDATE tracks SET stage = 'aligned'")
     why = "translate has grown from 0 rows to 40"
-    refused([(PlanError, why, lambda: plan.apply(confirm=plan.token))], bench)
+    assert refused([(PlanError, why, lambda: plan.apply(confirm=plan.token))], bench)
 
 
 def test_a_token_is_refused_where_its_frame_has_changed_even_since_the_plan(
@@ -126,50 +125,7 @@ def test_wrong_use_is_one_clear_line_and_writes_nothing(bench: Bench) -> None:
         (InputError, "status: found 'running'", lambda: queue.plan_prune(status="running")),
         (RunError, "no run 7", lambda: queue.run(7)),
     ]
-    refused(cases, bench)
-
-
-WRITE = [("UPDATE", "tracks"), ("UPDATE", "audio_tasks")]
-REPLACE = [*WRITE, ("INSERT", "audio_tasks"), ("DELETE", "audio_tasks")]
-NEEDED = {
-    "backfill": [*REPLACE, ("USAGE", "SEQUENCE audio_tasks_id_seq")],
-    "retry": WRITE,
-    "prune": REPLACE,
-}
-
-
-@pytest.mark.parametrize("action", NEEDED)
-def test_a_role_that_could_not_finish_or_undo_is_refused_before_anything_is_written(
-    bench: Bench, action: str
-) -> None:
-    many(bench, "audio_ready", 3)
-    bench.task(bench.track("f", "audio_ready"), "align", "failed", attempts=3)
-    bench.task(bench.track("o", "aligned"), "align", "pending")
-    role = f"role_{bench.connection.info.dbname}"
-    bench.sql(f"CREATE ROLE {role} LOGIN")
-    try:
-        for privilege, on in [("SELECT", "tracks, audio_tasks"), *NEEDED[action]]:
-            bench.sql(f"GRANT {privilege} ON {on} TO {role}")
-        plan = getattr(operable(bench.url.replace("postgres@", f"{role}@")), f"plan_{action}")()
-
-        def apply() -> Any:
-            return plan.apply(confirm=plan.token)
-
-        refused([(RunError, r"no ledger yet.*runs --ddl", apply)], bench)
-        bench.connection.execute(ledger.ddl())
-        refused([(RunError, "lacks USAGE on SCHEMA queue_insights", apply)], bench)
-        bench.sql(f"GRANT USAGE ON SCHEMA queue_insights TO {role}")
-        refused([(RunError, r"lacks SELECT on queue_insights\.runs", apply)], bench)
-        bench.sql(f"GRANT ALL ON ALL TABLES IN SCHEMA queue_insights TO {role}")
-        for privilege, on in NEEDED[action]:
-            bench.sql(f"REVOKE {privilege} ON {on} FROM {role}")
-            refused([(RunError, f"lacks {privilege} on .*{on.split()[-1]}", apply)], bench)
-            bench.sql(f"GRANT {privilege} ON {on} TO {role}")
-        run = apply()
-        assert run.row["role"] == role
-        assert run.undo().row["rows_undone"] == run.row["rows_done"] > 0
-    finally:
-        bench.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    assert len(refused(cases, bench)) == len(cases)
 
 
 def test_a_read_only_server_is_refused_in_one_line(bench: Bench) -> None:
@@ -178,4 +134,4 @@ def test_a_read_only_server_is_refused_in_one_line(bench: Bench) -> None:
     name = bench.connection.info.dbname
     bench.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     why = "read-only transaction; set QUEUE_INSIGHTS_WRITE_URL"
-    refused([(DatabaseError, why, lambda: plan.apply(confirm=plan.token))], bench)
+    assert refused([(DatabaseError, why, lambda: plan.apply(confirm=plan.token))], bench)

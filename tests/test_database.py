@@ -20,7 +20,6 @@ from queue_insights.cli import main
 from queue_insights.database import READ_URL, TIMEOUT, WRITE_URL, Database, check_url, environment
 from queue_insights.errors import DatabaseError, InputError
 from queue_insights.queue import Queue
-from queue_insights.reads import READS
 
 # No two of its words are apart from a character that means something in a URL.
 WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf")
@@ -223,43 +222,10 @@ def test_a_stage_that_the_table_does_not_allow(bench: Bench, tmp_path: Path) -> 
         queue.backlog()
 
 
-@pytest.fixture
-def reader(bench: Bench) -> Iterator[str]:
-    """A role that may log in and nothing else."""
-    name = "reader_" + bench.url.split("/test_")[1][:12]
-    bench.sql(f"CREATE ROLE {name} LOGIN")
-    yield name
-    bench.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
-
-
-def test_select_on_both_tables_is_what_reads_need_and_all(
-    bench: Bench, reader: str, run: Callable[..., Result]
-) -> None:
-    as_reader = {READ_URL: as_role(bench.url, reader)}
-    for granted, refused in (("tracks", "audio_tasks"), ("audio_tasks", "tracks")):
-        bench.sql(f"GRANT SELECT ON {granted} TO {reader}")
-        line = one_line(run("backlog", **as_reader))
-        assert f"permission denied for table {refused}; ask the owner for SELECT on it" in line
-        bench.sql(f"REVOKE SELECT ON {granted} FROM {reader}")
-    bench.sql(f"GRANT SELECT ON tracks, audio_tasks TO {reader}")
-    for name in READS:
-        result = run(name, *(["some id"] if name == "track" else []), **as_reader)
-        assert (result.exit_code, result.stderr) == (0, "")
-
-
-def as_role(url: str, role: str) -> str:
-    return f"{url}{'&' if '?' in url else '?'}options=-crole%3D{role}"
-
-
 def test_a_read_that_takes_too_long_and_a_bad_timeout(
     bench: Bench, run: Callable[..., Result]
 ) -> None:
     short = {READ_URL: bench.url, TIMEOUT: "0.1s"}
-    with psycopg.connect(bench.url) as other:
-        other.execute("LOCK TABLE tracks IN ACCESS EXCLUSIVE MODE")
-        line = one_line(run("backlog", **short))
-    assert "canceling statement due to statement timeout (at most 0.1 s)" in line
-    assert "set QUEUE_INSIGHTS_STATEMENT_TIMEOUT=5min" in line
     bench.track("track", "audio_ready")
     tracks_as_view(bench, "CASE WHEN pg_sleep(60) IS NOT NULL THEN stage END")
     line = one_line(run("missing", **short))
@@ -327,17 +293,6 @@ def test_our_variables_go_before_libpqs_and_writes_default_to_reads(
         assert environment() == found
     monkeypatch.delenv(READ_URL)
     assert environment() == (primary, primary)
-
-
-def test_a_database_is_named_without_user_and_password() -> None:
-    for url, name in {
-        "postgresql://u:alpha@h.example/db": "db on h.example",
-        "postgresql://u:alpha@h.example:6543/db?password=bravo": "db on h.example:6543",
-        "postgresql://u@/db?host=%2Frun%2Fpg": "db on local socket",
-        "postgresql://[::1]:6543/db": "db on ::1:6543",
-        "postgresql:///?service=x": "service x",
-    }.items():
-        assert Database(url).name == name
 
 
 def test_a_session_that_the_server_ends(bench: Bench) -> None:

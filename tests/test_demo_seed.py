@@ -148,6 +148,7 @@ def test_each_tracks_history_could_have_happened(url: str) -> None:
     assert value(url, next_id) > value(url, "SELECT max(id) FROM audio_tasks")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("anchor", [WEDNESDAY, SUNDAY])
 def test_nights_and_weekends_are_quiet_whatever_the_anchor(empty: str, anchor: datetime) -> None:
     seed(empty, anchor=anchor)
@@ -165,6 +166,7 @@ def test_nights_and_weekends_are_quiet_whatever_the_anchor(empty: str, anchor: d
     assert rate("hour", "0 AND 5") < 0.6 * rate("hour", "10 AND 17")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("variant", ["a", "b"])
 def test_counts_depend_on_the_arguments_only(empty: str, variant: str) -> None:
     summary = "SELECT category, task_type, status, count FROM task_summary ORDER BY 1, 2, 3"

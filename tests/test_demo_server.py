@@ -131,6 +131,7 @@ def test_keeps_its_data_listens_on_no_port_and_is_down_once_its_last_client_stop
         assert ask(server, "SHOW work_mem") == "7MB"
 
 
+@pytest.mark.proof
 def test_is_down_when_its_last_client_was_killed_and_not_before(used: Path) -> None:
     starter = client(used, start_new_session=True)
     assert (postmaster := said(starter))
@@ -146,6 +147,7 @@ def test_is_down_when_its_last_client_was_killed_and_not_before(used: Path) -> N
     all_gone(used)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("then", [FORKS, SPAWNS])
 def test_children_of_a_client_do_not_hold_the_server(used: Path, then: str) -> None:
     process = client(used, CLIENT + then, start_new_session=True)
@@ -156,6 +158,7 @@ def test_children_of_a_client_do_not_hold_the_server(used: Path, then: str) -> N
     process.communicate()
 
 
+@pytest.mark.proof
 def test_clients_may_start_it_at_once_even_while_it_stops(folder: Path) -> None:
     for _ in range(3):
         clients = [client(folder) for _ in range(3)]
@@ -164,6 +167,7 @@ def test_clients_may_start_it_at_once_even_while_it_stops(folder: Path) -> None:
             end(process)  # the next round comes while the keeper is stopping
 
 
+@pytest.mark.proof
 def test_two_first_users_of_the_demo_share_one_seed(folder: Path) -> None:
     users = [client(folder, FIRST_USE + WAIT) for _ in range(2)]
     one, other = map(said, users)
@@ -172,6 +176,7 @@ def test_two_first_users_of_the_demo_share_one_seed(folder: Path) -> None:
         end(user)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("victims", ["keeper", "postmaster", "keeper postmaster"])
 def test_starts_again_after_a_kill_with_what_was_committed(used: Path, victims: str) -> None:
     with EmbeddedServer(used) as server:
@@ -188,6 +193,7 @@ def test_starts_again_after_a_kill_with_what_was_committed(used: Path, victims: 
         assert ask(server, "SELECT count(*) FROM kept") == 1000
 
 
+@pytest.mark.proof
 def test_an_initdb_that_was_killed_is_done_again(folder: Path) -> None:
     server, first = EmbeddedServer(folder), client(folder)
     until((server.data.with_name(f"{server.data.name}-making") / "base").exists, "initdb to begin")
@@ -210,6 +216,7 @@ def test_a_stale_pid_file_that_names_a_living_process_is_no_obstacle(used: Path)
     other.wait()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", ["with a space", "it's, or is it", "long" * 30])
 def test_serves_from_a_folder_of_any_name(folder: Path, name: str) -> None:
     with EmbeddedServer(folder / name) as server:
@@ -246,6 +253,7 @@ def test_opens_no_folder_to_others_and_takes_nothing_of_the_environment(
     assert {path: path.stat().st_mode for path in watched} == before
 
 
+@pytest.mark.proof
 @as_root
 def test_root_and_an_ordinary_user_run_theirs_at_the_same_time(used: Path, folder: Path) -> None:
     nobody = pwd.getpwnam("nobody")

@@ -12,9 +12,11 @@ from psycopg import sql
 
 from conftest import Bench
 from examining import examine, fixes, one, option, remedy
+from operating import operable
 from queue_insights import doctor, pipeline
 from queue_insights.cli import main
-from queue_insights.database import READ_URL, TIMEOUT, WRITE_URL, Database
+from queue_insights.database import READ_URL, TIMEOUT, Database
+from queue_insights.errors import DatabaseError
 from queue_insights.queue import Queue
 
 
@@ -84,6 +86,8 @@ def test_a_reader_needs_select_which_is_granted_by_the_statement_given(
     bench.sql(f"REVOKE SELECT ON {table} FROM {name}")
     (line,) = fixes(examine(url))
     assert remedy(line) == f"GRANT SELECT ON public.{table} TO {name};"
+    with pytest.raises(DatabaseError, match=f"denied for table {table}; ask the owner for SELECT"):
+        operable(url).backlog()
     bench.sql(remedy(line))
     assert fixes(examine(url)) == []
 
@@ -124,7 +128,8 @@ def test_a_clock_that_differs_by_more_than_two_seconds_is_to_be_fixed(
     assert line.startswith(level)
     if level == "fix":
         side = "ahead of" if seconds > 0 else "behind"
-        assert re.search(rf"the server is (8\.9|9\.0|9\.1) s {side} this machine: set both", line)
+        (found,) = re.findall(rf"the server is (\d+\.\d) s {side} this machine: set both", line)
+        assert 7 < float(found) < 11  # on a busy machine asking takes a while
 
 
 @pytest.mark.parametrize(
@@ -224,12 +229,6 @@ def test_a_server_that_is_too_old_is_to_be_fixed(
     monkeypatch.setattr(doctor, "OLDEST_SUPPORTED", 99)
     (line,) = fixes(examine(bench.url))
     assert "is too old: 99 is the oldest supported" in line
-
-
-def test_a_url_that_cannot_be_used_is_an_error_and_no_finding() -> None:
-    env = {READ_URL: "postgresql://u:p@q@h/db", WRITE_URL: ""}
-    result = CliRunner(env=env).invoke(main, ["doctor"])
-    assert (result.exit_code, result.stdout) == (2, "")
 
 
 # --- indexes -------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from queue_insights.database import READ_URL
 from queue_insights.errors import InputError
 from queue_insights.forecast import steps
 from queue_insights.queue import Queue
-from queue_insights.sql import frames
 from queue_insights.sql.frames import fetch
 
 # Arrivals of what was completed since, or waits or is worked on now, by plain SQL.
@@ -68,31 +67,6 @@ def test_it_reckons_with_the_arrivals_and_completions_that_the_rows_tell(
                 names = {"task": task, "before": before, "stage": STAGE_OF[task]}
                 (expected,) = connection.execute(query, span | names).fetchone() or (None,)
                 assert told.get(day, 0) == expected, (task, kind, day)
-
-
-def test_many_events_counted_several_at_a_time_tell_the_same(
-    history: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with history.snapshot():
-        exact = history.eta().set_index("task_type")
-        monkeypatch.setattr(steps, "EVENTS", 800)
-        rough = history.eta().set_index("task_type")
-    assert (exact["waiting"] == rough["waiting"]).all()
-    assert (exact["rate_per_hour"] - rough["rate_per_hour"]).abs().max() < 0.1
-    both = exact["clear_p50_seconds"] / rough["clear_p50_seconds"]
-    assert both["align"] == pytest.approx(1, rel=0.3)
-
-
-def test_a_busy_queue_is_not_looked_back_on_further_than_needed(
-    history: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with history.snapshot() as moment:
-        reach = lambda: frames.enough(moment.connection, history.schema, moment.as_of)  # noqa: E731
-        assert reach() == steps.HISTORY
-        monkeypatch.setattr(frames, "ROWS", 10)
-        assert reach() == frames.SHORTEST
-        first = min(history._read("eta", task="align")["completions_interval"][0])
-    assert first >= (steps.HISTORY - frames.SHORTEST).total_seconds() / steps.WIDTH
 
 
 def test_it_gives_no_range_where_it_cannot_know(fresh: Callable[[str], Bench]) -> None:

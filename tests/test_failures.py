@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import STAGE_OF, Bench
+from fuzzing import cases
 from queue_insights.errors import InputError
 
 # What varies between messages of one kind; {} in a template is one of these.
@@ -95,9 +96,7 @@ def model(found: list[dict[str, Any]], since: float) -> dict[tuple[str, int | No
     return {key: [*e[:6], bool(e[6])] for key, e in counted.items() if e[0]}
 
 
-@settings(
-    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@cases(5)
 @given(found=rows(), since=st.sampled_from([1, 24, 168]))
 def test_messages_are_one_kind_where_only_numbers_ids_addresses_and_quotes_differ(
     bench: Bench, found: list[dict[str, Any]], since: int

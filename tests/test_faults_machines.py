@@ -19,10 +19,9 @@ from typing import Any
 import pandas as pd
 import psycopg
 import pytest
-from psycopg.sql import SQL
 
 from conftest import Bench
-from faults import ACTIONS, MINE, READS, SLOW, asleep, command, failure, queue_on
+from faults import MINE, READS, SLOW, asleep, command, failure, queue_on
 from operating import everything, ledger_agrees, many, operable, pending
 from processes import PATIENCE, children, ended
 from queue_insights import demo, doctor
@@ -41,6 +40,7 @@ def bench(fresh: Callable[[str], Bench]) -> Bench:
 # --- a server that is killed --------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_a_server_killed_in_a_read_and_away_for_a_while_costs_a_line_each_time() -> None:
     with folder() as home, demo.EmbeddedServer(home / "demo") as server:
         bench = queue_on(server)
@@ -103,6 +103,7 @@ def write_on(bench: Bench) -> None:
     bench.sql("CHECKPOINT")
 
 
+@pytest.mark.proof
 def test_on_a_full_disk_nothing_starts_and_a_run_ends_in_a_line_and_goes_on_once_there_is_room(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,29 +153,6 @@ def test_on_a_full_disk_nothing_starts_and_a_run_ends_in_a_line_and_goes_on_once
 
 
 # --- clocks that are off ------------------------------------------------------------------------
-
-
-def test_rows_of_workers_whose_clocks_are_ahead_are_read_by_the_definitions(bench: Bench) -> None:
-    soon, future = SQL("now() + interval '20 minutes'"), SQL("now() + interval '3 hours'")
-    for name in "prsx":
-        bench.track(name, "audio_ready")
-    bench.track("c", "aligned")
-    bench.task("p", "align", created_at=future)
-    bench.task("r", "align", "running", last_attempt_at=soon)
-    bench.task("s", "align", "running", last_attempt_at=future)
-    bench.task("x", "align", "failed", attempts=1, next_retry_at=future)
-    done = {"last_attempt_at": future, "completed_at": future, "processing_duration_ms": 1000}
-    bench.task("c", "align", "completed", attempts=1, **done)
-    backlog = bench.queue.backlog().set_index("task_type")
-    counts = backlog.loc["align", ["total", "pending", "running", "stuck", "backing_off"]]
-    assert counts.tolist() == [4, 1, 1, 1, 1]
-    assert backlog.loc["translate", "missing"] == 1
-    assert operable(bench.url).plan_reset().rows == 1
-    # What was done in the future counts as done just now.
-    done = bench.queue.throughput(since="1D").groupby("bucket")["completions"].sum()
-    assert (done.sum(), done.iloc[-1]) == (1, 1)
-    for name in (*READS, "eta --end-to-end", "doctor", *ACTIONS):
-        assert command(bench.url, *name.split()).exit_code == 0, name
 
 
 def set_clock_ahead(patch: pytest.MonkeyPatch) -> None:

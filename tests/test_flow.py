@@ -30,16 +30,6 @@ def test_throughput_counts_every_completion_once_and_fills_empty_buckets(history
     assert found.groupby("task_type").completions.sum().to_dict() == expected
 
 
-def test_depth_changes_by_what_came_and_went_and_ends_at_the_present(history: Queue) -> None:
-    found = history.flow(since="30D", bucket="6h")
-    present = history.backlog().set_index("task_type")
-    for task, steps in found.groupby("task_type"):
-        after = steps.depth + steps.arrivals - steps.departures
-        assert after.iloc[:-1].tolist() == steps.depth.iloc[1:].tolist()
-        assert (steps.depth >= 0).all()
-        assert after.iloc[-1] == present.loc[str(task), "missing":"exhausted"].sum()
-
-
 def test_a_day_bucket_begins_at_local_midnight(history: Queue) -> None:
     found = history.throughput(since="3D", bucket="1D", zone="Asia/Kolkata")
     local = found.bucket.dt.tz_convert("Asia/Kolkata")

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import generators
+from fuzzing import cases
 from generators import GENERATORS, seven_steps
 from mechanisms import DAY, HOUR, START, daily, events, frame, poisson, regular, serve
 from queue_insights.errors import InputError
@@ -117,7 +118,7 @@ def test_a_naive_now_and_a_negative_number_waiting_are_refused() -> None:
         step(regular(48), START + pd.Timedelta("1D"), waiting=-1)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@cases(5)
 @given(
     items=st.lists(
         st.tuples(st.floats(0, 12), st.one_of(st.none(), st.floats(-2, 60))),
@@ -160,6 +161,7 @@ def simulated(
 # -- status --------------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("hourly", "status"), [(36, "growing"), (24, "draining")])
 def test_a_fifth_more_or_less_than_is_done_shows_within_a_day(hourly: int, status: str) -> None:
     """After three weeks of as many arrivals as completions, and some hundreds waiting."""
@@ -171,6 +173,7 @@ def test_a_fifth_more_or_less_than_is_done_shows_within_a_day(hourly: int, statu
     assert found.count(status) >= 19
 
 
+@pytest.mark.proof
 def test_the_status_of_a_steady_queue_does_not_flip_within_a_minute() -> None:
     pairs = same = 0
     for seed in range(4):
@@ -209,6 +212,7 @@ MECHANISMS = {
 }
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("speed", "extra"), [(2.0, 0), (0.5, 0), (1.0, 300), (1.5, 100)])
 def test_what_if_ranges_hold_when_it_happens(speed: float, extra: int) -> None:
     held = []
@@ -249,6 +253,7 @@ def test_nothing_changed_changes_nothing_and_twice_as_fast_takes_about_half() ->
 # -- end to end ----------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_ranges_end_to_end_hold_until_all_that_was_inside_is_through() -> None:
     """Seven steps, failures and retries, outages, taken as one queue that the last one completes:
     judged at past moments of six pipelines."""

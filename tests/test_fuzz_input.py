@@ -1,5 +1,5 @@
-"""Random input of a user's, in parameters, durations, thresholds and command lines: an answer or a
-clear error, never another exception.
+"""Random input of a user's, in parameters, durations, thresholds, pipeline files, command lines: an
+answer or a clear error, never another exception.
 """
 
 import json
@@ -14,16 +14,16 @@ import click
 import psycopg
 import pytest
 from click.testing import CliRunner
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from conftest import Bench, database
-from fuzzing import ANYTHING, HOSTILE, clear, many_cases, quick_cases
+from fuzzing import ANYTHING, HOSTILE, cases, clear
 from operating import everything, give_rows, many
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.errors import InputError
-from queue_insights.pipeline import parse_duration, shipped
+from queue_insights.pipeline import load, parse_duration, shipped
 from queue_insights.reads import READS
 from queue_insights.report import parameters, thresholds
 from reporting import COMMANDS
@@ -50,7 +50,7 @@ def test_the_shipped_reports_take_only_types_that_are_checked_here() -> None:
     assert {p.annotation for report in REPORTS.values() for p in report.values()} == set(FITS)
 
 
-@many_cases
+@cases(60)
 @given(st.data())
 def test_any_parameters_of_a_report_are_of_its_types_or_an_input_error(data: st.DataObject) -> None:
     report = data.draw(st.sampled_from(sorted(REPORTS)))
@@ -80,7 +80,7 @@ PARTS = st.tuples(
 DURATIONS = ("90s", "30min", "1h30m", "7D", "2w", "1.5h", " 1 d 2 h ")
 
 
-@quick_cases
+@cases(150)
 @given(st.sampled_from(DURATIONS) | TEXTS | st.lists(PARTS, max_size=3).map("".join))
 @example("5\u017f")
 @example("1e5d")
@@ -109,7 +109,7 @@ COMPARED = {
 }
 
 
-@quick_cases
+@cases(150)
 @given(st.data())
 def test_any_threshold_is_a_comparison_or_an_input_error(data: st.DataObject) -> None:
     names = st.sampled_from([*FIGURES, "oldest_waiting", "t.a", "t.task_type", "t.b", "nope"])
@@ -128,6 +128,51 @@ def test_any_threshold_is_a_comparison_or_an_input_error(data: st.DataObject) ->
     if threshold.figure == "hidden":
         assert bool(found) == COMPARED[threshold.sign](3.0, threshold.limit)
     assert all(breach["value"] is not None for breach in found)
+
+
+# --- pipeline files -----------------------------------------------------------------------------
+
+KARAOKE = (shipped("params") / "pipelines" / "karaoke.yaml").read_text()
+
+
+@st.composite
+def shuffled(draw: st.DrawFn) -> bytes:
+    """The lines of karaoke.yaml cut, moved, doubled and marked."""
+    lines = KARAOKE.splitlines(keepends=True)
+    for _ in range(draw(st.integers(1, 4))):
+        here, there = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+        match draw(st.sampled_from(["cut", "move", "double", "mark"])):
+            case "cut" if len(lines) > 5:
+                del lines[here]
+            case "move":
+                lines.insert(there, lines.pop(here))
+            case "double":
+                lines.insert(there, lines[here])
+            case "mark":
+                lines[here] = draw(st.sampled_from(MARKS) | st.text(max_size=3)) + lines[here]
+    return "".join(lines).encode(errors="surrogatepass")
+
+
+MARKS = [" ", "  ", "\t", "- ", "&a ", "*a", "!!x ", "? ", "---\n", "]"]
+PIECES = "abe:-[]{}&*!|>?#%@`,'\"\\ \n0~<=."
+
+
+@cases(90)
+@given(shuffled() | st.binary(max_size=40) | st.text(PIECES, max_size=40).map(str.encode))
+@example(b"!!bool x")
+@example(b"!!timestamp x")
+@example(b"!!float ''")
+@example(b"? {a: b}\n: c")
+@example(b"<<: 5")
+@example(b"a: 1e99999999999\nb: " + b"9" * 5000)
+def test_any_bytes_are_a_pipeline_or_an_input_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_bytes(content)
+    try:
+        found = load(file)
+    except InputError as error:
+        return clear(error, str(file), lines=99)
+    assert found.steps
 
 
 # --- the command line ---------------------------------------------------------------------------
@@ -197,7 +242,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     return [*line, "-p", "no such parameter", "1"] if path == ("report",) else line
 
 
-@settings(quick_cases, max_examples=120)
+@cases(24)
 @given(line=command_lines())
 @example(["reset", "--error", "\udc80"])
 @example(["reset", "--error", "\x00"])

@@ -40,18 +40,6 @@ def test_two_runs_in_one_second_get_folders_of_their_own(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", *names]
 
 
-def test_what_a_killed_run_left_is_removed_but_not_a_living_one(tmp_path: Path) -> None:
-    (tmp_path / ".unfinished-dead").mkdir()
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        folders.unfinished(tmp_path, {}) as one,
-        folders.unfinished(tmp_path, {}) as two,
-    ):
-        assert {path.name for path in tmp_path.iterdir()} == {one.name, two.name}
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_complete_runs_and_failures_are_listed_newest_first(tmp_path: Path) -> None:
     broken = {"half": '{"report": "bro', ".unfinished-x": '{"report": "bro", "started_at": "1"}'}
     for name, text in {**broken, "list": "[1]"}.items():

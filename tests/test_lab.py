@@ -95,6 +95,7 @@ def run_all(browser: Chrome) -> None:
     waiting.until(lambda b: b.execute_script(numbered))
 
 
+@pytest.mark.proof
 def test_explore_runs_top_to_bottom_and_shows_its_charts(
     server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_checkout_has_its_notebooks_and_an_installed_package_copies_them_once(
         mine.write_text("mine")
 
 
+@pytest.mark.proof
 def test_rows_selected_in_a_table_are_what_the_next_cell_plans(
     server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
 ) -> None:

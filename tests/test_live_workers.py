@@ -4,9 +4,7 @@ Every change of a task row is recorded with who made it, so that what the action
 for certain; the workers tell every error they met.
 """
 
-import random
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -14,8 +12,9 @@ from conftest import Bench
 from operating import RECORD, changes, give_rows, many, operable, rows, small_batches, video
 from processes import until
 from queue_insights.actions import pace
-from workers import STEPS, Worker, crew
+from workers import STEPS, crew
 
+pytestmark = pytest.mark.proof
 # What the application's own way of working can raise beside any action (the README names them).
 EXPECTED = {("ensure", "23505"), ("start", "gone")}
 STAGES = ("lyrics_acquired", "audio_ready", "aligned", "translated")
@@ -92,18 +91,3 @@ def test_without_actions_these_workers_meet_no_error(fresh: Callable[[str], Benc
         begun = "SELECT count(*) >= 100 FROM audio_tasks"
         until(lambda: bench.sql(begun)[0][0], "the workers to begin on a hundred tasks")
     assert [worker["errors"] for worker in met] == [[], []]
-
-
-def test_a_plan_confirmed_later_applies_though_workers_change_the_queue_all_the_time(
-    live: Bench,
-) -> None:
-    queue = operable(live.url)
-    plan = queue.plan_backfill(tasks="align")
-    worker = Worker(live.connection, live.variant, chance=random.Random(7))
-    moved = 0
-    while moved < 60:  # more than a tenth have come and gone
-        moved += worker.step("audio_ready") + worker.step("lyrics_acquired")
-    run: Any = plan.apply(confirm=plan.token)
-    assert run.state == "finished"
-    assert run.row["rows_done"] <= plan.rows
-    assert worker.errors == []

@@ -252,6 +252,7 @@ return found;
 """
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [600, 390])
 def test_a_browser_shows_it_in_light_and_dark_at_the_width_of_a_mail(
@@ -320,10 +321,3 @@ def test_the_programs_in_the_docs_send_both_parts_and_keep_the_exit_code(
         assert [*parts] == ["text/plain", "text/html"]
         for kind, text in zip(("txt", "html"), parts.values(), strict=True):
             assert text.splitlines() == (incidental / f"mail.{kind}").read_text().splitlines()
-
-
-def test_readme_links_every_page_of_docs() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    pages = [f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")]
-    assert "docs/mail.md" in pages
-    assert [page for page in pages if f"({page})" not in readme] == []

@@ -44,46 +44,6 @@ def test_names_types_and_defaults_are_those_of_the_tagged_cell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "value"),
-    [
-        *(("count", "20", 20), ("flag", "false", False), ("flag", "true", True)),
-        *(("ratio", "2", 2.0), ("ratio", "0.001", 0.001)),
-        *(("task", "align", "align"), ("task", "null", None), ("other", "404", "404")),
-        *(("label", "false", "false"), ("label", "[not, a, list]", "[not, a, list]")),
-        *(("names", "[a, b]", ["a", "b"]), ("limits", "{a: 1}", {"a": 1})),
-    ],
-)
-def test_text_from_the_command_line_becomes_the_declared_type(
-    name: str, text: str, value: Any
-) -> None:
-    (found,) = check(**{name: text}).values()
-    assert (found, type(found)) == (value, type(value))
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "complaint"),
-    [
-        ("counts", "4", "-p: unknown parameter 'counts': mine takes count, flag"),
-        ("counts", "4", "(did you mean 'count'?)"),
-        ("count", "four", "-p: count: found 'four' (text), expected int"),
-        ("count", "true", "count: found True (bool), expected int"),
-        ("ratio", ".nan", "ratio: found nan (float), expected float"),
-        ("flag", "'false'", "flag: found 'false' (text), expected bool without quotes"),
-        ("names", "a", "names: found 'a' (text), expected list[str]"),
-        ("names", "[", "names: found '[' (text), expected list[str]"),
-    ],
-)
-def test_another_name_or_type_is_refused(name: str, text: str, complaint: str) -> None:
-    with pytest.raises(InputError) as refused:
-        check(**{name: text})
-    assert complaint in str(refused.value)
-
-
-def test_the_command_line_goes_over_the_file() -> None:
-    assert check({"count": 1, "task": "clip"}, count="2") == {"count": 2, "task": "clip"}
-
-
-@pytest.mark.parametrize(
     "values",
     [
         {"label": "postgresql://me:hunter2@db/x"},

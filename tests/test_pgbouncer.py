@@ -10,7 +10,7 @@ import psycopg.conninfo
 import pytest
 
 from conftest import Bench
-from operating import ledger_agrees, many, operable, pending, rows
+from operating import many, operable
 from servers import folder, own, serving
 from test_batches import test_passing_troubles_are_outlived  # noqa: F401  run here once more, too
 from test_runs import (  # noqa: F401  run here once more, with the bench of this module
@@ -26,10 +26,13 @@ from test_runs import (  # noqa: F401  run here once more, with the bench of thi
 # Debian installs it where only root's PATH leads.
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None and not os.environ.get("CI"),
-    reason="pgbouncer is not installed (Debian's package of that name)",
-)
+pytestmark = [
+    pytest.mark.proof,
+    pytest.mark.skipif(
+        PROGRAM is None and not os.environ.get("CI"),
+        reason="pgbouncer is not installed (Debian's package of that name)",
+    ),
+]
 
 
 @contextlib.contextmanager
@@ -79,18 +82,6 @@ def test_every_transaction_has_a_session_of_its_own_here(bench: Bench) -> None:
         pid = "SELECT pg_backend_pid()"
         found = {c.execute(pid).fetchone() for c in (one, two, one, two)}
     assert len(found) == 4
-
-
-def test_plan_apply_and_undo_through_a_transaction_pooler(bench: Bench) -> None:
-    in_order = many(bench, "audio_ready", 9)
-    queue = operable(bench.url)
-    plan = queue.plan_backfill()
-    assert plan.rows == 9
-    run = plan.apply(confirm=plan.token, pause=0)
-    assert pending(bench, "align") == in_order
-    ledger_agrees(bench, run.run)
-    run.undo(pause=0)
-    assert rows(bench.connection) == {}
 
 
 def test_nothing_that_a_transaction_sets_stays_in_the_session_that_others_get_next(

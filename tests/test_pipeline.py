@@ -1,6 +1,6 @@
 """The pipeline file: an answer, or errors that say where, what was found and what was expected.
 
-What anything at all in such a file does is in test_fuzz_pipelines.
+What anything at all in such a file does is in test_fuzz_input.
 """
 
 import re
@@ -111,25 +111,6 @@ def test_every_mistake_has_its_line(load: Any) -> None:
         load(broken.replace("name: karaoke", "name: 5"))
     keys = {line.split("file.yaml: ")[1].split(":")[0] for line in str(caught.value).splitlines()}
     assert keys == {"name", "tracks.titel", "stuck_after"}
-
-
-NO_MAPPING = {
-    "": "found NoneType, expected a mapping",
-    "- a\n- b\n": "found list, expected a mapping",
-    "just text": "found str, expected a mapping",
-    "&a [*a]": "found list, expected a mapping",
-    "a: [1,\nb: 2\n": r"line \d: not valid YAML",
-    "a: b: c": "line 1: not valid YAML",
-    "\x07": "not valid YAML",
-    "[" * 3000: "not valid YAML",
-}
-
-
-@pytest.mark.parametrize("text", NO_MAPPING, ids=range(len(NO_MAPPING)))
-def test_what_is_no_mapping_is_one_line(load: Any, text: str) -> None:
-    with pytest.raises(InputError, match=NO_MAPPING[text]) as caught:
-        load(text)
-    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:

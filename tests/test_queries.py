@@ -1,20 +1,13 @@
 """The reads: the incident, arrival, what must change nothing, columns and dtypes."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
-import pytest
-import sqlalchemy as sa
 from psycopg import sql
 
 from conftest import STAGE_OF, TASKS, Bench
-from operating import many
-from queue_insights.database import Database
 from queue_insights.queue import Queue
 from queue_insights.reads import STATES
-from queue_insights.sql.frames import fetch, query
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((read, {}) for read in ("backlog", "audit", "missing", "upcoming", "tasks", "orphans")),
@@ -74,20 +67,6 @@ def videos(bench: Bench) -> str:
     """
 
 
-def test_fifty_tracks_without_rows_are_missing_and_hidden(bench: Bench) -> None:
-    many(bench, "audio_ready", 50)
-    backlog = bench.queue.backlog().set_index("task_type").loc["align"]
-    counts = ["total", "missing", "eligible", "waiting", "visible"]
-    assert backlog[counts].tolist() == [50, 50, 50, 50, 0]
-    audit = bench.queue.audit(sources=True).set_index("task_type")
-    assert audit.loc["align"].to_dict() == {
-        **{"stage": "audio_ready", "eligible": 50, "visible": 0, "hidden": 50, "orphans": 0},
-        **{"verdict": "hidden", "get_pending_tasks": 0, "task_summary": 0, "audio_progress": 0},
-    }
-    assert set(audit.verdict.drop("align")) == {"visible"}
-    assert len(bench.queue.missing("align")) == 50
-
-
 SOURCES = {
     "get_pending_tasks": """
         SELECT count(*) FROM audio_tasks JOIN tracks USING (spotify_track_id)
@@ -114,46 +93,6 @@ def test_sources_are_what_each_dashboard_says_and_null_without_it(bench: Bench) 
     audit = Queue(bench.queue.database, bench.queue.pipeline).audit(sources=True)
     assert audit.get_pending_tasks.sum() > 0
     assert audit[["task_summary", "audio_progress"]].isna().all(axis=None)
-
-
-def test_video_rows_change_no_figure(fresh: Callable[[str], Bench]) -> None:
-    bench = fresh("b")
-    every_state(bench)
-    found = bench.queue.schema
-    with Database(bench.url).write() as connection:  # one transaction: ages stay the same, too
-
-        def frames() -> list[pd.DataFrame]:
-            return [
-                fetch(connection, query(found, datetime.now(UTC), read, **arguments))
-                for read, arguments in CASES
-            ]
-
-        before = frames()
-        added = connection.execute(sa.text(videos(bench).replace(":", "\\:"))).rowcount
-        assert added == 3 * bench.sql("SELECT count(*) FROM tracks")[0][0]
-        for (read, arguments), old, new in zip(CASES, before, frames(), strict=True):
-            if arguments == {"sources": True}:  # that view counts videos, so it must say so
-                old, new = (frame.drop(columns="task_summary") for frame in (old, new))
-            pd.testing.assert_frame_equal(old, new, obj=f"{read} {arguments}")
-        connection.rollback()
-
-
-def test_arrival_is_the_previous_completion_else_the_rows_creation_else_the_tracks_update(
-    bench: Bench,
-) -> None:
-    day = "2026-03-0{} 12:00+00".format
-    for track in ("came", "made", "bare"):
-        updated(bench, bench.track(track, "audio_ready"), day(5))
-    bench.task("came", "download", "completed", completed_at=day(1))
-    bench.task("came", "align", created_at=day(3))
-    bench.task("made", "download", "running", created_at=day(2))
-    bench.task("made", "align", created_at=day(4))
-    updated(bench, bench.track("first", "lyrics_acquired"), day(2))
-    arrived = bench.queue.upcoming().set_index("spotify_track_id").arrived_at
-    assert list(arrived.items()) == [
-        (track, pd.Timestamp(day(number)))
-        for track, number in (("came", 1), ("first", 2), ("made", 4), ("bare", 5))
-    ]
 
 
 def test_equal_arrivals_are_in_order_of_primary_key_and_limits_take_the_first(bench: Bench) -> None:
@@ -244,15 +183,3 @@ def test_frames_have_the_documented_columns_and_dtypes_whether_empty_or_not(benc
     assert len(tasks) >= 10
     # Python has no date for the infinite time at which it is due.
     assert tasks.next_retry_at[tasks.state == "backing_off"].isna().tolist() == [True]
-
-
-@pytest.mark.parametrize("time", ["infinity", "-infinity"])
-def test_an_arrival_at_infinity_is_no_age(bench: Bench, time: str) -> None:
-    """Before Postgres 17 there is no difference to an infinite time: the read would fail."""
-    for track, arrived in (("odd", time), ("even", "2026-03-01 12:00Z")):
-        bench.task(bench.track(track, "audio_ready"), "align", created_at=arrived)
-    with bench.queue.snapshot() as moment:
-        oldest = bench.queue.backlog().oldest_waiting_seconds[1]
-    waited = moment.as_of - datetime(2026, 3, 1, 12, tzinfo=UTC)
-    assert oldest == pytest.approx(waited.total_seconds())
-    assert len(bench.queue.upcoming("align")) == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -10,7 +11,9 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_output
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "queue_insights"
@@ -53,6 +56,13 @@ def only(folder: Path, pattern: str) -> Path:
     return found
 
 
+def unpacked(released: Path, target: Path) -> Path:
+    """The folder of the sdist, unpacked in *target*."""
+    with tarfile.open(only(released, "*.tar.gz")) as archive:
+        archive.extractall(target, filter="data")
+    return only(target, "queue_insights-*")
+
+
 def contents(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
         return {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -77,10 +87,41 @@ def test_the_wheel_holds_code_notebooks_and_parameters_and_the_sdist_builds_the_
     for name in ("notebooks/backlog_report.ipynb", "params/pipelines/karaoke.yaml"):
         assert f"{PACKAGE}/{name}" in found
     assert f"{PACKAGE}/actions/sql/ledger.sql" in found
-    with tarfile.open(only(released, "*.tar.gz")) as archive:
-        archive.extractall(tmp_path, filter="data")
-    build(only(tmp_path, "queue_insights-*"), tmp_path / "dist", "wheel")
+    source = unpacked(released, tmp_path)
+    build(source, tmp_path / "dist", "wheel")
     assert contents(only(tmp_path / "dist", "*.whl")) == found
+
+
+def test_the_sdist_has_what_its_pages_link_to(released: Path, tmp_path: Path) -> None:
+    source = unpacked(released, tmp_path)
+    pages = [source / "README.md", *(source / "docs").glob("*.md")]
+    assert len(pages) > 5
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#:]+)[)#]", page.read_text("utf-8")):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_what_jupyterlab_leaves_in_a_checkout_is_not_in_the_wheel(
+    released: Path, tmp_path: Path
+) -> None:
+    source = unpacked(released, tmp_path)
+    for folder in (source / "notebooks", source / "params", source / "src" / PACKAGE):
+        (folder / ".ipynb_checkpoints").mkdir()
+        for name in ("a.ipynb", "a.yaml", "a.py"):
+            (folder / ".ipynb_checkpoints" / name).write_text("{}")
+    notebook = nbformat.read(source / "notebooks" / "explore.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code
+    for cell in code:
+        cell.outputs, cell.execution_count = [new_output("stream", text="of mine")], 7
+    nbformat.write(notebook, source / "notebooks" / "explore.ipynb")
+    build(source, tmp_path / "dist", "wheel")
+    wheel = only(tmp_path / "dist", "*.whl")
+    assert contents(wheel) == shipped()
+    with zipfile.ZipFile(wheel) as archive:
+        inside = nbformat.reads(archive.read(f"{PACKAGE}/notebooks/explore.ipynb"), as_version=4)
+    assert [cell.source for cell in inside.cells] == [cell.source for cell in notebook.cells]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in inside.cells)
 
 
 @pytest.fixture
@@ -89,6 +130,7 @@ def demo_folder() -> Iterator[str]:
         yield folder  # open to nobody
 
 
+@pytest.mark.proof
 def test_the_wheel_alone_in_an_empty_venv_runs_the_demo_doctor_and_a_report(
     released: Path, tmp_path: Path, demo_folder: str
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from bs4 import BeautifulSoup
 from plotly.offline import get_plotlyjs
 
-from reporting import MISSING, ROOT, TITLES, incident, queue_insights, refused, write
+from reporting import MISSING, ROOT, TITLES, incident, process, queue_insights, refused, write
 
 HIDDEN = sum(MISSING.values())
 TABLES = ["audit", "failures", "eta", "by_stage", "missing", "stuck", "exhausted"]
@@ -33,7 +33,7 @@ def backlog(
     arguments = ("-f", file, "-p", "timezone", "Europe/Berlin", "-p", "thresholds", "[]")
     arguments += ("--output", output)
     with incident(server, templates) as url:
-        done = queue_insights("report", "backlog_report", *arguments, url=url)
+        done = process("report", "backlog_report", *arguments, url=url)
     assert done.returncode == 0, done.stderr
     (folder,) = output.glob("backlog_report-*")
     page = (folder / "report.html").read_text("utf-8")
@@ -236,7 +236,7 @@ def test_the_kernel_is_this_python_whatever_kernels_the_user_has(tmp_path: Path)
     specification = {"argv": ["/bin/false"], "display_name": "x", "language": "python"}
     (impostor / "kernel.json").write_text(json.dumps(specification))
     show = "from queue_insights import show; import sys; show.figures({'python': sys.executable})"
-    done = queue_insights(
+    done = process(
         *("report", write(tmp_path, show), "--output", tmp_path / "out"),
         **{"JUPYTER_PATH": str(tmp_path), "HOME": str(home)},
     )

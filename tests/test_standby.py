@@ -18,6 +18,7 @@ from queue_insights.database import READ_URL, WRITE_URL, Database, Moment
 from reporting import queue_insights
 from servers import embedded_programs, folder, own, run_as_server, running
 
+pytestmark = pytest.mark.proof
 SETTINGS = {"wal_level": "replica", "max_wal_senders": "4", "hot_standby": "on"}
 
 

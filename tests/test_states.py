@@ -13,10 +13,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import FORKED, STAGE_OF, TASKS, Bench
+from fuzzing import cases
 from queue_insights import pipeline
 from queue_insights.database import Database
 from queue_insights.queue import Queue
@@ -236,7 +237,7 @@ def world(bench: Bench, tmp_path: Path) -> World:
     return World(bench.variant, database, schemas)
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@cases(20)
 @given(data=st.data(), name=st.sampled_from(list(STEPS)))
 def test_a_random_queue_reads_as_the_definitions_say(
     world: World, data: st.DataObject, name: str

@@ -7,10 +7,11 @@ from pathlib import Path
 import psycopg.sql
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import Bench
+from fuzzing import cases
 from processes import children, until
 from queue_insights import demo, pipeline
 from queue_insights.database import Database
@@ -117,7 +118,7 @@ class Model:
                     self.rows[key] = ("completed", *self.rows[key][1:])
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@cases(12)
 @given(history=st.lists(operations, max_size=14))
 @example(
     history=[

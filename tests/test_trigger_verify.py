@@ -13,9 +13,6 @@ from queue_insights.ddl import trigger
 from queue_insights.queue import Queue
 
 STALE = "is not what `queue-insights trigger sql` prints now"
-# The digests of what commit 13f1c70 made for the shipped pipeline, without and with a trigger that
-# sets the stage: its triggers are still to be found good.
-DIGESTS = {"a": ("06e96f2b664b", "828958081694"), "b": ("e3912b48e6eb", "999022a6d459")}
 AMISS = {
     "disabled": (f"ALTER TABLE tracks DISABLE TRIGGER {FUNCTION}_insert", "is disabled"),
     "replica": (
@@ -64,12 +61,6 @@ def installed(bench: Bench) -> Bench:
     bench.track("done", "ready")
     trigger.install(bench.queue)
     return bench
-
-
-def test_the_statements_are_those_of_earlier_versions(bench: Bench) -> None:
-    for digest, any_update in zip(DIGESTS[bench.variant], (False, True), strict=True):
-        up = trigger.Trigger(bench.queue.schema, any_update).migration.up
-        assert f'"sql": "{digest}"' in up
 
 
 @pytest.mark.parametrize("case", AMISS)

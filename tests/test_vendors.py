@@ -34,7 +34,12 @@ def lived(request: pytest.FixtureRequest, stories: Stories) -> Iterator[Lived]:
 
 
 def every(*vendors: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("lived", vendors or list(VENDORS), indirect=True)
+    """Once for each vendor; those whose packages are needed take long."""
+    marked = [
+        pytest.param(name, marks=[pytest.mark.proof] if VENDORS[name].command else [])
+        for name in vendors or VENDORS
+    ]
+    return pytest.mark.parametrize("lived", marked, indirect=True)
 
 
 def refused(call: Any) -> str:
@@ -74,7 +79,9 @@ def test_visible_is_the_vendors_own_count_of_what_waits(lived: Lived) -> None:
 def test_failures_are_those_that_the_vendor_keeps(lived: Lived) -> None:
     queue = opened(lived)
     failed = [
-        job for job in lived.jobs if job.state in ("exhausted", "retryable", "backing_off") and job.error
+        job
+        for job in lived.jobs
+        if job.state in ("exhausted", "retryable", "backing_off") and job.error
     ]
     texts = queue.tasks(state="exhausted").set_index("id")["error_message"]
     assert {str(id): text for id, text in texts.items()} == {

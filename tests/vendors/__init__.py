@@ -142,7 +142,9 @@ class Stories:
             yield Lived(vendor, url, jobs)
 
 
-def _lock(jobs: list[Job], here: psycopg.Connection[Any], elsewhere: psycopg.Connection[Any]) -> None:
+def _lock(
+    jobs: list[Job], here: psycopg.Connection[Any], elsewhere: psycopg.Connection[Any]
+) -> None:
     """Hold the locks that Que's workers hold on what they run, and some that only look like them:
     in another database, and of the other sort (two numbers)."""
     for job in jobs:

@@ -4,11 +4,10 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
+import story
 from chancy import Chancy, Queue, Reference, Worker
 from chancy.job import Job, QueuedJob
 from chancy.plugins.retry import RetryPlugin
-
-import story
 
 STATES = {"running": "running", "succeeded": "completed", "failed": "exhausted"}
 HEARTBEAT = timedelta(seconds=90)  # of a worker: after that, Recovery takes its jobs

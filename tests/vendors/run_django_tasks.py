@@ -4,10 +4,9 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import django
+import story
 from django.conf import settings
 from psycopg.conninfo import conninfo_to_dict
-
-import story
 
 where = conninfo_to_dict(story.URL)
 database = {"ENGINE": "django.db.backends.postgresql", "NAME": where.pop("dbname")}

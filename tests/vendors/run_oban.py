@@ -4,12 +4,11 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
+import story
 from oban import Oban, worker
 from oban.job import JobState
 from oban.schema import install
 from psycopg_pool import AsyncConnectionPool
-
-import story
 
 LIFELINE = timedelta(hours=1)  # after which it rescues what is executing
 QUEUES = {"default": 5}

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import story
 from pgqueuer.core.applications import PgQueuer
 from pgqueuer.core.insights import InsightsService
 from pgqueuer.domain.errors import RetryRequested
-
-import story
 
 BEAT = 30 if story.COMMAND == "hang" else 2  # it ends within an eighth of that
 ENDS = {"successful": "completed", "exception": "exhausted"}
@@ -52,9 +51,7 @@ async def build(worker: PgQueuer, connection: asyncpg.Connection) -> None:
     for kind, count in (("resize", story.DONE), ("doomed", 4), ("slow", 3), ("flaky", 2)):
         await enqueue(kind, count)
     await work(worker, story.STORY)
-    await connection.execute(
-        "UPDATE pgqueuer SET execute_after = now() WHERE entrypoint = 'flaky'"
-    )
+    await connection.execute("UPDATE pgqueuer SET execute_after = now() WHERE entrypoint = 'flaky'")
     await enqueue("resize", 6)
     await enqueue("later", 5, story.TEN_YEARS)
     await queries.mark_job_as_cancelled((await enqueue("mail", 9))[:3])

@@ -5,9 +5,8 @@ import json
 from datetime import UTC, datetime
 
 import procrastinate
-from procrastinate.jobs import Status
-
 import story
+from procrastinate.jobs import Status
 
 app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=story.URL))
 STATES = {"doing": "running", "succeeded": "completed", "failed": "exhausted"}

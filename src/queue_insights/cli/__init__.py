@@ -93,7 +93,8 @@ def demo(variant: str, tracks: int, output: str) -> None:
     from queue_insights.report.maker import make
 
     forget_environment()
-    click.echo(f"seeding {tracks:,} tracks (variant {variant.upper()}) ...")
+    owner = {"a": "track", "b": "subject"}[variant]
+    click.echo(f"seeding {tracks:,} tracks; task rows by {owner} (variant {variant.upper()}) ...")
     seed(default_url(), variant, tracks)
     click.echo(f"embedded Postgres in {EmbeddedServer().folder} (it stops by itself)\n")
     queue = connect("karaoke")

@@ -40,6 +40,8 @@ def execute(
     Raises ReportError in one line naming cell and exception; InputError where that is what the
     notebook raised; Stopped on SIGTERM and Ctrl-C.
     """
+    # Two seconds of jsonschema's imports are for checks of international addresses: here are none.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError

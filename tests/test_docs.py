@@ -1,0 +1,143 @@
+"""What the pages for people promise: the README is short, all is documented, and it is so."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from papermill.cli import papermill
+
+from conftest import database
+from queue_insights import demo
+from queue_insights.cli import main
+from queue_insights.database import READ_URL
+from queue_insights.pipeline import Pipeline, load
+from reporting import COMMANDS, ROOT
+
+README = ROOT / "README.md"
+PAGES = {
+    str(page.relative_to(ROOT)): page.read_text("utf-8")
+    for page in (README, *sorted((ROOT / "docs").glob("*.md")))
+}
+EVERYTHING = "\n".join(PAGES.values())
+LONGEST = 200  # lines of the README: what a newcomer reads in ten minutes
+PICTURE = 150_000  # bytes
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of *text* in this language, which may be none."""
+    every = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", text)
+    return [block for name, block in every if name == language]
+
+
+def commands(program: str, text: str = EVERYTHING) -> list[str]:
+    """The lines of fenced blocks of *text* that call *program*, without their comments."""
+    lines = "".join(blocks(text, "")).splitlines()
+    return [line.split("  #")[0].strip() for line in lines if line.startswith(f"{program} ")]
+
+
+def parse(command: click.Command, arguments: list[str], parent: click.Context | None) -> None:
+    context = command.make_context(command.name, arguments, parent=parent)
+    if isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        _, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        parse(found, rest, context)
+
+
+def anchors(page: str) -> set[str]:
+    """What a link to a heading of *page* ends in, as code hosts make it."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"(?ms)^```.*?^```$", "", page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links() -> list[tuple[str, str]]:
+    """Each page with each of its links to something in this project."""
+    found = [(page, link) for page in PAGES for link in re.findall(r"\]\((.*?)\)", PAGES[page])]
+    return [(page, link) for page, link in found if "://" not in link]
+
+
+def test_the_readme_is_short_and_its_picture_is_small() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= LONGEST
+    (picture,) = re.findall(r"!\[[^]]{20,}\]\((.*?)\)", PAGES["README.md"])
+    assert (ROOT / picture).stat().st_size <= PICTURE
+
+
+def test_the_readme_links_every_page_of_docs() -> None:
+    assert [page for page in PAGES if f"({page}" not in PAGES["README.md"]] == ["README.md"]
+
+
+@pytest.mark.parametrize(("page", "link"), links())
+def test_a_link_leads_to_something(page: str, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / path if path else ROOT / page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_prose_says_missing_where_a_column_is_named_hidden(page: str) -> None:
+    prose = re.sub(r"(?ms)^```.*?^```$|`[^`]*`", "", PAGES[page])
+    assert "hidden" not in prose.lower()
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_help_and_is_documented_with_its_options(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*path, "--help"])
+    assert result.exit_code == 0
+    assert re.search(r"Usage: .*\n\n  \S+", result.stdout)
+    text = PAGES["docs/commands.md"]
+    code = [set(re.split(r"[\s|]+", span)) for span in re.findall(r"`([^`\n]+)`", text)]
+    code += [set(line.split()) for line in text.splitlines() if line.startswith("queue-insights ")]
+    assert any(set(path) <= words for words in code), f"`{' '.join(path)}` is not in commands.md"
+    options = [o for p in COMMANDS[path].params if isinstance(p, click.Option) for o in p.opts]
+    undocumented = [o for o in options if not re.search(rf"(?<![\w-]){o}(?![\w-])", text)]
+    assert not undocumented, f"options of `{' '.join(path)}` are not documented: {undocumented}"
+
+
+def test_the_commands_of_the_readme_work_on_the_demo(
+    server: Callable[[str], str], templates: dict[str, str]
+) -> None:
+    """But for those that show a page or JupyterLab, which have tests of their own."""
+    found = commands("queue-insights", PAGES["README.md"])
+    lines = [line for line in found if not line.startswith("queue-insights report ")]
+    lines.sort(key=lambda line: line.split()[1] in ("runs", "undo"))  # of what the others did
+    assert len(lines) > 15
+    with database(server, templates["a"]) as url:
+        demo.seed(url)
+        for line in lines:
+            done = CliRunner(env={READ_URL: url}).invoke(main, shlex.split(line)[1:])
+            assert (line, done.exit_code) == (line, 0), done.stderr
+            assert "(none)" not in done.stdout, line
+
+
+@pytest.mark.parametrize("line", [*commands("queue-insights"), *commands("papermill")])
+def test_a_command_in_the_docs_is_one(line: str) -> None:
+    program, *arguments = shlex.split(line.split(" # ")[0])
+    parse({"queue-insights": main, "papermill": papermill}[program], arguments, None)
+
+
+def test_make_targets_and_files_that_the_docs_name_exist() -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    named = [*commands("make"), *re.findall(r"`(make [a-z][\w-]*)", EVERYTHING)]
+    assert {line.split()[1] for line in named} <= set(targets)
+    folders = "benchmarks|docs|examples|notebooks|params|src|tests"
+    files = set(re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\w", EVERYTHING))
+    assert files >= {"notebooks/backlog_report.ipynb", "params/backlog_report.yaml"}
+    assert [name for name in sorted(files) if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("text", [t for t in blocks(EVERYTHING, "yaml") if t.startswith("name:")])
+def test_a_pipeline_file_in_the_docs_is_one(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text(text, "utf-8")
+    assert load(file).name
+
+
+@pytest.mark.parametrize("model", ["tracks", "tasks", "dashboards"])
+def test_every_key_of_a_pipeline_file_is_documented(model: str) -> None:
+    keys = [*Pipeline.model_fields, *Pipeline.model_fields[model].annotation.model_fields]
+    assert [key for key in keys if f"`{key}`" not in PAGES["docs/pipelines.md"]] == []
