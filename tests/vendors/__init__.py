@@ -28,6 +28,9 @@ UTC_NOW = "timezone('UTC', now())"
 ALIVE = "> now() - interval '30 min'"
 
 
+Connection = psycopg.Connection[Any]
+
+
 @dataclass(frozen=True)
 class Vendor:
     """``pipeline`` is the shipped file's name; ``command`` runs the vendor's script, and is empty

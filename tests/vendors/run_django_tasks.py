@@ -1,4 +1,4 @@
-"""django-tasks-db: see story.py. It tries nothing twice, cancels nothing, and calls nothing stuck."""
+"""django-tasks-db: see story.py. It tries nothing twice, cancels nothing, calls nothing stuck."""
 
 import threading
 from datetime import UTC, datetime, timedelta

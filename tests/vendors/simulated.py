@@ -1,8 +1,8 @@
 """A job table of River's shape with three weeks behind it, and what truly happened to each job.
 
-Arrivals follow the day; so many workers take what has been due for longest; some jobs fail, wait and
-are tried again, are given up, cancelled, or made long before they are due. A retry leaves no trace
-of what was before it but the number of attempts: a job has come when it was due last.
+Arrivals follow the day; so many workers take what has been due for longest; some jobs fail, wait
+and are tried again, are given up, cancelled, or made long before they are due. A retry leaves no
+trace of what was before it but the number of attempts: a job has come when it was due last.
 """
 
 import heapq
