@@ -362,6 +362,27 @@ def test_a_description_of_a_queue_takes_15_lines() -> None:
     assert len(FILE.splitlines()) <= 15
 
 
+def test_the_worked_example_of_the_docs_works(letters: Letters) -> None:
+    page = (pipeline.shipped("params").parent / "docs" / "queues.md").read_text("utf-8")
+    (table,) = re.findall(r"(?ms)^```sql\n(.*?)^```", page)
+    (file,) = re.findall(r"(?ms)^```yaml\n(.*?)^```", page)
+    letters.connection.execute(f"DROP TABLE letter; {table}")
+    letters.connection.execute(
+        "INSERT INTO printer VALUES ('laser', now() - interval '1 minute');"
+        "INSERT INTO letter (sort, state, printer, begun) VALUES"
+        " ('bills', 'printing', 'laser', now() - interval '1 hour'),"
+        " ('bills', 'printing', NULL, NULL), ('cards', 'spoilt', NULL, NULL)"
+    )
+    code, lines = letters.run("doctor", text=file)
+    assert code == 0, lines
+    backlog = letters.queue(file).backlog().set_index("task_type")
+    assert backlog[["running", "stuck", "exhausted"]].to_numpy().tolist() == [[1, 1, 0], [0, 0, 1]]
+    code, lines = letters.run("retry", "--apply", "--max-rows", "1", text=file)
+    assert (code, letters.queue(file).backlog()["pending"].sum()) == (0, 1), lines
+    code, lines = letters.run("eta", text=file)
+    assert code == 0, lines
+
+
 def test_what_is_printed_as_sql_gives_the_same_in_psql(letters: Letters) -> None:
     letters.add("bills", "new", made=datetime(2026, 1, 1))
     letters.add("cards", "again", tries=1)

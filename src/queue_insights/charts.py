@@ -1,58 +1,66 @@
-"""Frames as plotly figures: one style, colour-blind safe, steps in pipeline order. No SQL.
+"""Frames as plotly figures: one style, steps in pipeline order; and each as bars of table cells,
+for where there is no plotly. No SQL.
 
-The colours are Okabe and Ito's (Color Universal Design, 2008); neighbours that could be taken for
-one another differ in pattern too. Names from the database or the pipeline file are text: plotly
-reads a subset of HTML, so they are escaped. Times are those of a time zone's clocks: plotly knows
-no time zones, so it gets local times.
+A colour has one meaning: a state's, what dashboards show, or time. All of them stand out from white
+and from dark pages alike, by 3 to 1; states that could be taken for one another differ in pattern.
+Text has the colour of the page, which its CSS gives (templates/chart.html.j2). Names from the
+database or the pipeline file are text: plotly reads a subset of HTML, so they are escaped. Times
+are those of a time zone's clocks: plotly knows no time zones, so it gets local times.
 """
 
-from html import escape
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from html import escape, unescape
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
-SKY, RED, YELLOW, GREY, PALE = "#56B4E9", "#D55E00", "#F0E442", "#8C8C8C", "#B3B3B3"
 # From each state to its colour and pattern, in the order in which bars are stacked.
 STYLES = {
-    "missing": (RED, "/"),
-    "pending": (BLUE, ""),
-    "retryable": (SKY, ""),
-    "backing_off": (PURPLE, ""),
-    "running": (GREEN, ""),
-    "stuck": ("#6E6E6E", "x"),
-    "exhausted": (YELLOW, ""),
-    "drifted": (ORANGE, "."),
-    "skipped": (PALE, ""),
-    "blocked": (PURPLE, "|"),
-    "other": ("#D9D9D9", "-"),
+    "missing": ("#D55E00", "/"),
+    "pending": ("#0072B2", ""),
+    "retryable": ("#3F97CC", "\\"),
+    "backing_off": ("#C774A1", ""),
+    "running": ("#009E73", ""),
+    "stuck": ("#707070", "x"),
+    "exhausted": ("#9A7D0A", ""),
+    "drifted": ("#A6611A", "."),
+    "skipped": ("#8C8C8C", ""),
+    "blocked": ("#C2416B", "|"),
+    "other": ("#8C8C8C", "-"),
 }
-# Light beside dark; more steps than colours are told apart by a pattern.
-STEPS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW)
+DASHBOARD, TIME, FAINT_TIME = "#0E8C99", "#7072DB", "rgba(112, 114, 219, 0.45)"
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-# Colours of text, grid and background are the page's to change: it may be dark.
-_AXIS = {"gridcolor": "#e3e3e3", "automargin": True}
+# Text and lines where no page gives them its own colours.
+_TEXT, _LINE, _NONE = "#7F7F7F", "rgba(127, 127, 127, 0.3)", "rgba(0, 0, 0, 0)"
+_AXIS = {"gridcolor": _LINE, "linecolor": _LINE, "automargin": True, "zeroline": False}
 TEMPLATE = go.layout.Template(
     layout=go.Layout(
         font={"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 13},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        margin={"l": 8, "r": 32, "t": 8, "b": 8},
+        font_color=_TEXT,
+        paper_bgcolor=_NONE,
+        plot_bgcolor=_NONE,
+        margin={"l": 8, "r": 48, "t": 8, "b": 8},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "traceorder": "normal"},
-        hoverlabel={"align": "left"},
+        hoverlabel={"align": "left", "bgcolor": "white", "font": {"color": "#1B1F24"}},
         bargap=0.3,
-        xaxis={**_AXIS, "zeroline": False, "tickformat": ",d"},
+        xaxis=_AXIS,
         yaxis={**_AXIS, "showgrid": False, "ticklabelstandoff": 6},
     )
 )
+_LABEL = 22  # characters: a phone has no room for more beside its bars
+_SAMPLES = 48  # at most so many bars stand for a line
 
 
 def backlog_by_state(backlog: pd.DataFrame) -> go.Figure:
     """Tracks at each step, stacked by state: *backlog* is what ``Queue.backlog()`` returns. Only
     states that occur have a bar; the total stands at its end."""
-    steps, totals = _steps(backlog), backlog["total"].tolist()
-    figure = _by_step(len(steps), "tracks")
+    totals = backlog["total"].tolist()
+    if not any(totals):
+        return _nothing("No track is at any step.")
+    figure, steps = _by_step(backlog, "tracks", max(totals))
     for state, style in STYLES.items():
         if backlog[state].sum() > 0:
             figure.add_trace(_bar(steps, backlog[state], state.replace("_", " "), style))
@@ -61,89 +69,110 @@ def backlog_by_state(backlog: pd.DataFrame) -> go.Figure:
 
 def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
     """For each step, what workers could take now, and below it what dashboards count as pending:
-    *audit* is what ``Queue.audit()`` returns. The upper bar is split into hidden (no task row) and
-    recorded; the lower one may even be the longer, where rows are orphaned."""
-    steps = _steps(audit)
-    recorded = audit["eligible"] - audit["hidden"]
+    *audit* is what ``Queue.audit()`` returns. The upper bar is split into missing (no task row) and
+    what has one; the lower one may even be the longer, where rows are orphaned."""
+    most = max([0, *audit["eligible"], *audit["visible"]])
+    if not most:
+        return _nothing("Nothing waits for a worker, and dashboards show nothing.")
+    figure, steps = _by_step(audit, "tracks", most, height=56)
+    with_row = audit["eligible"] - audit["hidden"]
     bars = (
-        _bar(steps, audit["hidden"], "hidden", STYLES["missing"], "truth"),
-        _bar(steps, recorded, "waits with a task row", STYLES["pending"], "truth"),
-        _bar(steps, audit["visible"], "dashboards show", (GREY, ""), "dashboard"),
+        _bar(steps, audit["hidden"], "missing", STYLES["missing"], "truth"),
+        _bar(steps, with_row, "with a task row", STYLES["pending"], "truth"),
+        _bar(steps, audit["visible"], "shown by dashboards", (DASHBOARD, ""), "dashboard"),
     )
-    return _by_step(len(steps), "tracks", height=56).add_traces(bars)
+    return figure.add_traces(bars)
 
 
 def time_to_clear(eta: pd.DataFrame) -> go.Figure:
     """For each step, when the work that waits now will be done: *eta* is what ``Queue.eta()``
-    returns. A bar is the 80% range in hours, the line in it the median; without a range there is
-    the status instead."""
-    eta = eta.set_axis(_steps(eta))
+    returns. A bar is the 80% range in hours, parted at the median; without a range there is the
+    status instead."""
+    figure, labels = _by_step(eta, "hours from now", 1)
+    frame = eta.assign(label=labels, status=eta["status"].str.replace("_", " "))
+    for name in ("lower", "p50", "upper"):
+        frame[name] = frame[f"clear_{name}_seconds"] / 3600
     # NaN compares false; nothing to do takes no time, which is no bar either.
-    has_range = eta["clear_p50_seconds"] > 0
-    known, unknown = eta[has_range], eta[~has_range]
-    steps, others = known.index.tolist(), unknown.index.tolist()
-    lower, median, upper = (known[f"clear_{n}_seconds"] / 3600 for n in ("lower", "p50", "upper"))
-    ranges = _bar(steps, upper - lower, "80% range", (SKY, "")).update(
-        base=lower.tolist(),
-        customdata=[f"{a:,.1f} to {b:,.1f}" for a, b in zip(lower, upper, strict=True)],
-        hovertemplate="%{y}<br>%{customdata} hours<extra></extra>",
-    )
-    hover = "%{y}<br>median %{x:,.1f} hours"
-    marks = {"symbol": "line-ns", "size": 16, "line": {"width": 3, "color": RED}}
-    medians = _line(median.tolist(), steps, "median", hover, "markers").update(marker=marks)
-    statuses = _texts(others, [0] * len(others), unknown["status"].str.replace("_", " ").tolist())
-    figure = _by_step(len(eta), "hours from now").add_traces([ranges, medians, statuses])
-    figure.update_xaxes(tickformat=",~g")  # hours may be few
-    # A step without a range has its place too.
-    return figure.update_yaxes(categoryorder="array", categoryarray=eta.index.tolist())
+    has_range = frame["p50"] > 0
+    known, others = frame[has_range], frame[~has_range]
+    if known.empty:
+        why = ", ".join(status for status in others["status"].unique() if status != "empty")
+        return _nothing(f"No step has a range: {why}." if why else "Nothing waits at any step.")
+    hours = zip(*(known[name] for name in ("lower", "upper", "p50")), strict=True)
+    said = [f"{a:,.1f} to {b:,.1f} hours, median {c:,.1f}" for a, b, c in hours]
+    for name, start, end, pattern in (
+        ("80% range, up to the median", "lower", "p50", ""),
+        ("80% range, beyond it", "p50", "upper", "/"),
+    ):
+        bar = _bar(known["label"].tolist(), known[end] - known[start], name, (TIME, pattern))
+        hover = "%{y}<br>%{customdata}<extra></extra>"
+        figure.add_trace(
+            bar.update(base=known[start].tolist(), customdata=said, hovertemplate=hover)
+        )
+    figure.add_trace(_texts(others["label"].tolist(), [0] * len(others), others["status"].tolist()))
+    # Hours may be few.
+    return figure.update_layout(barmode="overlay").update_xaxes(tickformat=",~g", dtick=None)
 
 
 def throughput_by_hour(throughput: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     """Completions an hour, on average, by hour of day and weekday: *throughput* is what
     ``Queue.throughput("4W", "1h", timezone)`` returns. The last hour, not over yet, is left out."""
     hours = throughput.groupby("bucket")["completions"].sum().iloc[:-1]
+    if not hours.sum():
+        return _nothing("Nothing was completed in this time.")
     local = pd.DatetimeIndex(hours.index).tz_convert(timezone)
     mean = hours.groupby([local.day_of_week, local.hour]).mean().unstack()
     mean = mean.reindex(index=range(7), columns=range(24))
-    look = {"colorscale": "Cividis", "colorbar": {"thickness": 10, "outlinewidth": 0, "xpad": 6}}
+    look = {"colorbar": {"thickness": 10, "outlinewidth": 0, "xpad": 6}, "xgap": 1, "ygap": 1}
     figure = _figure(300).add_heatmap(
         x=[f"{hour:02}" for hour in range(24)],
         y=list(WEEKDAYS),
         z=[[None if pd.isna(n) else round(float(n), 3) for n in day] for day in mean.to_numpy()],
-        **{"zmin": 0, "zmax": max(1.0, *mean.max().dropna()), "xgap": 1, "ygap": 1, **look},
+        colorscale=[[0, "rgba(112, 114, 219, 0.05)"], [1, TIME]],
+        **{"zmin": 0, "zmax": max(1.0, *mean.max().dropna()), **look},
+        name="completed an hour",
         hovertemplate="%{y} %{x}:00<br>%{z:,.1f} completed an hour<extra></extra>",
     )
-    figure.update_xaxes(type="category", title={"text": f"hour of day, {escape(timezone)}"})
+    hours_of = {"text": f"hour of day, {escape(timezone)}"}
+    figure.update_xaxes(type="category", showgrid=False, title=hours_of)
     return figure.update_yaxes(type="category", autorange="reversed")
 
 
 def depth_over_time(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
-    """The tracks at each step as time went, stacked in pipeline order: *flow* is what
-    ``Queue.flow()`` returns."""
-    figure = _over_time("tracks")
-    for i, (task, step) in enumerate(flow.groupby("task_type", sort=False)):
-        label, colour = _text(task), STEPS[i % len(STEPS)]
-        times, depths = _local(step["bucket"], timezone), step["depth"].tolist()
-        band = _line(times, depths, label, "%{y:,d} " + label, color=colour, width=0.5, shape="hv")
-        pattern = {"shape": "/" if i >= len(STEPS) else "", "fillmode": "overlay"}
-        figure.add_trace(band.update(stackgroup="steps", fillcolor=colour, fillpattern=pattern))
-    return figure.update_layout(hovermode="x unified")
+    """The tracks at each step as time went, a small chart for each, all on one scale, in pipeline
+    order: *flow* is what ``Queue.flow()`` returns."""
+    tasks, most = flow["task_type"].unique(), flow["depth"].max()
+    if not most > 0:
+        return _nothing("No track was at any step in this time.")
+    figure = _over_time([_text(task) for task in tasks], 40 + 72 * len(tasks))
+    for row, task in enumerate(tasks, 1):
+        step = flow[flow["task_type"] == task]
+        times, label = _local(step["bucket"], timezone), _text(task)
+        figure.add_trace(_area(times, step["depth"].tolist(), label), row, 1)
+    return figure.update_yaxes(range=[0, most], tickvals=[0, int(most)], tickformat=",d")
 
 
 def cumulative_flow(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     """The cumulative flow diagram of one step: *flow* is what ``Queue.flow(task=...)`` returns.
 
     Arrivals (with those who were there as it began) above, departures below: the gap between them
-    is how many were there, and its width how long they stayed.
+    is how many were there, which is below once more on a scale of its own, and its width how long
+    they stayed.
     """
     came, went = (flow[name].cumsum() - flow[name] for name in ("arrivals", "departures"))
     came = came + flow["depth"].iloc[:1].sum()
+    if not came.sum():
+        return _nothing("No track was at this step in this time.")
     times = _local(flow["bucket"], timezone)
-    below = _line(times, went.tolist(), "departures", "%{y:,d} departures", color=RED, dash="dash")
-    above = _line(times, came.tolist(), "arrivals", "%{y:,d} arrivals", color=BLUE)
-    above.update(fill="tonexty", fillcolor="rgba(86, 180, 233, 0.35)")
-    figure = _over_time("tracks since then").add_traces([below, above])
-    return figure.update_layout(hovermode="x unified", legend={"traceorder": "reversed"})
+    below = _line(times, went.tolist(), "departures", "%{y:,d} departures", dash="dash")
+    above = _line(times, came.tolist(), "arrivals", "%{y:,d} arrivals")
+    above.update(fill="tonexty", fillcolor=FAINT_TIME)
+    figure = _over_time(["tracks since then", "there at the time"], 420)
+    figure.add_traces([below, above], rows=[1, 1], cols=[1, 1])
+    figure.add_trace(_area(times, flow["depth"].tolist(), "there at the time"), 2, 1)
+    for row, most in enumerate((came.max(), flow["depth"].max()), 1):
+        figure.update_yaxes(_counts(most), row=row)
+    return figure.update_layout(legend={"traceorder": "reversed"})
 
 
 def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
@@ -151,11 +180,8 @@ def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     ``eta.head(1)``. Straight from now to the end of the 80% range, its median, and the moment by
     which it is done 95 times in 100; without a range, or with nothing to do, the status."""
     row = step.iloc[0]
-    figure = _over_time("waiting")
     if not row["clear_p50_seconds"] > 0:  # NaN compares false
-        status = _text(f"{row['task_type']}: {row['status'].replace('_', ' ')}")
-        figure.add_annotation(text=status, showarrow=False, font={"size": 16})
-        return figure.update_layout(height=120, xaxis={"visible": False}, yaxis={"visible": False})
+        return _nothing(f"{row['task_type']}: {row['status'].replace('_', ' ')}")
     now = row["clear_p50_at"] - pd.Timedelta(row["clear_p50_seconds"], "s")
     waiting = int(row["waiting"])
 
@@ -163,16 +189,13 @@ def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
         seconds = [0.0, *(row[f"clear_{end}_seconds"] for end in ends)]
         return _local(pd.Series([now + pd.Timedelta(s, "s") for s in seconds]), timezone)
 
+    figure = _over_time(["waiting"], 340)
     fan = _line(falling("upper", "lower"), [waiting, 0, 0], "80% range", width=0)
-    figure.add_trace(fan.update(fill="toself", fillcolor=SKY))
-    for end, name, colour, dash in (("p50", "median", RED, None), ("p95", "95% sure", BLUE, "dot")):
-        hover, look = (
-            ": %{y:,d} waiting, %{x|%a %H:%M}",
-            {"color": colour, "dash": dash, "width": 3},
-        )
-        line = _line(falling(end), [waiting, 0], name, name + hover, "lines+markers", **look)
-        figure.add_trace(line)
-    return figure
+    figure.add_trace(fan.update(fill="toself", fillcolor=FAINT_TIME))
+    for end, name, dash in (("p50", "median", "solid"), ("p95", "95% sure", "dot")):
+        hover = name + ": %{y:,d} waiting, %{x|%a %H:%M}"
+        figure.add_trace(_line(falling(end), [waiting, 0], name, hover, dash=dash, width=3))
+    return figure.update_yaxes(_counts(waiting))
 
 
 def calibration(backtests: pd.DataFrame) -> go.Figure:
@@ -180,12 +203,14 @@ def calibration(backtests: pd.DataFrame) -> go.Figure:
     at several levels. On the diagonal they held as often as promised; below it they are too narrow.
     """
     levels = backtests.dropna(subset=["held"]).groupby("level")["held"].agg(["sum", "count"])
+    if levels.empty:
+        return _nothing("No past range can be judged yet: there is too little history.")
     promised, held, given = (c.tolist() for c in (levels.index, levels["sum"], levels["count"]))
     shares = [a / b for a, b in zip(held, given, strict=True)]
     lowest = max(min([0.4, *(share - 0.05 for share in shares)]), 0.0)
-    diagonal = _line([lowest, 1], [lowest, 1], "as promised", color=GREY, dash="dash")
+    diagonal = _line([lowest, 1], [lowest, 1], "as promised", dash="dash")
     hover = "%{x:.0%} ranges: %{customdata} held"
-    points = _line(promised, shares, "past ranges", hover, "lines+markers", color=BLUE)
+    points = _line(promised, shares, "past ranges", hover, "lines+markers")
     counts = [f"{a:,} of {b:,}" for a, b in zip(held, given, strict=True)]
     points.update(marker={"size": 10}, customdata=counts)
     figure = _figure(380).add_traces([diagonal, points])
@@ -194,32 +219,57 @@ def calibration(backtests: pd.DataFrame) -> go.Figure:
     return figure.update_yaxes(title={"text": "share that held"}, showgrid=True, **axis)
 
 
+def _nothing(why: str) -> go.Figure:
+    """A figure without anything drawn; ``show.chart`` says why instead."""
+    return go.Figure(layout={"meta": why})
+
+
 def _figure(height: int, **layout: Any) -> go.Figure:
     return go.Figure(layout={"template": TEMPLATE, "height": height, **layout})
 
 
-def _by_step(steps: int, title: str, height: int = 40) -> go.Figure:
-    """A figure with a row for each step, the first at the top, each *height* pixels high."""
-    figure = _figure(110 + height * max(steps, 4), barmode="stack")
-    figure.update_xaxes(title={"text": title}, rangemode="tozero")
-    return figure.update_yaxes(type="category", autorange="reversed")
+def _by_step(
+    frame: pd.DataFrame, title: str, most: float, height: int = 40
+) -> tuple[go.Figure, list[str]]:
+    """A figure with a row for each step, the first at the top, each *height* pixels high; and what
+    the rows are called: the task, and the stage at which it is due if it has one."""
+
+    def called(task: str, stage: str | None, longest: int) -> str:
+        at = f"<br><span style='font-size:.85em'>at {_text(stage, longest)}</span>"
+        return _text(task, longest) + ("" if pd.isna(stage) else at)
+
+    pairs = [*zip(frame["task_type"], frame["stage"], strict=True)]
+    steps, short = ([called(*pair, longest) for pair in pairs] for longest in (200, _LABEL))
+    figure = _figure(70 + height * len(steps), barmode="stack")
+    figure.update_xaxes(title={"text": title}, **_counts(most))
+    ends = [len(steps) - 0.5, -0.5]  # left to itself, plotly makes room above for the texts
+    order = {"categoryorder": "array", "categoryarray": steps, "range": ends}
+    return figure.update_yaxes(type="category", tickvals=steps, ticktext=short, **order), steps
 
 
-def _over_time(title: str) -> go.Figure:
-    figure = _figure(360).update_xaxes(type="date")
-    axis = {"rangemode": "tozero", "showgrid": True, "tickformat": ",d"}
-    return figure.update_yaxes(title={"text": title}, **axis)
+def _over_time(titles: list[str], height: int) -> go.Figure:
+    """A chart for each of the *titles*, below one another, all over the same time."""
+    rows = len(titles)
+    gap = 26 / height if rows > 1 else 0  # room for a title, as a share of the height
+    figure = go.Figure().set_subplots(
+        rows=rows, cols=1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=gap
+    )
+    figure.update_layout(template=TEMPLATE, height=height, margin_t=28, hovermode="x unified")
+    figure.update_layout(legend={"x": 1, "xanchor": "right"})  # beside the titles
+    figure.update_annotations(x=0, xanchor="left", font_size=13)
+    return figure.update_xaxes(type="date").update_yaxes(rangemode="tozero", showgrid=True)
 
 
-def _text(name: object) -> str:
-    return escape(str(name), quote=False)
+def _counts(most: float) -> dict[str, Any]:
+    """An axis from zero to *most*, with few numbers on it, none of them twice."""
+    whole = (n * 10**power for power in range(12) for n in (1, 2, 5))
+    step = next(n for n in whole if n * 4 >= most)
+    return {"rangemode": "tozero", "dtick": step, "tickformat": "~s" if most >= 10_000 else ",d"}
 
 
-def _steps(frame: pd.DataFrame) -> list[str]:
-    """A step's label: its task, and the stage at which it is due if it has one."""
-    at = "<br><span style='font-size:.85em'>at {}</span>"
-    stages = ["" if pd.isna(stage) else at.format(_text(stage)) for stage in frame["stage"]]
-    return [_text(task) + stage for task, stage in zip(frame["task_type"], stages, strict=True)]
+def _text(name: object, longest: int = 200) -> str:
+    text = str(name)
+    return escape(text if len(text) <= longest else f"{text[: longest - 1]}…", quote=False)
 
 
 def _bar(
@@ -236,9 +286,14 @@ def _bar(
 def _line(
     x: list[Any], y: list[Any], name: str, hover: str = "", mode: str = "lines", **line: Any
 ) -> go.Scatter:
-    """A line of such colour, dash or width, and what it says under the mouse, if anything."""
+    """A line of such dash or width, and what it says under the mouse, if anything."""
     said = {"hovertemplate": f"{hover}<extra></extra>"} if hover else {"hoverinfo": "skip"}
-    return go.Scatter(x=x, y=y, name=name, mode=mode, line=line, **said)
+    return go.Scatter(x=x, y=y, name=name, mode=mode, line={"color": TIME, **line}, **said)
+
+
+def _area(times: list[str], depths: list[int], name: str) -> go.Scatter:
+    area = _line(times, depths, name, "%{y:,d} " + name, width=1, shape="hv")
+    return area.update(fill="tozeroy", fillcolor=TIME, showlegend=False)
 
 
 def _texts(steps: list[str], at: list[float], texts: list[str]) -> go.Scatter:
@@ -251,3 +306,96 @@ def _texts(steps: list[str], at: list[float], texts: list[str]) -> go.Scatter:
 def _local(times: pd.Series, timezone: str) -> list[str]:
     """Moments as local clocks showed them; an hour that they showed twice comes twice."""
     return list(times.dt.tz_convert(timezone).dt.strftime("%Y-%m-%dT%H:%M:%S"))
+
+
+@dataclass
+class Row:
+    """A line of a figure as it is without plotly: a *label*, a bar of *parts*, and the same in
+    *words*. A part is where it starts, its width and height in percent, colour and pattern."""
+
+    label: str
+    parts: list[tuple[Any, ...]] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+
+def rows(figure: go.Figure) -> list[Row]:
+    """What *figure* shows, for where there is no plotly and for who does not see it: a row for each
+    bar and line, whose *words* are the whole of it. What is drawn in ways that are not used here
+    has none."""
+    readers = {"bar": _read_bars, "heatmap": _read_heat, "scatter": _read_line}
+    found: dict[Any, Row] = {}
+    for number, trace in enumerate(figure.data):
+        try:
+            read = [*readers[trace.type](trace, number, figure)]
+        except (KeyError, TypeError, ValueError, IndexError):  # somebody else's figure
+            continue
+        for key, label, parts, words in read:
+            row = found.setdefault(key, Row(_plain(label)))
+            row.parts += [(*part, *_look(trace)) for part in parts]
+            row.words += [words] if words and words not in row.words else []
+    scale = 100 / max(
+        (x + width for row in found.values() for x, width, *_ in row.parts), default=1
+    )
+    for row in found.values():
+        row.parts = [(x * scale, w * scale, h * 100, *how) for x, w, h, *how in row.parts]
+    order = [row.label for row in found.values()]  # the bars of one step beside one another
+    return sorted(found.values(), key=lambda row: order.index(row.label))
+
+
+def legend(figure: go.Figure) -> list[tuple[str, str, str]]:
+    """The name, colour and pattern (or dash) of each kind of mark in *figure*."""
+    named = [each for each in figure.data if each.name and each.showlegend is not False]
+    return [(_plain(each.name), *_look(each)) for each in named]
+
+
+def _look(trace: Any) -> tuple[str, str]:
+    if trace.type == "bar":
+        return trace.marker.color or TIME, trace.marker.pattern.shape or ""
+    is_line = trace.type == "scatter" and trace.line.width != 0 and trace.fill != "tozeroy"
+    return TIME, trace.line.dash or "solid" if is_line else ""
+
+
+def _read_bars(trace: Any, number: int, figure: go.Figure) -> Iterator[tuple[Any, ...]]:
+    bars = [(n, each) for n, each in enumerate(figure.data) if each.type == "bar"]
+    stack = [(n, each) for n, each in bars if each.offsetgroup == trace.offsetgroup]
+    under = [each for n, each in stack if n < number]
+    for i, (label, value) in enumerate(zip(trace.y, trace.x, strict=True)):
+        start = trace.base[i] if trace.base is not None else sum(each.x[i] for each in under)
+        words = f"{value:,} {trace.name}" if trace.customdata is None else trace.customdata[i]
+        parts = [(start, value, 1)] if value else []
+        says = value or len(stack) == 1  # of a stack, the parts that are there
+        yield (label, trace.offsetgroup or ""), label, parts, words if says else ""
+
+
+def _read_heat(trace: Any, number: int, figure: go.Figure) -> Iterator[tuple[Any, ...]]:
+    for label, values in zip(trace.y, trace.z, strict=True):
+        known = [value or 0 for value in values]
+        words = f"{max(known):,.3g} {trace.name} at most, at {trace.x[known.index(max(known))]}"
+        yield label, label, _columns(known, trace.zmax), words
+
+
+def _read_line(trace: Any, number: int, figure: go.Figure) -> Iterator[tuple[Any, ...]]:
+    if trace.mode == "text":
+        for label, text in zip(trace.y, trace.text, strict=True):
+            is_total = text.strip()[:1].isdigit()
+            yield (label, ""), label, [], text.strip() + (" in all" if is_total else "")
+    elif len(trace.y) > 6:
+        axis = figure.layout[f"yaxis{(trace.yaxis or 'y')[1:]}"]
+        words = f"{trace.y[0]:,} at first, {max(trace.y):,} at most, {trace.y[-1]:,} at last"
+        yield number, trace.name, _columns(trace.y, axis.range[1] if axis.range else 0), words
+    else:
+        points = zip(trace.x, trace.y, strict=True)
+        yield number, trace.name, [], ", ".join(f"{_plain(x)}: {y:,.4g}" for x, y in points)
+
+
+def _columns(values: Sequence[float], most: float) -> list[tuple[float, float, float]]:
+    """Columns beside one another as high as the *values*, the highest of a few in one."""
+    few = -(-len(values) // _SAMPLES)
+    highest = [max(values[i : i + few]) for i in range(0, len(values), few)]
+    return [(i, 1, value / (most or max(highest) or 1)) for i, value in enumerate(highest)]
+
+
+def _plain(name: object) -> str:
+    """A label without plotly's markup, a time without its seconds."""
+    text = re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d$", r"\1 \2", str(name))
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", text))).strip()

@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader
 
 _TERMINAL, _PAGE = 48, 200  # characters: longer text is cut on a terminal, on a page
 _CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of what a terminal obeys instead of showing
-_TEMPLATES = Environment(loader=PackageLoader("queue_insights"), autoescape=True)
 
 
 def plain(value: Any) -> Any:
@@ -27,8 +26,8 @@ def cell(name: str, value: Any, zone: tzinfo | None = None, grouped: bool = True
     """The value of the column or figure *name* as people read it, at most 200 characters.
 
     ``-`` stands for a missing value. A number is a duration if *name* ends in ``_seconds``; others
-    have their thousands separated and two decimals, unless *grouped* is false. Times are those of
-    *zone*, or else UTC and say so with a Z.
+    have their thousands separated and two decimals, unless *grouped* is false or it is an id.
+    Times are those of *zone*, or else UTC and say so with a Z.
     """
     value = plain(value)
     if value is None:
@@ -38,7 +37,9 @@ def cell(name: str, value: Any, zone: tzinfo | None = None, grouped: bool = True
     if isinstance(value, int | float) and not isinstance(value, bool):
         if name.endswith("_seconds"):
             return duration(value)
-        return f"{value:{',d' if isinstance(value, int) else ',.2f'}}" if grouped else str(value)
+        if not grouped or name in ("id", "run") or name.endswith("_id"):
+            return str(value)
+        return f"{value:{',d' if isinstance(value, int) else ',.2f'}}"
     return _cut(str(_nested(value)), _PAGE)
 
 
@@ -147,18 +148,39 @@ def to_html(
     changes: Mapping[tuple[int, str], float] | None = None,
 ) -> str:
     """An HTML table, its text escaped; times in *zone*, columns without any value left out. Beside
-    a cell, named by the number of its row and its column, stands by how much it has changed."""
-    titles, columns = [], []
-    for name, values in _with_values(frame).items():
-        where = f" ({zone})" if isinstance(values.dtype, pd.DatetimeTZDtype) else ""
-        titles.append((label(str(name)) + where, pd.api.types.is_numeric_dtype(values)))
+    a cell, named by the number of its row and its column, stands by how much it has changed. Under
+    a table of steps stand the sums of its counts."""
+    shown, titles, columns, sums = _with_values(frame), [], [], []
+    for name, values in shown.items():
+        is_time = isinstance(values.dtype, pd.DatetimeTZDtype)
+        kind = "t" if is_time else "n" if _is_number(values) else ""
+        titles.append((label(str(name)) + (f" ({zone})" if is_time else ""), kind))
         changed = [(changes or {}).get((row, str(name)), 0) for row in range(len(frame))]
         told = [(change(str(name), by), "worse" if by > 0 else "better") for by in changed]
-        shown = [(cell(str(name), v, zone), plain(v)) for v in values.astype(object)]
-        columns.append([(*each, *why) for each, why in zip(shown, told, strict=True)])
+        texts = [(cell(str(name), v, zone), plain(v)) for v in values.astype(object)]
+        columns.append([(*each, *why) for each, why in zip(texts, told, strict=True)])
+        is_count = pd.api.types.is_integer_dtype(values)
+        sums.append(cell(str(name), values.sum()) if is_count else "")
     rows = [*zip(*columns, strict=True)]
-    template = _TEMPLATES.get_template("table.html.j2")
-    return template.render(caption=caption, titles=titles, rows=rows)
+    # Of steps, those that start with one: lists of tracks start with an id.
+    is_of_steps = len(frame) > 1 and shown.columns[0] in ("stage", "task_type") and any(sums)
+    template = TEMPLATES.get_template("table.html.j2")
+    total = sums[1:] if is_of_steps else []
+    return template.render(caption=caption, titles=titles, rows=rows, sums=total)
+
+
+def _is_number(values: pd.Series) -> bool:
+    is_truth = pd.api.types.is_bool_dtype(values)
+    return pd.api.types.is_numeric_dtype(values) and not is_truth
 
 
 FORMATS = {"table": to_table, "json": to_json, "csv": to_csv}
+# Of all pages and mails.
+TEMPLATES = Environment(
+    loader=PackageLoader("queue_insights"),
+    autoescape=lambda name: "html" in str(name),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+TEMPLATES.filters |= {"label": label, "cell": cell, "change": change}

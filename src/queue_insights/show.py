@@ -69,12 +69,13 @@ def figures(values: Mapping[str, summary.Figure]) -> None:
     Raises InputError for a name that is not lower-case letters, digits and underscores.
     """
     data = {_checked(name): formats.plain(value) for name, value in values.items()}
-    lines = [(formats.label(name), formats.cell(name, value)) for name, value in data.items()]
+    called = {name: summary.TILES.get(name, formats.label(name)) for name in data}
+    lines = [(called[name], formats.cell(name, value)) for name, value in data.items()]
     text = "\n".join(f"{figure}: {value}" for figure, value in lines)
     html = formats.to_html(pd.DataFrame(lines, columns=["figure", "value"]))
     # A notebook's file sorts keys; the names keep the order.
     shown = [name for name in data if name not in summary.DETAILS]
-    tiles = [(name, summary.TILES.get(name, formats.label(name))) for name in shown]
+    tiles = [(name, called[name]) for name in shown]
     _display("figures", {"figures": data, "names": list(data), "tiles": tiles}, text, html)
 
 
@@ -193,10 +194,23 @@ def rows(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UTC
 
 
 def chart(figure: Any, description: str) -> None:
-    """A plotly figure; *description* says in words what it shows, for people who cannot see it."""
+    """A plotly figure; *description* says what it is about. Where there is no plotly, it is bars of
+    table cells; a figure of ``charts`` that has nothing to draw is a sentence instead."""
+    from queue_insights.charts import legend, rows
+
+    if not figure.data:
+        why = figure.layout.meta or "Nothing to show."
+        return _display("note", {}, why, f"<p>{escape(why)}</p>")
+    lines, keys = rows(figure), legend(figure)
+    words = "; ".join(f"{row.label}: {', '.join(row.words)}" for row in lines)
+    html = formats.TEMPLATES.get_template("chart.html.j2").render(rows=lines, keys=keys)
     # If plotly displayed it, its renderer might embed 5 MB of JavaScript each time.
-    drawing = json.loads(figure.to_json()) | {"config": {"displaylogo": False, "responsive": True}}
-    _display("chart", {"description": description}, description, drawing, PLOTLY)
+    drawing = json.loads(figure.to_json())
+    drawing["config"] = {"displayModeBar": False, "responsive": True}  # it would cover the legend
+    data = {"description": description, "words": words, "keys": keys}
+    _display("chart", data, f"{description}\n{words}", html, {PLOTLY: drawing})
+    _display("caption", {}, description, f"<p class=said>{escape(description)}</p>")
+    return None
 
 
 def _checked(name: str) -> str:
@@ -207,9 +221,9 @@ def _checked(name: str) -> str:
 
 
 def _display(
-    kind: str, data: dict[str, Any], text: str, shown: Any, mime: str = "text/html"
+    kind: str, data: dict[str, Any], text: str, html: str, more: Mapping[str, Any] | None = None
 ) -> None:
     from IPython.display import display
 
-    bundle = {mime: shown, MIME: {"kind": kind, **data}, "text/plain": text}
+    bundle = {"text/html": html, MIME: {"kind": kind, **data}, "text/plain": text, **(more or {})}
     display(bundle, raw=True)  # type: ignore[no-untyped-call]

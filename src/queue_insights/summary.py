@@ -13,7 +13,7 @@ Figure = int | float | str | None
 # What a page calls the key figures that it shows, and those that only the other files have.
 TILES = {
     "waiting": "waiting",
-    "hidden": "missing, without a row",
+    "hidden": "missing",
     "failing": "failing",
     "stuck": "stuck",
     "oldest_waiting_seconds": "oldest waits",
@@ -63,15 +63,15 @@ def sentence(
 ) -> str:
     """The verdict: how many tracks wait, what dashboards make of it, and when it will be done, by
     the clock of *timezone*, as exactly as the range deserves. For example: ``419 tracks wait, all
-    of them hidden; all done by Tuesday 14:00 UTC, 80% sure; 16 exhausted and 9 drifted will not
-    move by themselves.``"""
+    of them missing from dashboards; all done by Tuesday 14:00 UTC, 80% sure; 16 exhausted and 9
+    drifted will not move by themselves.``"""
     waiting, hidden = _sum(backlog, "waiting"), _sum(audit, "hidden")
     orphans, stuck = _sum(audit, "orphans"), _sum(backlog, "stuck")
     few = {0: "No track waits", 1: "1 track waits"}
     count, seen = few.get(waiting, f"{waiting:,} tracks wait"), ""
     if hidden:
         them = "all of them" if hidden == waiting else f"{hidden:,} of them"
-        seen = f", {them} hidden" if waiting > 1 else ", hidden from every dashboard"
+        seen = f", {them if waiting > 1 else 'but'} missing from dashboards"
     elif orphans:
         rows = f"{orphans:,} open rows are" if orphans != 1 else "1 open row is"
         seen = f", but dashboards overstate it: {rows} for tracks that stand elsewhere"
@@ -125,7 +125,8 @@ def causes(failures: pd.DataFrame, pipeline: str = "karaoke") -> pd.DataFrame:
     of = failures.sort_values(["new", "rows"], ascending=False, kind="stable", ignore_index=True)
     pairs = zip(of["task_type"], of["failure"], strict=True)
     narrow = [f" --task {shlex.quote(str(task))} --failure {failure}" for task, failure in pairs]
-    return of.assign(retry=[_command("retry", pipeline, each) for each in narrow])
+    of.insert(3, "retry", [_command("retry", pipeline, each) for each in narrow])
+    return of
 
 
 def next_steps(
@@ -135,14 +136,16 @@ def next_steps(
     nothing until it is told to)."""
     states = {name: _sum(backlog, name) for name in ("stuck", "exhausted", "drifted")}
     failed = _sum(failures, "rows")
+    exhausted = states["exhausted"] - _sum(failures, "exhausted")
     names = ("pending", "retryable", "backing_off", "exhausted")
     here = sum(_sum(backlog, name) for name in names)  # rows pending or failed
     steps = [
-        (_sum(audit, "hidden"), "wait without a row", "backfill"),
+        (_sum(audit, "hidden"), "are missing: they wait without a task row", "backfill"),
         (states["stuck"], "are stuck, their worker is gone", "reset"),
         (
-            failed + states["exhausted"] - _sum(failures, "exhausted"),
-            "have failed or used up their attempts",
+            failed + exhausted,
+            "have failed"
+            + (f" ({failed:,}) or used up their attempts ({exhausted:,})" if exhausted else ""),
             "retry",
         ),
         (states["drifted"], "are completed, but never moved on", "requeue"),

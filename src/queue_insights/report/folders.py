@@ -107,16 +107,12 @@ def prune(output: Path, report: str, keep: int | timedelta) -> None:
 
 def _write_index(output: Path) -> None:
     """Write ``index.html`` anew, or leave what was there; the caller has locked the folder."""
-    from jinja2 import Environment, PackageLoader
-
     runs = listed(output)
     for run in runs:
         page = run["folder"] / (f"{run['report']}.ipynb" if "error" in run else PAGE)
         run["link"] = str(page.relative_to(output)) if page.exists() else None
-    environment = Environment(loader=PackageLoader("queue_insights.report"), autoescape=True)
-    environment.filters |= {"label": formats.label, "cell": formats.cell, "change": formats.change}
     complete = output / f"{_UNFINISHED}index"
-    complete.write_text(environment.get_template("runs.html.j2").render(runs=runs), "utf-8")
+    complete.write_text(formats.TEMPLATES.get_template("runs.html.j2").render(runs=runs), "utf-8")
     complete.replace(output / "index.html")
 
 

@@ -19,25 +19,15 @@ _WORD = re.compile(r"""(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"\\])+""")
 def write(folder: Path, summary: dict[str, Any], tables: list[dict[str, Any]]) -> None:
     """Write both into *folder*: what *summary* (as docs/summary.md has it) and, of *tables* (each
     name, columns, rows), by_stage, failures and eta say. What is not there is left out."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(
-        loader=PackageLoader("queue_insights.report"),
-        autoescape=lambda name: "html" in str(name),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"cell": formats.cell, "change": formats.change, "cut": _cut}
-    environment.filters |= {"describe": thresholds.describe, "until": _until}
-    environment.filters |= {"lines": command_lines, "wrap": _wrap}
+    filters = {"cut": _cut, "until": _until, "lines": command_lines, "wrap": _wrap}
+    formats.TEMPLATES.filters |= filters | {"describe": thresholds.describe}
     for most in _STEPS:
         content = _content(summary, tables, most)
-        html = environment.get_template("mail.html.j2").render(run=summary, **content)
+        html = formats.TEMPLATES.get_template("mail.html.j2").render(run=summary, **content)
         if len(html.encode()) <= _LARGEST:
             break
     (folder / "mail.html").write_text(html, "utf-8")
-    text = environment.get_template("mail.txt.j2").render(run=summary, **content)
+    text = formats.TEMPLATES.get_template("mail.txt.j2").render(run=summary, **content)
     (folder / "mail.txt").write_text(text, "utf-8")
 
 

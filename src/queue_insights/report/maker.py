@@ -22,10 +22,8 @@ from queue_insights.errors import InputError
 from queue_insights.pipeline import nearest, read_yaml, shipped
 from queue_insights.report import changes, execution, folders, mail, parameters, thresholds
 
-_TEMPLATES = Path(__file__).with_name("templates")
+_TEMPLATES = Path(formats.__file__).with_name("templates")
 _SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
-_FILTERS = {"label": formats.label, "cell": formats.cell, "describe": thresholds.describe}
-_FILTERS |= {"change": formats.change}
 _THRESHOLDS = parameters.Parameter("thresholds", "list[str]", [])
 
 
@@ -171,7 +169,7 @@ def _page(notebook: Any, summary: dict[str, Any]) -> str:
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         template_name=_TEMPLATES.name,
         extra_template_basedirs=[str(_TEMPLATES.parent)],
-        filters=_FILTERS,
+        filters={"cell": formats.cell, "change": formats.change, "describe": thresholds.describe},
         config=Config({"NbConvertBase": {"display_data_priority": _SHOWN}}),
         **dict.fromkeys(("exclude_input", "exclude_output_prompt", "exclude_anchor_links"), True),
     )

@@ -1,30 +1,27 @@
 "use strict";
-// Charts: each is JSON beside its place; colours follow the page, which may be dark, or on paper.
-const dark = matchMedia("(prefers-color-scheme: dark)");
+// Charts: each is JSON beside its place; its text and lines have the page's colours.
 const paper = matchMedia("print");
 
 function draw(figure) {
   const place = figure.querySelector(".plot");
   const { data, layout, config } = JSON.parse(figure.querySelector("script").textContent);
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
-  layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
-  layout.font = { ...layout.font, color: colour("--text") };
-  layout.hoverlabel = { ...layout.hoverlabel, bgcolor: colour("--panel"), font: { color: colour("--text") } };
-  const grid = layout.template && layout.template.layout;
-  for (const axes of [layout, grid || {}])
-    for (const key of Object.keys(axes))
-      if (/^[xy]axis\d*$/.test(key)) axes[key].gridcolor = colour("--line");
+  if (paper.matches && layout.height > 900) { // higher than a sheet: it would be cut
+    Plotly.purge(place);
+    figure.style.breakInside = place.style.height = "auto";
+    place.innerHTML = figure.querySelector("noscript").textContent;
+    return;
+  }
   place.style.height = `${layout.height}px`; // else a resized chart shrinks to its place
   layout.dragmode = false; // a finger on a chart scrolls the page
-  return Plotly.newPlot(place, data, layout, { ...config, displayModeBar: false, responsive: true });
+  layout.showlegend = false; // the page has its own
+  if (place.clientWidth < 500) layout.margin = { ...layout.margin, r: 30 };
+  Plotly.newPlot(place, data, layout, config);
 }
 
 function drawAll() {
   document.querySelectorAll("figure.chart").forEach(draw);
 }
 drawAll();
-dark.addEventListener("change", drawAll);
 paper.addEventListener("change", drawAll);
 
 // Tables: a click on a heading sorts, a word in the box above a longer one filters.
@@ -84,14 +81,20 @@ function addSearch(table) {
 
 for (const table of document.querySelectorAll("main table")) {
   if (!table.tHead || !table.tBodies.length || table.tBodies[0].rows.length < 2) continue;
-  const headers = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+  const headers = [...table.tHead.rows[0].cells];
   headers.forEach((header, column) => {
     if (!header.textContent) return;
-    const button = document.createElement("button");
-    button.type = "button";
+    const button = document.createElement("span"); // Chromium repeats no <button> on the next sheet
+    button.role = "button";
+    button.tabIndex = 0;
     button.append(...header.childNodes);
     header.append(button);
     button.addEventListener("click", () => sort(table, column, header));
+    button.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      sort(table, column, header);
+    });
   });
   if (table.tBodies[0].rows.length > 8) addSearch(table);
 }
