@@ -41,7 +41,10 @@ history AS (
     FROM counted GROUP BY position),
 here AS (
     SELECT position, count(*) FILTER (WHERE state <> 'running') AS waiting, count(*) AS moving
-    FROM standing WHERE state IN ('missing', 'pending', 'retryable', 'backing_off', 'running') GROUP BY position)
+    FROM standing
+    WHERE state IN ('missing', 'pending', 'retryable', 'running')
+       OR state = 'backing_off' AND arrived_at <= now()  -- a job that is not due yet has not come
+    GROUP BY position)
 SELECT stage, task_type, coalesce(waiting, 0) AS waiting, coalesce(moving, 0) AS moving,
        arrivals_interval, arrivals_n, completions_interval, completions_n
 FROM step LEFT JOIN here USING (position) LEFT JOIN history USING (position)
