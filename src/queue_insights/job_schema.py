@@ -14,6 +14,7 @@ from queue_insights.pipeline import JobPipeline, Step, nearest
 from queue_insights.reads import STATES
 from queue_insights.sql import Query, escaped, identifier, render, text
 
+_LINE = "\n" + " " * 16  # within a column of a list
 KIND = "jobs"  # of queue: the folder of sql/ that holds its relations
 
 _TIMES = ("due_at", "created_at", "started_at", "alive_at", "finished_at", "left_at")
@@ -60,7 +61,7 @@ class Jobs:
             for word in self.pipeline.states
             if (values := self._values(word))
         ]
-        return Markup(f"CASE {' '.join(lines)} ELSE 'other' END")
+        return Markup(f"CASE {_LINE.join(lines)} ELSE 'other' END")
 
     @property
     def unnamed(self) -> list[str]:
@@ -99,8 +100,10 @@ class Jobs:
     @property
     def ended_at(self) -> Markup:
         """When a job ended, if not by being completed."""
-        known = [self.time(role) for role in ("left_at", "finished_at") if role in self.roles]
-        return Markup(f"coalesce({', '.join(known)})") if known else Markup("NULL::timestamptz")
+        if "left_at" not in self.roles:
+            return self.time("finished_at")
+        both = ", ".join(self.time(role) for role in ("left_at", "finished_at"))
+        return Markup(f"coalesce({both})") if "finished_at" in self.roles else self.time("left_at")
 
     @property
     def columns(self) -> list[Markup]:
