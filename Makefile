@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test proof test-pg15 test-airflow bench lab check format clean
+.PHONY: demo test proof test-pg15 test-airflow queues bench lab check format clean
 
 demo: .venv/demo.stamp  ## seed the embedded demo database and report on it
 	$(PY) -m queue_insights demo
@@ -14,7 +14,7 @@ lab: .venv/demo.stamp  ## open JupyterLab on notebooks/ against the demo databas
 test: .venv/dev.stamp  ## run the tests, and say what of src they reach; the slow ones are in proof
 	$(PY) -m pytest -m "not proof" --cov --cov-report=term-missing:skip-covered
 
-proof: .venv/dev.stamp test-pg15 test-airflow  ## kills, a browser, JupyterLab, a pooler, long fuzz, ...
+proof: .venv/dev.stamp test-pg15 test-airflow queues  ## kills, a browser, JupyterLab, a pooler, long fuzz, ...
 	$(PY) -m pytest -m "proof or hypothesis" --hypothesis-profile=proof
 
 # What the version of the server may change: SQL, its catalogue, locks, privileges.
@@ -30,6 +30,8 @@ bench: .venv/dev.stamp  ## run all benchmarks; TRACKS=1000000, LARGE=1 for growt
 test-airflow: .venv/dev.stamp .venv-airflow/stamp  ## run the Airflow example, by Airflow itself
 	AIRFLOW="$(CURDIR)/.venv-airflow/bin/airflow" $(PY) -m pytest -n 0 tests/test_airflow.py
 
+queues: .venv-queues/stamp .venv-oban/stamp tests/vendors/node/node_modules/stamp  ## other people's queues, for tests
+
 check: .venv/dev.stamp  ## lint, formatting, types, notebooks without outputs
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -42,7 +44,7 @@ format: .venv/dev.stamp
 	$(PY) -m nbstripout --keep-id notebooks/*.ipynb
 
 clean:
-	rm -rf .venv .venv-airflow
+	rm -rf .venv .venv-airflow .venv-queues .venv-oban tests/vendors/node/node_modules
 
 # What fails here leaves nothing behind, so that the next try starts anew.
 .venv/bin/python:
@@ -62,4 +64,21 @@ clean:
 .venv-airflow/stamp:
 	$(PYTHON) -m venv .venv-airflow
 	.venv-airflow/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'apache-airflow==3.3.2'
+	touch $@
+
+.venv-queues/stamp:
+	$(PYTHON) -m venv .venv-queues
+	.venv-queues/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'procrastinate==3.10.0' \
+		'pgqueuer==1.6.0' 'asyncpg==0.32.0' 'chancy==0.26.0' 'django-tasks-db[compat]==0.13.0' 'psycopg[binary,pool]==3.3.9'
+	touch $@
+
+# Oban for Python needs Python 3.12 or newer: the first that runs, pyenv's or another.
+.venv-oban/stamp:
+	for python in "$$HOME"/.pyenv/versions/3.1[2-9]*/bin/python python3.12 python3.13 python3.14; do \
+		if "$$python" -c '' 2>/dev/null; then "$$python" -m venv .venv-oban && break; fi; done
+	.venv-oban/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'oban==0.7.0' 'psycopg[binary,pool]==3.3.9'
+	touch $@
+
+tests/vendors/node/node_modules/stamp: tests/vendors/node/package.json
+	cd tests/vendors/node && npm install --no-package-lock --no-audit --no-fund --silent
 	touch $@

@@ -1,6 +1,10 @@
 {% include "moves.sql" %},
 moving (position, at, n) AS (  -- without those that left without completing, or that need an operator
     SELECT position, least(at, now()), n FROM arrival
+{% if ahead %}
+    UNION ALL SELECT position, created_at, 1 FROM standing  -- waits since then, and is counted as waiting
+    WHERE state = 'backing_off' AND arrived_at > now()
+{% endif %}
     UNION ALL SELECT position, least(arrived_at, now()), -1 FROM undone
     WHERE came AND state IN ('left', 'stuck', 'exhausted', 'other')),
 bucket (number, begins) AS NOT MATERIALIZED (  -- 5 minutes each
