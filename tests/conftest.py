@@ -51,8 +51,11 @@ steps:
   - {stage: audio_ready, task: translate, stuck_after: 30m}
   - {stage: translated, task: segment}
 """
-# Files of few long tests, begun first: begun last, one worker would wait for the other.
-LONG = ("test_release", "test_kill", "test_live_workers", "test_grants", "test_report_safety")
+# Files that take long, begun first: begun last, one worker would wait for the other.
+LONG = (
+    *("test_release", "test_kill", "test_lab", "test_browser", "test_live_workers"),
+    *("test_grants", "test_changes", "test_report", "test_everywhere"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

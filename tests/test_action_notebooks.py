@@ -132,6 +132,7 @@ def test_the_trigger_is_installed_and_rows_are_backfilled_by_the_printed_strings
     assert int(queue.audit().hidden.sum()) == 0
 
 
+@pytest.mark.proof
 def test_act_does_what_it_planned_for_the_chosen_tracks_and_is_undone(
     url: str, tmp_path: Path
 ) -> None:

@@ -253,7 +253,12 @@ def test_a_url_is_refused_by_what_is_wrong_with_it(end: str) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no device that is full")
 @pytest.mark.parametrize(
-    "command", ["backlog", "doctor", "--help", "backfill --apply --max-rows 9"]
+    "command",
+    [
+        "backlog",
+        "backfill --apply --max-rows 9",
+        *(pytest.param(c, marks=pytest.mark.proof) for c in ("doctor", "--help")),
+    ],
 )
 @pytest.mark.parametrize("output", ["/dev/full", pytest.param("closed", marks=pytest.mark.proof)])
 def test_an_output_that_cannot_be_written_is_one_line(

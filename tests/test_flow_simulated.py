@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from conftest import STAGE_OF, Bench
 
@@ -164,6 +165,7 @@ def write(world: World, bench: Bench) -> None:
         )
 
 
+@pytest.mark.parametrize("bench", [pytest.param("a", marks=pytest.mark.proof), "b"], indirect=True)
 def test_depth_and_waiting_are_the_true_ones_at_every_hour(bench: Bench) -> None:
     world = simulate(bench.variant, seed=5)
     at_first = [

@@ -187,6 +187,7 @@ def test_a_reader_can_run_every_read_and_every_dry_run(plain: Bench, role: Make)
     assert len(operable(reader.url).run(1).dropped()) == 0
 
 
+@pytest.mark.proof
 def test_a_reader_can_read_before_there_are_views_and_ledger(plain: Bench, role: Make) -> None:
     reader = role(plain)
     printed = reader.become("reader")

@@ -8,9 +8,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import cases
 from letters import FILE, MINUTE, RETRY, Letters, letters
 from queue_insights import pipeline
 from queue_insights.database import Database
@@ -49,7 +50,7 @@ ROWS = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@cases(5)
 @given(rows=ROWS)
 def test_jobs_are_in_the_states_of_their_definition(letters: Letters, rows: list[Any]) -> None:
     letters.connection.execute("TRUNCATE letter")

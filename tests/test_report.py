@@ -229,6 +229,7 @@ def test_what_the_notebook_raises_is_one_line_with_its_advice(tmp_path: Path) ->
     refused(done, 2, "unknown pipeline 'nowhere'")  # bad input is bad input
 
 
+@pytest.mark.proof
 def test_the_kernel_is_this_python_whatever_kernels_the_user_has(tmp_path: Path) -> None:
     impostor, home = tmp_path / "kernels" / "python3", tmp_path / "home"
     impostor.mkdir(parents=True)

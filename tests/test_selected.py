@@ -174,6 +174,7 @@ def test_another_selection_is_not_what_a_token_confirms(bench: Bench) -> None:
         bench.queue.plan_retry(ids=[None])
 
 
+@pytest.mark.proof
 def test_a_hundred_thousand_ids_come_from_stdin(fresh: Callable[[str], Bench]) -> None:
     bench = fresh("a")
     tracks = many(bench, "audio_ready", 30)
