@@ -19,7 +19,7 @@ proof: .venv/dev.stamp test-pg15 test-airflow queues  ## kills, a browser, Jupyt
 
 # What the version of the server may change: SQL, its catalogue, locks, privileges.
 SERVER := $(foreach name,actions batches doctor earlier_version everywhere failures flow grants \
-	hostile_names printed_sql queries trigger trigger_verify undo views,tests/test_$(name).py)
+	hostile_names jobs printed_sql queries trigger trigger_verify undo views,tests/test_$(name).py)
 
 test-pg15: .venv/dev.stamp  ## run the tests that depend on the server on Debian's PostgreSQL 15
 	$(PY) tests/servers.py $(PY) -m pytest -m "database and not proof" $(SERVER)

@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
@@ -41,14 +39,6 @@ def test_json_is_a_list_of_records_with_iso_times_and_nulls() -> None:
         raise AssertionError(name)
 
     assert json.loads(formats.to_json(FRAME), parse_constant=no_json) == [FIRST, SECOND]
-
-
-def test_csv_reads_back_with_nulls_as_nothing() -> None:
-    names, first, second = read_back(FRAME)
-    error = json.dumps(FIRST["error"], ensure_ascii=False)
-    assert names == list(FIRST)
-    assert first == [*map(str, list(FIRST.values())[:-1]), error]
-    assert second == ["" if value is None else str(value) for value in SECOND.values()]
 
 
 def test_an_empty_frame_is_an_empty_list_a_header_or_a_word() -> None:
@@ -97,29 +87,6 @@ def test_a_table_is_aligned_and_leaves_out_columns_without_values() -> None:
         "audio_ready     5  2026-03-01 12:00:00Z             59s",
         "aligned      1234  -                                  -",
     ]
-
-
-MOMENT = datetime(2026, 3, 1, 10, 0, 0, 9, UTC)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "terminal", "page"),
-    [
-        ("count", 1234567, "1234567", "1,234,567"),
-        ("share", 1234.5, "1234.5", "1,234.50"),
-        ("wait_seconds", 7500, "2h 05m", "2h 05m"),
-        ("flag", True, "True", "True"),
-        ("share", float("inf"), "-", "-"),
-        ("ids", [1, "é"], '[1, "é"]', '[1, "é"]'),
-        ("at", MOMENT, "2026-03-01 10:00:00Z", "2026-03-01 11:00:00"),
-        ("title", "x" * 201, "x" * 199 + "…", "x" * 199 + "…"),
-    ],
-)
-def test_a_value_on_a_terminal_and_on_a_page(
-    name: str, value: Any, terminal: str, page: str
-) -> None:
-    assert formats.cell(name, value, grouped=False) == terminal
-    assert formats.cell(name, value, ZoneInfo("Europe/Berlin")) == page
 
 
 def test_durations_have_two_units() -> None:

@@ -2,97 +2,23 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import Url, database
+from letters import FILE, MINUTE, RETRY, Letters, letters
 from queue_insights import pipeline
-from queue_insights.cli import main
-from queue_insights.database import READ_URL, Database
+from queue_insights.database import Database
 from queue_insights.errors import InputError, PlanError
 from queue_insights.queue import Queue
 from queue_insights.reads import STATES
 
-FILE = """name: letters
-jobs:
-  from: letter
-  id: id
-  kind: sort
-  status: state
-  attempts: tries
-  max_attempts: max_tries
-  due_at: due
-  created_at: made
-  started_at: begun
-  finished_at: done
-  error: problem
-states: {pending: [new], retryable: [again], running: [busy],
-  completed: [ok], exhausted: [dead], skipped: [void]}
-"""
-RETRY = """items: letters
-actions:
-  retry: >-
-    UPDATE letter SET state = 'new', tries = 0
-    WHERE id = ANY (:ids) AND state = 'dead' RETURNING id
-"""
-TABLE = """
-    CREATE TYPE letter_state AS ENUM ('new', 'again', 'busy', 'ok', 'dead', 'void', 'odd');
-    CREATE TABLE letter (id bigserial PRIMARY KEY, sort text NOT NULL, state letter_state NOT NULL,
-        tries int NOT NULL DEFAULT 0, max_tries int DEFAULT 3, due timestamptz, made timestamp,
-        begun timestamptz, done timestamptz, problem text)
-"""
-MINUTE = timedelta(minutes=1)
-
-
-@dataclass
-class Letters:
-    """A database of letters, an autocommit connection to it, and where its pipeline file is."""
-
-    url: str
-    connection: psycopg.Connection[Any]
-    file: Path
-
-    def queue(self, text: str = FILE + RETRY) -> Queue:
-        self.file.write_text(text, "utf-8")
-        return Queue(Database(self.url), pipeline.load(self.file))
-
-    def add(self, sort: str, state: str, **columns: Any) -> int:
-        names = ["sort", "state", *columns]
-        statement = (
-            f"INSERT INTO letter ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))}) "
-            "RETURNING id"
-        )
-        row = self.connection.execute(statement, [sort, state, *columns.values()]).fetchone()
-        assert row
-        return int(row[0])
-
-    def run(self, *arguments: str, text: str = FILE + RETRY) -> tuple[int, list[str]]:
-        """The exit code of a command on that pipeline file, and the lines that it printed."""
-        self.file.write_text(text, "utf-8")
-        given = [*arguments, "--pipeline", str(self.file)]
-        result = CliRunner(env={READ_URL: self.url}).invoke(main, given)
-        assert isinstance(result.exception, SystemExit | None), result.exception
-        return result.exit_code, result.output.splitlines()
-
-    def rows(self) -> list[Any]:
-        return self.connection.execute("SELECT letter::text FROM letter ORDER BY id").fetchall()
-
-
-@pytest.fixture
-def letters(server: Url, tmp_path: Path) -> Iterator[Letters]:
-    with database(server) as url, psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("SET timezone = 'UTC'")
-        connection.execute(TABLE)
-        yield Letters(url, connection, tmp_path / "letters.yaml")
+__all__ = ["letters"]  # a fixture
 
 
 def state_of(row: dict[str, Any], now: datetime) -> str:
@@ -188,94 +114,6 @@ def test_failures_of_jobs_are_grouped_by_kind_whatever_column_holds_the_message(
     }
     (bills,) = (record["failure"] for record in found if record["task_type"] == "bills")
     assert len(queue.tasks(failure=bills)) == 7
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("kind: sort", "kind: sort +", "jobs.kind: syntax error"),
-        ("kind: sort", "kind: kin", 'jobs.kind: column "kin" does not exist'),
-        ("due_at: due", "due_at: sort", "jobs.due_at: is text, expected a time"),
-        (
-            "attempts: tries",
-            "attempts: tries, max_tries",
-            "jobs.attempts: expected one expression",
-        ),
-        ("kind: sort", "kind: sort, state", "jobs.kind: expected one expression"),
-        ("status: state", "status: tries", "jobs.status: invalid input syntax for type integer"),
-        ("id: id", 'id: "id) FROM letter; DROP TABLE letter; SELECT (1"', "jobs.id: "),
-        ("id: id", 'id: "1); COMMIT; DROP TABLE letter; BEGIN; SELECT (1"', "jobs.id: "),
-        ("from: letter", "from: lettre", 'jobs.from: relation "lettre" does not exist'),
-        ("from: letter", "from: secret.letter", "jobs.from: "),
-        ("running: [busy]", "running: [bussy]", "states.running: the status cannot be 'bussy'"),
-        ("running: [busy]", "runing: [busy]", "states"),
-        ("  id: id\n", "", "jobs.id: Field required"),
-        ("kind: sort", "kinds: sort", "jobs.kinds: unknown key"),
-    ],
-)
-def test_a_broken_file_is_one_line_that_names_the_role(
-    letters: Letters, old: str, new: str, said: str
-) -> None:
-    letters.add("bills", "new")
-    before = letters.rows()
-    assert old in FILE
-    code, lines = letters.run("backlog", text=FILE.replace(old, new))
-    assert code == 2, lines
-    assert said in "\n".join(lines)
-    assert len(lines) == (2 if "kinds: " in new else 1), lines  # the role is missing, too
-    assert letters.rows() == before
-
-
-def test_a_role_cannot_write(letters: Letters) -> None:
-    letters.add("bills", "new")
-    letters.connection.execute(
-        "CREATE FUNCTION grab() RETURNS text AS 'DELETE FROM letter RETURNING sort' LANGUAGE sql"
-    )
-    code, lines = letters.run("backlog", text=FILE.replace("kind: sort", "kind: grab()"))
-    assert (code, len(lines)) == (1, 1), lines
-    assert "read-only" in lines[0]
-    assert len(letters.rows()) == 1
-
-
-REFUSED = {
-    **dict.fromkeys(("audit", "missing", "orphans"), "a job is its own row"),
-    **{"backfill": "a job is its own row", "prune": "a job is its own row"},
-    **{"requeue": "a completed job is over", "reset": "for its own queue to say"},
-    **{"trigger sql": "nothing is installed", "trigger install": "nothing is installed"},
-    **{"trigger verify": "nothing is installed", "trigger uninstall": "nothing is installed"},
-    **{f"views {what}": "nothing is installed" for what in ("sql", "install", "verify")},
-    **{"grants reader someone": "grant SELECT", "eta --end-to-end": "do not lead"},
-}
-
-
-@pytest.mark.parametrize("command", REFUSED)
-def test_what_does_not_fit_jobs_is_refused_with_its_reason(letters: Letters, command: str) -> None:
-    code, lines = letters.run(*command.split())
-    assert (code, len(lines)) == (2, 1), lines
-    assert REFUSED[command] in lines[0]
-    assert "'letters'" in lines[0]
-
-
-@pytest.mark.parametrize(
-    ("left_out", "command", "why"),
-    [
-        ("error", "failures", "keeps no error text"),
-        ("started_at", "durations", "when a job was started"),
-        ("finished_at", "throughput", "when a job was done"),
-        ("finished_at", "flow", "when a job was done"),
-        ("finished_at", "eta", "when a job was done"),
-        ("actions", "retry", "no way to retry"),
-    ],
-)
-def test_what_a_queue_does_not_keep_is_said_instead_of_guessed(
-    letters: Letters, left_out: str, command: str, why: str
-) -> None:
-    text = FILE if left_out == "actions" else re.sub(rf"  {left_out}: .*\n", "", FILE)
-    code, lines = letters.run(command, text=text)
-    assert (code, len(lines)) == (2, 1), lines
-    assert why in lines[0]
-    code, lines = letters.run("doctor", text=text)
-    assert any(why in line for line in lines), lines
 
 
 def test_retry_takes_the_very_jobs_of_its_plan(letters: Letters) -> None:
@@ -394,3 +232,22 @@ def test_what_is_printed_as_sql_gives_the_same_in_psql(letters: Letters) -> None
         connection.execute(settings_)
         found = connection.execute(query.removesuffix("\n\nCOMMIT;")).fetchall()
     assert [row[1] for row in found] == ["bills", "cards"]
+
+
+def test_a_report_says_of_letters_what_it_can_and_why_it_cannot_the_rest(
+    letters: Letters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        letters.add("bills", "new", made=datetime(2026, 1, 1))
+    letters.add("cards", "dead", tries=3)
+    monkeypatch.chdir(tmp_path)
+    text = (FILE + RETRY).replace("  error: problem\n", "").replace("  finished_at: done\n", "")
+    code, lines = letters.run("report", "backlog_report", text=text)
+    assert code == 0, lines
+    assert lines[-2].startswith("3 letters wait; 1 exhausted will not move by itself")
+    page = Path(lines[-1]).read_text("utf-8")
+    for reason in ("a job is its own row", "it keeps no error text", "when a job was done"):
+        assert reason in page
+    assert f"queue-insights retry --pipeline {letters.file}" in page
+    code, lines = letters.run("report", "explore", "-p", "task", "bills", text=text)
+    assert code == 0, lines

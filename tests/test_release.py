@@ -145,6 +145,10 @@ def test_the_wheel_alone_in_an_empty_venv_runs_the_demo_doctor_and_a_report(
     run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=away)
     where = run(python, "-c", f"import {PACKAGE}; print({PACKAGE}.__file__)", cwd=away)
     assert Path(where).is_relative_to(venv)
+    (finds,) = re.findall(r'^python -c "(.*)"$', (ROOT / "README.md").read_text("utf-8"), re.M)
+    notebooks = Path(run(python, "-c", finds, cwd=away).strip())
+    assert notebooks.is_relative_to(venv)
+    assert (notebooks / "backlog_report.ipynb").is_file()
 
     def queue_insights(*arguments: str, expected: int = 0) -> list[str]:
         program = venv / "bin" / "queue-insights"

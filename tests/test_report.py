@@ -77,8 +77,8 @@ def test_the_summary_holds_the_key_figures_of_the_incident(backlog: SimpleNamesp
     assert 59 * 60 <= figures["oldest_waiting_seconds"] < 75 * 60
     assert [figures[f"eta_{level}_seconds"] for level in ("p50", "p80", "p95")] == [None] * 3
     assert summary["verdict"] == (
-        f"{HIDDEN} tracks wait, all of them hidden; too little history to say when they will be "
-        "done; 1 more is stuck."
+        f"{HIDDEN} tracks wait, all of them missing from dashboards; too little history to say "
+        "when they will be done; 1 more is stuck."
     )
     assert summary["tables"] == TABLES
     assert (summary["thresholds"], summary["breached"]) == ([], [])
@@ -142,7 +142,7 @@ def test_the_page_needs_nothing_from_outside_and_may_ask_for_nothing(
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert not re.search(r"unsafe-eval|script-src[^;]*unsafe-inline", policy)
     scripts = page.select("script")
-    assert [script.get("type") for script in scripts] == ["application/json"] * 3 + [None, None]
+    assert [script.get("type") for script in scripts] == ["application/json"] * 2 + [None, None]
     assert not page.select("script[src], a[href^=http], img")
     assert backlog.page.count("plotly.js v") == get_plotlyjs().count("plotly.js v") == 1
     assert len(backlog.page.encode()) - len(get_plotlyjs().encode()) <= 300_000

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
+from bs4 import BeautifulSoup
 
 from conftest import Bench
 from queue_insights import charts, formats, show, summary
@@ -70,7 +72,7 @@ def test_a_list_is_saved_whole_or_not_at_all_and_its_first_rows_are_shown(
     show.table("missing", first, "Tracks")
     show.table("missing", show.save("missing", pages, limit=6), "Tracks")
     assert [bundle[show.MIME].get("of") for bundle in shown] == [6, None]
-    captions = ["<caption>Tracks: the first 4 of 6</caption>", "<caption>Tracks</caption>"]
+    captions = [f"<caption><span>Tracks{cut}</span>" for cut in (": the first 4 of 6", "")]
     assert all(words in b["text/html"] for words, b in zip(captions, shown, strict=True))
 
     def broken() -> Iterator[pd.DataFrame]:
@@ -106,15 +108,56 @@ def test_figures_are_plain_numbers_or_nothing(shown: list[dict[str, Any]]) -> No
     assert "&lt;i&gt;" in bundle["text/html"]
 
 
-def test_a_chart_is_data_and_no_javascript(shown: list[dict[str, Any]]) -> None:
-    audit = pd.DataFrame(
-        {"stage": ["s"], "task_type": ["t"], "eligible": [3], "visible": [1], "hidden": [2]}
-    )
-    show.chart(charts.hidden_vs_visible(audit), "Three, two of them hidden")
-    (bundle,) = shown
-    assert set(bundle) == {show.PLOTLY, show.MIME, "text/plain"}
-    assert [trace["x"] for trace in bundle[show.PLOTLY]["data"]] == [[2], [1], [1]]
-    assert bundle["text/plain"] == "Three, two of them hidden"
+def test_a_chart_is_data_and_without_plotly_bars_of_table_cells_and_words(
+    shown: list[dict[str, Any]],
+) -> None:
+    steps = {"stage": ["s", "s"], "task_type": ["align", "<b>"]}
+    audit = pd.DataFrame({**steps, "eligible": [3, 4], "visible": [1, 0], "hidden": [2, 0]})
+    show.chart(charts.hidden_vs_visible(audit), "What waits")
+    chart, caption = shown
+    assert set(chart) == {show.PLOTLY, show.MIME, "text/plain", "text/html"}
+    assert [trace["x"] for trace in chart[show.PLOTLY]["data"]] == [[2, 0], [1, 4], [1, 0]]
+    words = {
+        "align at s": ["2 missing, 1 with a task row", "1 shown by dashboards"],
+        "<b> at s": ["4 with a task row", "0 shown by dashboards"],
+    }
+    said = [f"{label}: {text}" for label, texts in words.items() for text in texts]
+    assert chart[show.MIME]["words"] == "; ".join(said)
+    page = BeautifulSoup(chart["text/html"], "html.parser")
+    rows = [(row.th.text, row.select("td")[-1].text) for row in page.select("tr")]
+    assert rows == [(label, text) for label, texts in words.items() for text in texts]
+    widths = [[part["style"] for part in row.select("i")] for row in page.select("tr")]
+    assert [len(parts) for parts in widths] == [2, 1, 1, 0]
+    assert "left:50.00%;width:25.00%" in widths[0][1]
+    assert "script" not in chart["text/html"]
+    assert caption["text/plain"] == "What waits"
+
+
+def test_lines_are_columns_and_a_figure_without_anything_a_sentence(
+    shown: list[dict[str, Any]],
+) -> None:
+    times = pd.date_range("2026-07-01", periods=100, freq="1h", tz="UTC")
+    flow = pd.DataFrame({"bucket": times, "task_type": "align", "depth": range(100)})
+    show.chart(charts.depth_over_time(flow), "There")
+    assert shown[0][show.MIME]["words"] == "align: 0 at first, 99 at most, 99 at last"
+    assert 20 <= shown[0]["text/html"].count("<i class") <= 48
+    show.chart(charts.depth_over_time(flow.assign(depth=0)), "There")
+    assert set(shown[-1]) == {show.MIME, "text/plain", "text/html"}
+    assert shown[-1]["text/plain"] == "No track was at any step in this time."
+    show.chart(go.Figure().add_pie(values=[1, 2]), "Somebody's own")  # drawn by plotly only
+    assert shown[-2]["text/html"].strip() == ""
+
+
+def test_a_table_of_steps_adds_up_and_ids_are_not_numbers_to_add(
+    shown: list[dict[str, Any]],
+) -> None:
+    steps = {"task_type": ["align", "clip"], "waiting": [1000, 234], "rate_per_hour": [0.5, 1.0]}
+    show.table("steps", pd.DataFrame(steps))
+    show.table("rows", pd.DataFrame({"id": [12345, 12346], "task_type": "align", "attempts": 1}))
+    foot = BeautifulSoup(shown[0]["text/html"], "html.parser").select("tfoot tr > *")
+    assert [cell.text for cell in foot] == ["all steps", "1,234", ""]
+    assert ">12345<" in shown[1]["text/html"]
+    assert "tfoot>" not in shown[1]["text/html"]
 
 
 def test_the_heading_names_the_queue_the_moment_and_both_zones(
@@ -139,9 +182,9 @@ def said(waiting: int, hidden: int = 0, orphans: int = 0, stuck: int = 0, **end:
 def test_the_verdict_is_one_sentence() -> None:
     assert said(0) == "No track waits."
     assert said(0, stuck=2) == "No track waits; 2 more are stuck."
-    assert said(1, hidden=1) == "1 track waits, hidden from every dashboard."
-    assert said(50, hidden=50, orphans=9) == "50 tracks wait, all of them hidden."
-    some = "1,419 tracks wait, 50 of them hidden; 1 more is stuck."
+    assert said(1, hidden=1) == "1 track waits, but missing from dashboards."
+    assert said(50, hidden=50, orphans=9) == "50 tracks wait, all of them missing from dashboards."
+    some = "1,419 tracks wait, 50 of them missing from dashboards; 1 more is stuck."
     assert said(1419, hidden=50, stuck=1) == some
     assert said(7) == "7 tracks wait, and dashboards see all of them."
     overstated = "7 tracks wait, but dashboards overstate it: 3 open rows are for tracks that "
@@ -162,7 +205,7 @@ def test_the_verdict_says_when_it_will_be_done(at: str | None, timezone: str, wo
     seconds = (end["p80_at"] - pd.Timestamp("2026-07-01T14:00Z")).dt.total_seconds()
     end = end.assign(p80_seconds=seconds, status="draining" if at else "insufficient_history")
     found = said(50, hidden=50, end=end, timezone=timezone)
-    assert found == f"50 tracks wait, all of them hidden{words}"
+    assert found == f"50 tracks wait, all of them missing from dashboards{words}"
     assert said(0, end=end, timezone=timezone) == "No track waits."
 
 

@@ -1,5 +1,4 @@
-"""Frames as plotly figures: one style, steps in pipeline order; and each as bars of table cells,
-for where there is no plotly. No SQL.
+"""Frames as plotly figures: one style, steps in pipeline order. No SQL.
 
 A colour has one meaning: a state's, what dashboards show, or time. All of them stand out from white
 and from dark pages alike, by 3 to 1; states that could be taken for one another differ in pattern.
@@ -8,10 +7,9 @@ database or the pipeline file are text: plotly reads a subset of HTML, so they a
 are those of a time zone's clocks: plotly knows no time zones, so it gets local times.
 """
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from html import escape, unescape
+from collections.abc import Callable
+from functools import wraps
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -51,22 +49,34 @@ TEMPLATE = go.layout.Template(
     )
 )
 _LABEL = 22  # characters: a phone has no room for more beside its bars
-_SAMPLES = 48  # at most so many bars stand for a line
 
 
+def _of_frame(draw: Callable[..., go.Figure]) -> Callable[..., go.Figure]:
+    """A chart of a frame; of one that this kind of queue has not got, the reason."""
+
+    @wraps(draw)
+    def drawn(frame: pd.DataFrame, *given: Any) -> go.Figure:
+        why = frame.attrs.get("refused")
+        return _nothing(why) if why else draw(frame, *given)
+
+    return drawn
+
+
+@_of_frame
 def backlog_by_state(backlog: pd.DataFrame) -> go.Figure:
     """Tracks at each step, stacked by state: *backlog* is what ``Queue.backlog()`` returns. Only
     states that occur have a bar; the total stands at its end."""
     totals = backlog["total"].tolist()
     if not any(totals):
-        return _nothing("No track is at any step.")
-    figure, steps = _by_step(backlog, "tracks", max(totals))
+        return _nothing("Nothing is in the queue.")
+    figure, steps = _by_step(backlog, backlog.attrs.get("items", "tracks"), max(totals))
     for state, style in STYLES.items():
         if backlog[state].sum() > 0:
             figure.add_trace(_bar(steps, backlog[state], state.replace("_", " "), style))
     return figure.add_trace(_texts(steps, totals, [f"{total:,.0f}" for total in totals]))
 
 
+@_of_frame
 def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
     """For each step, what workers could take now, and below it what dashboards count as pending:
     *audit* is what ``Queue.audit()`` returns. The upper bar is split into missing (no task row) and
@@ -84,6 +94,7 @@ def hidden_vs_visible(audit: pd.DataFrame) -> go.Figure:
     return figure.add_traces(bars)
 
 
+@_of_frame
 def time_to_clear(eta: pd.DataFrame) -> go.Figure:
     """For each step, when the work that waits now will be done: *eta* is what ``Queue.eta()``
     returns. A bar is the 80% range in hours, parted at the median; without a range there is the
@@ -143,7 +154,7 @@ def depth_over_time(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     order: *flow* is what ``Queue.flow()`` returns."""
     tasks, most = flow["task_type"].unique(), flow["depth"].max()
     if not most > 0:
-        return _nothing("No track was at any step in this time.")
+        return _nothing("Nothing was in the queue in this time.")
     figure = _over_time([_text(task) for task in tasks], 40 + 72 * len(tasks))
     for row, task in enumerate(tasks, 1):
         step = flow[flow["task_type"] == task]
@@ -162,7 +173,7 @@ def cumulative_flow(flow: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     came, went = (flow[name].cumsum() - flow[name] for name in ("arrivals", "departures"))
     came = came + flow["depth"].iloc[:1].sum()
     if not came.sum():
-        return _nothing("No track was at this step in this time.")
+        return _nothing("Nothing was at this step in this time.")
     times = _local(flow["bucket"], timezone)
     below = _line(times, went.tolist(), "departures", "%{y:,d} departures", dash="dash")
     above = _line(times, came.tolist(), "arrivals", "%{y:,d} arrivals")
@@ -306,96 +317,3 @@ def _texts(steps: list[str], at: list[float], texts: list[str]) -> go.Scatter:
 def _local(times: pd.Series, timezone: str) -> list[str]:
     """Moments as local clocks showed them; an hour that they showed twice comes twice."""
     return list(times.dt.tz_convert(timezone).dt.strftime("%Y-%m-%dT%H:%M:%S"))
-
-
-@dataclass
-class Row:
-    """A line of a figure as it is without plotly: a *label*, a bar of *parts*, and the same in
-    *words*. A part is where it starts, its width and height in percent, colour and pattern."""
-
-    label: str
-    parts: list[tuple[Any, ...]] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
-
-
-def rows(figure: go.Figure) -> list[Row]:
-    """What *figure* shows, for where there is no plotly and for who does not see it: a row for each
-    bar and line, whose *words* are the whole of it. What is drawn in ways that are not used here
-    has none."""
-    readers = {"bar": _read_bars, "heatmap": _read_heat, "scatter": _read_line}
-    found: dict[Any, Row] = {}
-    for number, trace in enumerate(figure.data):
-        try:
-            read = [*readers[trace.type](trace, number, figure)]
-        except (KeyError, TypeError, ValueError, IndexError):  # somebody else's figure
-            continue
-        for key, label, parts, words in read:
-            row = found.setdefault(key, Row(_plain(label)))
-            row.parts += [(*part, *_look(trace)) for part in parts]
-            row.words += [words] if words and words not in row.words else []
-    scale = 100 / max(
-        (x + width for row in found.values() for x, width, *_ in row.parts), default=1
-    )
-    for row in found.values():
-        row.parts = [(x * scale, w * scale, h * 100, *how) for x, w, h, *how in row.parts]
-    order = [row.label for row in found.values()]  # the bars of one step beside one another
-    return sorted(found.values(), key=lambda row: order.index(row.label))
-
-
-def legend(figure: go.Figure) -> list[tuple[str, str, str]]:
-    """The name, colour and pattern (or dash) of each kind of mark in *figure*."""
-    named = [each for each in figure.data if each.name and each.showlegend is not False]
-    return [(_plain(each.name), *_look(each)) for each in named]
-
-
-def _look(trace: Any) -> tuple[str, str]:
-    if trace.type == "bar":
-        return trace.marker.color or TIME, trace.marker.pattern.shape or ""
-    is_line = trace.type == "scatter" and trace.line.width != 0 and trace.fill != "tozeroy"
-    return TIME, trace.line.dash or "solid" if is_line else ""
-
-
-def _read_bars(trace: Any, number: int, figure: go.Figure) -> Iterator[tuple[Any, ...]]:
-    bars = [(n, each) for n, each in enumerate(figure.data) if each.type == "bar"]
-    stack = [(n, each) for n, each in bars if each.offsetgroup == trace.offsetgroup]
-    under = [each for n, each in stack if n < number]
-    for i, (label, value) in enumerate(zip(trace.y, trace.x, strict=True)):
-        start = trace.base[i] if trace.base is not None else sum(each.x[i] for each in under)
-        words = f"{value:,} {trace.name}" if trace.customdata is None else trace.customdata[i]
-        parts = [(start, value, 1)] if value else []
-        says = value or len(stack) == 1  # of a stack, the parts that are there
-        yield (label, trace.offsetgroup or ""), label, parts, words if says else ""
-
-
-def _read_heat(trace: Any, number: int, figure: go.Figure) -> Iterator[tuple[Any, ...]]:
-    for label, values in zip(trace.y, trace.z, strict=True):
-        known = [value or 0 for value in values]
-        words = f"{max(known):,.3g} {trace.name} at most, at {trace.x[known.index(max(known))]}"
-        yield label, label, _columns(known, trace.zmax), words
-
-
-def _read_line(trace: Any, number: int, figure: go.Figure) -> Iterator[tuple[Any, ...]]:
-    if trace.mode == "text":
-        for label, text in zip(trace.y, trace.text, strict=True):
-            is_total = text.strip()[:1].isdigit()
-            yield (label, ""), label, [], text.strip() + (" in all" if is_total else "")
-    elif len(trace.y) > 6:
-        axis = figure.layout[f"yaxis{(trace.yaxis or 'y')[1:]}"]
-        words = f"{trace.y[0]:,} at first, {max(trace.y):,} at most, {trace.y[-1]:,} at last"
-        yield number, trace.name, _columns(trace.y, axis.range[1] if axis.range else 0), words
-    else:
-        points = zip(trace.x, trace.y, strict=True)
-        yield number, trace.name, [], ", ".join(f"{_plain(x)}: {y:,.4g}" for x, y in points)
-
-
-def _columns(values: Sequence[float], most: float) -> list[tuple[float, float, float]]:
-    """Columns beside one another as high as the *values*, the highest of a few in one."""
-    few = -(-len(values) // _SAMPLES)
-    highest = [max(values[i : i + few]) for i in range(0, len(values), few)]
-    return [(i, 1, value / (most or max(highest) or 1)) for i, value in enumerate(highest)]
-
-
-def _plain(name: object) -> str:
-    """A label without plotly's markup, a time without its seconds."""
-    text = re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d$", r"\1 \2", str(name))
-    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", text))).strip()

@@ -18,6 +18,10 @@ class InputError(QueueInsightsError):
     exit_code = 2
 
 
+class Refused(InputError):
+    """What was asked for does not fit this kind of queue; the text says why."""
+
+
 class DatabaseError(QueueInsightsError):
     """The server could not be reached, refused, or timed out. ``sqlstate`` is Postgres' code (empty
     where the server said nothing); ``lost`` is true if trying again takes a new connection."""

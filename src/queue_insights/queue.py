@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from queue_insights.actions import ledger
-from queue_insights.actions.definitions import Tasks, chosen_action, parameters
+from queue_insights.actions.definitions import ACTIONS, Tasks, chosen_action, parameters
 from queue_insights.actions.plan import Plan
 from queue_insights.actions.runs import Run
 from queue_insights.database import Database, Moment, script
-from queue_insights.errors import InputError
+from queue_insights.errors import Refused
 from queue_insights.forecast import steps
 from queue_insights.pipeline import JobPipeline, Pipeline, parse_duration
 from queue_insights.schema import AnySchema, reflect
@@ -99,28 +99,27 @@ class Queue:
             return query(self.schema, moment.as_of, name, **given)
 
     def require(self, what: str) -> None:
-        """Raises InputError, with the reason, where this queue has no such read or action."""
+        """Raises Refused, with the reason, where this queue has no such read or action."""
         if why := self.pipeline.refusal(what):
-            raise InputError(why)
+            raise Refused(why)
 
     def stages(self, what: str) -> Pipeline:
-        """The pipeline of tracks. Raises InputError where *what* is asked of another queue."""
+        """The pipeline of tracks. Raises Refused where *what* is asked of another queue."""
         self.require(what)
         assert isinstance(self.pipeline, Pipeline)
         return self.pipeline
 
     def _read(self, name: str, **given: Any) -> pd.DataFrame:
         with self.snapshot() as moment:
-            return fetch(moment.connection, self._query(name, **given))
+            found = fetch(moment.connection, self._query(name, **given))
+        actions = [name for name in ACTIONS if not self.pipeline.refusal(name)]
+        found.attrs |= {"items": self.pipeline.items, "actions": actions}
+        return found
 
     def pages(self, name: str, size: int = 10_000, **given: Any) -> Iterator[pd.DataFrame]:
         """A list that may be too long for the memory: what the read *name* (``missing``, ``tasks``,
         ...) answers, as frames of *size* rows at most, all of one moment. There is at least one
-        frame, which may be empty.
-
-        >>> for page in queue.pages("tasks", state="exhausted"):
-        ...     print(len(page))  # doctest: +SKIP
-        """
+        frame, which may be empty."""
         found = self._query(name, **given)
         # Not by snapshot(): who stops halfway would leave other reads in that moment.
         here = contextlib.nullcontext(self._moment) if self._moment else self.database.read()

@@ -9,9 +9,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ import pandas as pd
 from queue_insights import formats, summary
 from queue_insights.buckets import time_zone
 from queue_insights.database import Moment
-from queue_insights.errors import InputError, QueueInsightsError
+from queue_insights.errors import InputError, QueueInsightsError, Refused
 from queue_insights.queue import Queue
 
 MIME = "application/vnd.queue-insights+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 TABLES = "QUEUE_INSIGHTS_TABLES"  # while a report is made: the folder of its tables
 
+_SAMPLES = 48  # at most so many bars stand for a line
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
 
 
@@ -87,6 +88,20 @@ def next_steps(steps: Sequence[tuple[str, str]]) -> None:
     _display("next", data, text, f"<ul>{html}</ul>" if html else f"<p>{text}</p>")
 
 
+def ask(queue: Queue, read: str, **given: Any) -> pd.DataFrame:
+    """What the method *read* of *queue* answers; where such a queue has no such thing, an empty
+    frame that carries the reason, which ``table`` and the charts show in its place.
+
+    >>> audit = show.ask(queue, "audit")
+    """
+    try:
+        found: pd.DataFrame = getattr(queue, read)(**given)
+    except Refused as error:
+        found = pd.DataFrame()
+        found.attrs["refused"] = str(error)
+    return found
+
+
 def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UTC") -> None:
     """A frame as a table, and as ``tables/NAME.csv`` of a report, which has everything, in UTC and
     seconds. Here times are in *timezone*, and columns without any value are left out. What
@@ -95,6 +110,8 @@ def table(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UT
     Raises InputError for a name that is not lower-case letters, digits and underscores, and for an
     unknown time zone.
     """
+    if why := frame.attrs.get("refused"):
+        return _display("note", {}, why, f"<p>{escape(why)}</p>")
     zone = time_zone(timezone, "timezone")
     rows = [list(record.values()) for record in formats.records(frame)]
     data: dict[str, Any] = {"name": _checked(name), "columns": [str(c) for c in frame]}
@@ -123,10 +140,14 @@ def save(name: str, pages: Iterable[pd.DataFrame], limit: int) -> pd.DataFrame:
     first: list[pd.DataFrame] = []
     if folder := os.environ.get(TABLES):
         pages = _written(pages, Path(folder, file))
-    for page in pages:
-        if not first or of < limit:
-            first.append(page.head(limit - of))
-        of += len(page)
+    try:
+        for page in pages:
+            if not first or of < limit:
+                first.append(page.head(limit - of))
+            of += len(page)
+    except Refused as error:
+        first = [pd.DataFrame()]
+        first[0].attrs["refused"] = str(error)
     shown = pd.concat(first, ignore_index=True)
     shown.attrs["of"] = of
     return shown
@@ -196,12 +217,10 @@ def rows(name: str, frame: pd.DataFrame, caption: str = "", timezone: str = "UTC
 def chart(figure: Any, description: str) -> None:
     """A plotly figure; *description* says what it is about. Where there is no plotly, it is bars of
     table cells; a figure of ``charts`` that has nothing to draw is a sentence instead."""
-    from queue_insights.charts import legend, rows
-
     if not figure.data:
         why = figure.layout.meta or "Nothing to show."
         return _display("note", {}, why, f"<p>{escape(why)}</p>")
-    lines, keys = rows(figure), legend(figure)
+    lines, keys = _lines(figure), _keys(figure)
     words = "; ".join(f"{row.label}: {', '.join(row.words)}" for row in lines)
     html = formats.TEMPLATES.get_template("chart.html.j2").render(rows=lines, keys=keys)
     # If plotly displayed it, its renderer might embed 5 MB of JavaScript each time.
@@ -211,6 +230,103 @@ def chart(figure: Any, description: str) -> None:
     _display("chart", data, f"{description}\n{words}", html, {PLOTLY: drawing})
     _display("caption", {}, description, f"<p class=said>{escape(description)}</p>")
     return None
+
+
+@dataclass
+class _Line:
+    """A line of a figure as it is without plotly: a *label*, a bar of *parts*, and the same in
+    *words*. A part is where it starts, its width and height in percent, colour and pattern."""
+
+    label: str
+    parts: list[tuple[Any, ...]] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+
+def _lines(figure: Any) -> list[_Line]:
+    """What *figure* shows, for where there is no plotly and for who does not see it: a row for each
+    bar and line, whose *words* are the whole of it. What is drawn in ways that are not used here
+    has none."""
+    readers = {"bar": _read_bars, "heatmap": _read_heat, "scatter": _read_line}
+    found: dict[Any, _Line] = {}
+    for number, trace in enumerate(figure.data):
+        try:
+            read = [*readers[trace.type](trace, number, figure)]
+        except (KeyError, TypeError, ValueError, IndexError):  # somebody else's figure
+            continue
+        for key, label, parts, words in read:
+            row = found.setdefault(key, _Line(_plain(label)))
+            row.parts += [(*part, *_look(trace)) for part in parts]
+            row.words += [words] if words and words not in row.words else []
+    scale = 100 / max(
+        (x + width for row in found.values() for x, width, *_ in row.parts), default=1
+    )
+    for row in found.values():
+        row.parts = [(x * scale, w * scale, h * 100, *how) for x, w, h, *how in row.parts]
+    order = [row.label for row in found.values()]  # the bars of one step beside one another
+    return sorted(found.values(), key=lambda row: order.index(row.label))
+
+
+def _keys(figure: Any) -> list[tuple[str, str, str]]:
+    """The name, colour and pattern (or dash) of each kind of mark in *figure*."""
+    named = [each for each in figure.data if each.name and each.showlegend is not False]
+    return [(_plain(each.name), *_look(each)) for each in named]
+
+
+def _look(trace: Any) -> tuple[str, str]:
+    """Colour and pattern, or dash, of what a trace draws."""
+    if trace.type == "bar":
+        return trace.marker.color or "currentColor", trace.marker.pattern.shape or ""
+    if trace.type == "heatmap":
+        return trace.colorscale[-1][1], ""
+    is_line = trace.line.width != 0 and trace.fill != "tozeroy"
+    colour = trace.line.color if is_line else trace.fillcolor
+    return colour or "currentColor", trace.line.dash or "solid" if is_line else ""
+
+
+def _read_bars(trace: Any, number: int, figure: Any) -> Iterator[tuple[Any, ...]]:
+    bars = [(n, each) for n, each in enumerate(figure.data) if each.type == "bar"]
+    stack = [(n, each) for n, each in bars if each.offsetgroup == trace.offsetgroup]
+    under = [each for n, each in stack if n < number]
+    for i, (label, value) in enumerate(zip(trace.y, trace.x, strict=True)):
+        start = trace.base[i] if trace.base is not None else sum(each.x[i] for each in under)
+        words = f"{value:,} {trace.name}" if trace.customdata is None else trace.customdata[i]
+        parts = [(start, value, 1)] if value else []
+        says = value or len(stack) == 1  # of a stack, the parts that are there
+        yield (label, trace.offsetgroup or ""), label, parts, words if says else ""
+
+
+def _read_heat(trace: Any, number: int, figure: Any) -> Iterator[tuple[Any, ...]]:
+    for label, values in zip(trace.y, trace.z, strict=True):
+        known = [value or 0 for value in values]
+        words = f"{max(known):,.3g} {trace.name} at most, at {trace.x[known.index(max(known))]}"
+        yield label, label, _columns(known, trace.zmax), words
+
+
+def _read_line(trace: Any, number: int, figure: Any) -> Iterator[tuple[Any, ...]]:
+    if trace.mode == "text":
+        for label, text in zip(trace.y, trace.text, strict=True):
+            is_total = text.strip()[:1].isdigit()
+            yield (label, ""), label, [], text.strip() + (" in all" if is_total else "")
+    elif len(trace.y) > 6:
+        axis = figure.layout[f"yaxis{(trace.yaxis or 'y')[1:]}"]
+        words = f"{trace.y[0]:,} at first, {max(trace.y):,} at most, {trace.y[-1]:,} at last"
+        yield number, trace.name, _columns(trace.y, axis.range[1] if axis.range else 0), words
+    else:
+        points = zip(trace.x, trace.y, strict=True)
+        yield number, trace.name, [], ", ".join(f"{_plain(x)}: {y:,.4g}" for x, y in points)
+
+
+def _columns(values: Sequence[float], most: float) -> list[tuple[float, float, float]]:
+    """Columns beside one another as high as the *values*, the highest of a few in one."""
+    few = -(-len(values) // _SAMPLES)
+    highest = [max(values[i : i + few]) for i in range(0, len(values), few)]
+    return [(i, 1, value / (most or max(highest) or 1)) for i, value in enumerate(highest)]
+
+
+def _plain(name: object) -> str:
+    """A label without plotly's markup, a time without its seconds."""
+    text = re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d$", r"\1 \2", str(name))
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", text))).strip()
 
 
 def _checked(name: str) -> str:

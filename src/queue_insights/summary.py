@@ -42,14 +42,15 @@ def key_figures(
     figures: dict[str, Figure] = {n: _sum(audit if n in seen else backlog, n) for n in names}
     seconds = {"oldest_waiting_seconds": backlog["oldest_waiting_seconds"].max()}
     if failures is not None:
-        figures |= {"failing": _sum(failures, "rows"), "new_failures": None}
-    if flow is not None:
-        # History cannot tell the exhausted from those that wait.
-        waited = flow.groupby("bucket")["waiting"].sum().iloc[0]
-        figures["waiting_grown"] = (
-            _sum(backlog, "waiting") + _sum(backlog, "exhausted") - int(waited)
-        )
-    if end is not None:
+        known = "refused" not in failures.attrs
+        figures |= {"failing": _sum(failures, "rows") if known else None, "new_failures": None}
+    if flow is not None and len(flow):
+        waited = int(flow.groupby("bucket")["waiting"].sum().iloc[0])
+        # History cannot tell exhausted tracks from those that wait; of jobs it has those due.
+        jobs = "refused" in audit.attrs
+        now = ("eligible",) if jobs else ("waiting", "exhausted")
+        figures["waiting_grown"] = sum(_sum(backlog, name) for name in now) - waited
+    if end is not None and len(end):
         row = end.iloc[0]
         seconds |= {f"eta_{n}": row[n] for n in ("p50_seconds", "p80_seconds", "p95_seconds")}
     return figures | {n: float(s) if math.isfinite(s) else None for n, s in seconds.items()}
@@ -67,17 +68,19 @@ def sentence(
     drifted will not move by themselves.``"""
     waiting, hidden = _sum(backlog, "waiting"), _sum(audit, "hidden")
     orphans, stuck = _sum(audit, "orphans"), _sum(backlog, "stuck")
-    few = {0: "No track waits", 1: "1 track waits"}
-    count, seen = few.get(waiting, f"{waiting:,} tracks wait"), ""
+    items = backlog.attrs.get("items", "tracks")
+    one = items.removesuffix("s")
+    few = {0: f"No {one} waits", 1: f"1 {one} waits"}
+    count, seen = few.get(waiting, f"{waiting:,} {items} wait"), ""
     if hidden:
         them = "all of them" if hidden == waiting else f"{hidden:,} of them"
         seen = f", {them if waiting > 1 else 'but'} missing from dashboards"
     elif orphans:
         rows = f"{orphans:,} open rows are" if orphans != 1 else "1 open row is"
         seen = f", but dashboards overstate it: {rows} for tracks that stand elsewhere"
-    elif waiting:
+    elif waiting and "refused" not in audit.attrs:
         seen = ", and dashboards see all of them"
-    done = _done_by(end, timezone) if waiting and end is not None else ""
+    done = _done_by(end, timezone) if waiting and end is not None and len(end) else ""
     more = f"; {stuck:,} more {'is' if stuck == 1 else 'are'} stuck" if stuck else ""
     return f"{count}{seen}{done}{more}{_left_out(backlog)}."
 
@@ -122,10 +125,13 @@ def _done_by(end: pd.DataFrame, timezone: str) -> str:
 
 def causes(failures: pd.DataFrame, pipeline: str = "karaoke") -> pd.DataFrame:
     """``Queue.failures()`` with the new kinds first, and the command that would retry each."""
+    if "refused" in failures.attrs:
+        return failures
     of = failures.sort_values(["new", "rows"], ascending=False, kind="stable", ignore_index=True)
     pairs = zip(of["task_type"], of["failure"], strict=True)
     narrow = [f" --task {shlex.quote(str(task))} --failure {failure}" for task, failure in pairs]
-    of.insert(3, "retry", [_command("retry", pipeline, each) for each in narrow])
+    if "retry" in failures.attrs.get("actions", ("retry",)):
+        of.insert(3, "retry", [_command("retry", pipeline, each) for each in narrow])
     return of
 
 
@@ -134,6 +140,11 @@ def next_steps(
 ) -> list[tuple[str, str]]:
     """What somebody should look at, each with the command that plans to mend it (and changes
     nothing until it is told to)."""
+    if "refused" in audit.attrs:  # a queue of jobs
+        exhausted = _sum(backlog, "exhausted")
+        why = f"{exhausted:,} have used up their attempts"
+        can = exhausted and "retry" in backlog.attrs["actions"]
+        return [(why, _command("retry", pipeline))] if can else []
     states = {name: _sum(backlog, name) for name in ("stuck", "exhausted", "drifted")}
     failed = _sum(failures, "rows")
     exhausted = states["exhausted"] - _sum(failures, "exhausted")
@@ -186,4 +197,5 @@ def track_record(forecasts: pd.DataFrame) -> str:
 
 
 def _sum(frame: pd.DataFrame, column: str) -> int:
-    return int(frame[column].sum())
+    """Zero of a frame that this kind of queue has not got."""
+    return 0 if "refused" in frame.attrs else int(frame[column].sum())

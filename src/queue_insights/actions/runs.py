@@ -15,7 +15,7 @@ from tqdm import tqdm  # not tqdm.auto: it warns where ipywidgets is not install
 from queue_insights.actions import ledger, pace, statements
 from queue_insights.actions.definitions import Parameters, chosen_action
 from queue_insights.database import Database, retried
-from queue_insights.errors import DatabaseError, InputError, RunError, Stopped
+from queue_insights.errors import DatabaseError, Refused, RunError, Stopped
 from queue_insights.schema import AnySchema, Schema
 from queue_insights.sql import Query
 from queue_insights.sql.frames import fetch
@@ -76,7 +76,7 @@ class Run:
         """
         row, run = self._fitting(), self.run
         if why := self.schema.pipeline.refusal("undo"):
-            raise InputError(why)
+            raise Refused(why)
         if row["state"] == "undone":
             raise RunError(f"run {run} is undone already; `queue-insights runs` shows its counts")
         if row["state"] == "running" and not row["undoing"]:

@@ -1,0 +1,89 @@
+"""A queue of jobs that nobody knows, letters, in a database of its own, for tests."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from conftest import Url, database
+from queue_insights import pipeline
+from queue_insights.cli import main
+from queue_insights.database import READ_URL, Database
+from queue_insights.queue import Queue
+
+FILE = """name: letters
+jobs:
+  from: letter
+  id: id
+  kind: sort
+  status: state
+  attempts: tries
+  max_attempts: max_tries
+  due_at: due
+  created_at: made
+  started_at: begun
+  finished_at: done
+  error: problem
+states: {pending: [new], retryable: [again], running: [busy],
+  completed: [ok], exhausted: [dead], skipped: [void]}
+"""
+RETRY = """items: letters
+actions:
+  retry: >-
+    UPDATE letter SET state = 'new', tries = 0
+    WHERE id = ANY (:ids) AND state = 'dead' RETURNING id
+"""
+TABLE = """
+    CREATE TYPE letter_state AS ENUM ('new', 'again', 'busy', 'ok', 'dead', 'void', 'odd');
+    CREATE TABLE letter (id bigserial PRIMARY KEY, sort text NOT NULL, state letter_state NOT NULL,
+        tries int NOT NULL DEFAULT 0, max_tries int DEFAULT 3, due timestamptz, made timestamp,
+        begun timestamptz, done timestamptz, problem text)
+"""
+MINUTE = timedelta(minutes=1)
+
+
+@dataclass
+class Letters:
+    """A database of letters, an autocommit connection to it, and where its pipeline file is."""
+
+    url: str
+    connection: psycopg.Connection[Any]
+    file: Path
+
+    def queue(self, text: str = FILE + RETRY) -> Queue:
+        self.file.write_text(text, "utf-8")
+        return Queue(Database(self.url), pipeline.load(self.file))
+
+    def add(self, sort: str, state: str, **columns: Any) -> int:
+        names = ["sort", "state", *columns]
+        statement = (
+            f"INSERT INTO letter ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))}) "
+            "RETURNING id"
+        )
+        row = self.connection.execute(statement, [sort, state, *columns.values()]).fetchone()
+        assert row
+        return int(row[0])
+
+    def run(self, *arguments: str, text: str = FILE + RETRY) -> tuple[int, list[str]]:
+        """The exit code of a command on that pipeline file, and the lines that it printed."""
+        self.file.write_text(text, "utf-8")
+        given = [*arguments, "--pipeline", str(self.file)]
+        result = CliRunner(env={READ_URL: self.url}).invoke(main, given)
+        assert isinstance(result.exception, SystemExit | None), result.exception
+        return result.exit_code, result.output.splitlines()
+
+    def rows(self) -> list[Any]:
+        return self.connection.execute("SELECT letter::text FROM letter ORDER BY id").fetchall()
+
+
+@pytest.fixture
+def letters(server: Url, tmp_path: Path) -> Iterator[Letters]:
+    with database(server) as url, psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        connection.execute(TABLE)
+        yield Letters(url, connection, tmp_path / "letters.yaml")
