@@ -125,7 +125,7 @@ def test_what_has_nothing_to_draw_says_so_instead() -> None:
     unknown = eta(status="insufficient_history", clear_p50_seconds=NAN)
     hours = pd.DataFrame({"bucket": pd.date_range(NOW, periods=3, freq="1h"), "completions": 0})
     for figure, words in (
-        (charts.backlog_by_state(backlog({}).assign(stage=None)), "No track is at any step"),
+        (charts.backlog_by_state(backlog({}).assign(stage=None)), "Nothing is in the queue"),
         (
             charts.hidden_vs_visible(frame({"eligible": 0, "visible": 0, "hidden": 0})),
             "show nothing",
@@ -133,8 +133,8 @@ def test_what_has_nothing_to_draw_says_so_instead() -> None:
         (charts.time_to_clear(eta(status="empty", clear_p50_seconds=0.0)), "Nothing waits"),
         (charts.time_to_clear(unknown), "No step has a range: insufficient history."),
         (charts.drain_fan(unknown), "align: insufficient history"),
-        (charts.cumulative_flow(flow().iloc[:0]), "No track was at this step"),
-        (charts.depth_over_time(flow().iloc[:0]), "No track was at any step"),
+        (charts.cumulative_flow(flow().iloc[:0]), "Nothing was at this step"),
+        (charts.depth_over_time(flow().iloc[:0]), "Nothing was in the queue"),
         (charts.throughput_by_hour(hours), "Nothing was completed"),
         (charts.calibration(none), "too little history"),
     ):

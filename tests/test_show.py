@@ -143,7 +143,7 @@ def test_lines_are_columns_and_a_figure_without_anything_a_sentence(
     assert 20 <= shown[0]["text/html"].count("<i class") <= 48
     show.chart(charts.depth_over_time(flow.assign(depth=0)), "There")
     assert set(shown[-1]) == {show.MIME, "text/plain", "text/html"}
-    assert shown[-1]["text/plain"] == "No track was at any step in this time."
+    assert shown[-1]["text/plain"] == "Nothing was in the queue in this time."
     show.chart(go.Figure().add_pie(values=[1, 2]), "Somebody's own")  # drawn by plotly only
     assert shown[-2]["text/html"].strip() == ""
 

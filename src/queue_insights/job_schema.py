@@ -209,6 +209,7 @@ class JobSchema:
             **{"jobs": self.jobs, "past": self.history, "tasks": _STANDING, "named": _STANDING},
             **{"separate": self.history.relations != self.jobs.relations, "steps": kinds},
             **{"states": STATES, "branching": True},
+            "ahead": True,  # it may be enqueued long before it is due
             "stuck_after": self.pipeline.stuck_after,
             "limited": "max_attempts" in self.jobs.roles,
             "id_column": identifier(named if named.isidentifier() else "id"),

@@ -194,6 +194,7 @@ class Schema:
             },
             "stages": list(dict.fromkeys(step.stage for step in wanted)),
             "previous": ["previous", *(f"previous_{i}" for i in range(2, most + 1))],
+            "ahead": False,
             "branching": len({step.stage for step in every}) < len(every),
             # How many steps a track at a stage has behind it.
             "behind": [

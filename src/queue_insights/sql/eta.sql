@@ -1,6 +1,10 @@
 {% include "moves.sql" %},
 moving (position, at, n) AS (  -- without those that left without completing, or that need an operator
     SELECT position, least(at, now()), n FROM arrival
+{% if ahead %}
+    UNION ALL SELECT position, created_at, 1 FROM standing  -- waits since then, and is counted as waiting
+    WHERE state = 'backing_off' AND arrived_at > now()
+{% endif %}
     UNION ALL SELECT position, least(arrived_at, now()), -1 FROM undone
     WHERE came AND state IN ('left', 'stuck', 'exhausted', 'other')),
 bucket (number, begins) AS NOT MATERIALIZED (  -- 5 minutes each
@@ -41,10 +45,7 @@ history AS (
     FROM counted GROUP BY position),
 here AS (
     SELECT position, count(*) FILTER (WHERE state <> 'running') AS waiting, count(*) AS moving
-    FROM standing
-    WHERE state IN ('missing', 'pending', 'retryable', 'running')
-       OR state = 'backing_off' AND arrived_at <= now()  -- a job that is not due yet has not come
-    GROUP BY position)
+    FROM standing WHERE state IN ('missing', 'pending', 'retryable', 'backing_off', 'running') GROUP BY position)
 SELECT stage, task_type, coalesce(waiting, 0) AS waiting, coalesce(moving, 0) AS moving,
        arrivals_interval, arrivals_n, completions_interval, completions_n
 FROM step LEFT JOIN here USING (position) LEFT JOIN history USING (position)
