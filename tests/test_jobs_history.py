@@ -39,16 +39,7 @@ def jobs(world: World) -> pd.DataFrame:
         since = pd.to_timedelta(found[name], unit="s").dt.round("ms")
         found[name] = pd.Timestamp(world.start) + since
     assert 15_000 < len(found) < 30_000
-    states = {
-        "available",
-        "cancelled",
-        "completed",
-        "discarded",
-        "retryable",
-        "running",
-        "scheduled",
-    }
-    assert set(found["state"]) == states
+    assert {"cancelled", "completed", "discarded"} <= set(found["state"])
     return found
 
 

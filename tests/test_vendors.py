@@ -20,7 +20,7 @@ STATES = [
 # By a worker of theirs, tried; River's by its rule alone.
 RETRIED = ["procrastinate", "oban", "pgboss", "pgboss10", "graphile_worker"]
 NO_RETRY = ["pgqueuer", "good_job", "solid_queue", "que", "chancy", "django_tasks"]
-NO_ERRORS = ["procrastinate", "pgqueuer"]  # on the job's row
+NO_ERRORS = ["procrastinate"]
 
 
 def opened(lived: Lived) -> Queue:

@@ -28,6 +28,8 @@ UTC_NOW = "timezone('UTC', now())"
 ALIVE = "> now() - interval '30 min'"
 
 
+# Who was killed may leave a session behind for a while, and only what nobody uses is cloned.
+ALONE = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
 Connection = psycopg.Connection[Any]
 
 
@@ -133,6 +135,8 @@ class Stories:
         if vendor not in self.templates:
             url = self.ends.enter_context(database(self.server))
             self.templates[vendor] = (urlsplit(url).path[1:], _built(vendor, url))
+            with psycopg.connect(self.server("postgres"), autocommit=True) as admin:
+                admin.execute(ALONE, [self.templates[vendor][0]])
         template, jobs = self.templates[vendor]
         with ExitStack() as stack:
             url = stack.enter_context(database(self.server, template))

@@ -73,7 +73,8 @@ async def build(worker: PgQueuer, connection: asyncpg.Connection) -> None:
             state = "pending" if job.execute_after <= datetime.now(UTC) else "backing_off"
         elif job.id in stale:
             state = "stuck"
-        jobs.append((job.id, job.entrypoint, state, errors.get(job.id)))
+        error = errors.get(job.id) if job.status == "failed" else None  # else it is merely queued
+        jobs.append((job.id, job.entrypoint, state, error))
     held = {job[0] for job in jobs}
     for line in log:
         if line.status in ENDS and line.job_id not in held:
