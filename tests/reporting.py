@@ -155,6 +155,13 @@ def chromium(*switches: str) -> Iterator[Chrome]:
         browser.quit()
 
 
+def luminance(colour: str) -> float:
+    """Of ``#rrggbb``, as the Web Content Accessibility Guidelines define it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def requests(browser: Chrome) -> list[str]:
     """Every URL that pages asked for since the last call."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]

@@ -7,6 +7,7 @@ import pytest
 
 from queue_insights import charts
 from queue_insights.reads import STATES
+from reporting import luminance
 
 NOW = pd.Timestamp("2026-11-22 10:00", tz="UTC")
 BERLIN = "Europe/Berlin"  # an hour ahead then
@@ -56,13 +57,6 @@ def test_backlog_stacks_only_the_states_that_occur_and_shows_totals_from_the_top
     assert [text.strip() for text in totals.text] == ["1,202", "4", "0"]
     assert [label.split("<br>")[0] for label in totals.y] == ["z", "a", "m"]
     assert list(figure.layout.yaxis.range) == [2.5, -0.5]
-
-
-def luminance(colour: str) -> float:
-    """As the Web Content Accessibility Guidelines define it."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 # Of pages and of JupyterLab, light and dark.

@@ -1,6 +1,7 @@
 """``queue-insights lab``: JupyterLab itself, driven in a browser, on the shipped notebook."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,9 +20,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from processes import until
-from queue_insights import pipeline
 from queue_insights.report import lab
-from reporting import MISSING, ROOT, chromium, incident, requests
+from reporting import MISSING, ROOT, chromium, incident, luminance, queue_insights, requests
 
 PATIENCE = 120
 
@@ -38,7 +38,7 @@ FAILED = """
 
 
 @contextmanager
-def running_lab(url: str, folder: Path) -> Iterator[str]:
+def running_lab(url: str, folder: Path, theme: str = "Light") -> Iterator[str]:
     """The address of a JupyterLab on *folder*, stopped afterwards as ``kill`` would."""
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
@@ -51,6 +51,9 @@ def running_lab(url: str, folder: Path) -> Iterator[str]:
     settings = home / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    themes = settings.parent / "apputils-extension" / "themes.jupyterlab-settings"
+    themes.parent.mkdir()
+    themes.write_text(f'{{"theme": "JupyterLab {theme}"}}')
     environment = {
         **os.environ,
         "QUEUE_INSIGHTS_URL": url,
@@ -78,6 +81,18 @@ def _answers(address: str, server: subprocess.Popen[bytes]) -> bool:
         return False
 
 
+def contrast(browser: Chrome, selector: str, key: str) -> float:
+    """That of the first such element's colour with the notebook's ground."""
+    script = """const [of, page] = [arguments[0], '.jp-Notebook'].map(
+            selector => getComputedStyle(document.querySelector(selector)));
+        return [of[arguments[1]], page.backgroundColor];"""
+    colours = []
+    for colour in browser.execute_script(script, selector, key):
+        parts = [float(part) for part in re.findall(r"[\d.]+", colour)[:3]]
+        colours.append(luminance("#" + "".join(f"{round(part):02x}" for part in parts)))
+    return (max(colours) + 0.05) / (min(colours) + 0.05)
+
+
 def run_all(browser: Chrome) -> None:
     """Menu Run, Run All Cells; returns once no cell is running or queued."""
     waiting = WebDriverWait(browser, PATIENCE)
@@ -96,14 +111,15 @@ def run_all(browser: Chrome) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_explore_runs_top_to_bottom_and_shows_its_charts(
-    server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
+    server: Callable[[str], str], templates: dict[str, str], tmp_path: Path, theme: str
 ) -> None:
     shutil.copy(ROOT / "notebooks" / "explore.ipynb", tmp_path)
     with (
         chromium("--window-size=1400,6000") as browser,
         incident(server, templates) as url,
-        running_lab(url, tmp_path) as address,
+        running_lab(url, tmp_path, theme) as address,
     ):
         browser.get(address)
         ready = ".jp-Notebook .jp-CodeCell"
@@ -118,6 +134,13 @@ def test_explore_runs_top_to_bottom_and_shows_its_charts(
             )
         )
         assert f"{sum(MISSING.values())} tracks wait" in browser.page_source
+        assert not browser.find_elements(By.CSS_SELECTOR, ".Toastify__toast")  # such as news
+        captions = [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea .said")]
+        assert "Tracks at each step by state" in captions
+        fits = "[...document.querySelectorAll('.records')].every(e => e.clientWidth <= innerWidth)"
+        assert browser.execute_script(f"return {fits}")
+        assert contrast(browser, ".js-plotly-plot .ytick text", "fill") >= 4.5
+        assert contrast(browser, ".records td", "color") >= 4.5
         bad = "[data-mime-type$='.stderr'], [data-mime-type$='.error']"
         assert not browser.find_elements(By.CSS_SELECTOR, bad)
         assert browser.execute_script("return document.title") != "owned"
@@ -125,24 +148,20 @@ def test_explore_runs_top_to_bottom_and_shows_its_charts(
         assert not [asked for asked in requests(browser) if not asked.startswith(own)]
 
 
-def test_a_checkout_has_its_notebooks_and_an_installed_package_copies_them_once(
+def test_the_notebooks_are_copied_once_and_found_by_papermill(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert lab.workplace() == ROOT / "notebooks"
-    package = tmp_path / "site-packages" / "queue_insights"
-    (package / "notebooks").mkdir(parents=True)
-    (package / "notebooks" / "explore.ipynb").write_text("shipped")
-    monkeypatch.setattr(lab, "__file__", str(package / "report" / "lab.py"))
-    monkeypatch.setattr(pipeline, "shipped", lambda name: package / name)
     monkeypatch.chdir(tmp_path)
     mine = tmp_path / lab.WORKPLACE / "explore.ipynb"
-    for text in ("shipped", "mine"):
+    shipped = ROOT / "notebooks" / "explore.ipynb"
+    for text in (shipped.read_text("utf-8"), "mine"):
         assert lab.workplace() == mine.parent
-        assert mine.read_text() == text
+        assert mine.read_text("utf-8") == text
         mine.write_text("mine")
+    done = queue_insights("lab", "--notebooks")
+    assert Path(done.stdout.strip()) == ROOT / "notebooks"
 
 
-@pytest.mark.proof
 def test_rows_selected_in_a_table_are_what_the_next_cell_plans(
     server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
 ) -> None:
@@ -169,7 +188,7 @@ def test_rows_selected_in_a_table_are_what_the_next_cell_plans(
         editor = browser.find_element(By.XPATH, f"{cell}//div[contains(@class,'cm-content')]")
         editor.click()
         editor.send_keys(Keys.CONTROL, Keys.ENTER)
-        said = f"{cell}//caption[text()='2 rows']"
+        said = f"{cell}//caption[.='2 rows']"
         waiting.until(lambda b: b.find_elements(By.XPATH, said))
         own = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
         assert not [asked for asked in requests(browser) if not asked.startswith(own)]

@@ -66,15 +66,20 @@ def report(name: str, **given: Any) -> None:
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
+@click.option("--notebooks", is_flag=True, help="Print the folder of the shipped ones instead.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def lab(arguments: tuple[str, ...]) -> None:
+def lab(notebooks: bool, arguments: tuple[str, ...]) -> None:
     """Open JupyterLab on the notebooks; ARGUMENTS after -- go to it.
 
-    An installed package copies its notebooks to ./queue-insights-notebooks, unless that exists.
+    They are copied to ./queue-insights-notebooks, unless that exists.
     """
+    from queue_insights.pipeline import shipped
     from queue_insights.report.lab import start
 
-    start(arguments)
+    if notebooks:
+        click.echo(shipped("notebooks"))
+    else:
+        start(arguments)
 
 
 @main.command()

@@ -10,7 +10,6 @@ from queue_insights import connect, pipeline
 from queue_insights.errors import InputError
 
 WORKPLACE = "queue-insights-notebooks"
-_NEWS = "@jupyterlab/apputils-extension:announcements"
 
 
 def start(arguments: Sequence[str] = ()) -> None:
@@ -22,11 +21,12 @@ def start(arguments: Sequence[str] = ()) -> None:
 
     # The kernel is this interpreter's, whatever the user has installed elsewhere.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    # News are neither asked about nor fetched: only a file of this place turns them off.
+    paths = [str(Path(__file__).with_name("jupyter")), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, paths))
     ours = {
         "--ServerApp.root_dir": folder,
         "--LabApp.default_url": "/lab/tree/explore.ipynb",
-        # News and updates are neither asked about nor fetched.
-        "--ServerApp.tornado_settings": {"page_config_data": {"disabledExtensions": {_NEWS: True}}},
         "--LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
     }
     given = {argument.split("=")[0] for argument in arguments}  # an option may not come twice
@@ -36,14 +36,14 @@ def start(arguments: Sequence[str] = ()) -> None:
 
 
 def workplace() -> Path:
-    """A checkout's notebooks, or a copy of the package's, which InputError says if it fails."""
-    source = pipeline.shipped("notebooks")
-    if source.parent != Path(__file__).parents[1]:
-        return source
+    """A copy of the notebooks in the current folder, made once: what is run and saved there is in
+    no checkout and no package. Raises InputError if it cannot be made."""
     folder = Path.cwd() / WORKPLACE
     if not folder.exists():
         try:
-            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".*"))
+            shutil.copytree(
+                pipeline.shipped("notebooks"), folder, ignore=shutil.ignore_patterns(".*")
+            )
         except OSError as error:
             raise InputError(f"cannot copy the notebooks to {folder}: {error.strerror}") from None
         print(f"queue-insights: copied the notebooks to {folder}", file=sys.stderr)

@@ -14,7 +14,8 @@ function draw(figure) {
   place.style.height = `${layout.height}px`; // else a resized chart shrinks to its place
   layout.dragmode = false; // a finger on a chart scrolls the page
   layout.showlegend = false; // the page has its own
-  if (place.clientWidth < 500) layout.margin = { ...layout.margin, r: 30 };
+  for (const axis of Object.keys(layout).filter((name) => place.clientWidth < 500 && name.startsWith("xaxis")))
+    if (layout[axis].type === "date") layout[axis].nticks = 3; // a phone has no room for more
   Plotly.newPlot(place, data, layout, config);
 }
 
@@ -83,7 +84,7 @@ for (const table of document.querySelectorAll("main table")) {
   if (!table.tHead || !table.tBodies.length || table.tBodies[0].rows.length < 2) continue;
   const headers = [...table.tHead.rows[0].cells];
   headers.forEach((header, column) => {
-    if (!header.textContent) return;
+    if (!header.textContent) return header.replaceWith(document.createElement("td")); // of an index
     const button = document.createElement("span"); // Chromium repeats no <button> on the next sheet
     button.role = "button";
     button.tabIndex = 0;
