@@ -190,7 +190,7 @@ def test_a_command_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     word, lines = f"queue-insights retry --id {'x' * 99}", "queue-insights retry --id 'a\nb'"
     commands = [short, long, word, lines]
     html, text = written(tmp_path, next=[{"why": "so", "command": c} for c in commands])
-    shown = [div.text for div in BeautifulSoup(html, "html.parser").select("div")]
+    shown = [div.text for div in BeautifulSoup(html, "html.parser").select("td div")]
     note = "Its command does not fit into a mail: see report.html."
     assert shown == [short, long, note, note]
     assert text.count("its command does not fit into a mail") == 2
