@@ -14,8 +14,8 @@ lab: .venv/demo.stamp  ## open JupyterLab on notebooks/ against the demo databas
 test: .venv/dev.stamp  ## run the tests, and say what of src they reach; the slow ones are in proof
 	$(PY) -m pytest -m "not proof" --cov --cov-report=term-missing:skip-covered
 
-proof: .venv/dev.stamp test-pg15 test-airflow queues  ## kills, a browser, JupyterLab, a pooler, long fuzz, ...
-	$(PY) -m pytest -m "proof or hypothesis" --hypothesis-profile=proof
+proof: .venv/dev.stamp test-pg15 .venv-airflow/stamp queues  ## kills, a browser, JupyterLab, a pooler, long fuzz, ...
+	AIRFLOW="$(CURDIR)/.venv-airflow/bin/airflow" $(PY) -m pytest -m "proof or hypothesis" --hypothesis-profile=proof
 
 # What the version of the server may change: SQL, its catalogue, locks, privileges.
 SERVER := $(foreach name,actions batches doctor earlier_version everywhere failures flow grants \
@@ -72,11 +72,13 @@ clean:
 		'pgqueuer==1.6.0' 'asyncpg==0.32.0' 'chancy==0.26.0' 'django-tasks-db[compat]==0.13.0' 'psycopg[binary,pool]==3.3.9'
 	touch $@
 
-# Oban for Python needs Python 3.12 or newer: the first that runs, pyenv's or another.
+# Oban for Python needs Python 3.12 or newer: the first that runs, pyenv's or another. Without one its
+# tests are skipped, which says so.
 .venv-oban/stamp:
 	for python in "$$HOME"/.pyenv/versions/3.1[2-9]*/bin/python python3.12 python3.13 python3.14; do \
 		if "$$python" -c '' 2>/dev/null; then "$$python" -m venv .venv-oban && break; fi; done
-	.venv-oban/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'oban==0.7.0' 'psycopg[binary,pool]==3.3.9'
+	if [ ! -d .venv-oban ]; then mkdir .venv-oban; else .venv-oban/bin/python -m pip install --quiet \
+		--disable-pip-version-check --no-compile 'oban==0.7.0' 'psycopg[binary,pool]==3.3.9'; fi
 	touch $@
 
 tests/vendors/node/node_modules/stamp: tests/vendors/node/package.json

@@ -172,7 +172,9 @@ def missing(vendor: str) -> str:
 
 def _built(vendor: str, url: str) -> list[Job]:
     if why := missing(vendor):
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(why)
+        # No Python that is new enough for a package is nothing that `make queues` can mend.
+        made = (ROOT / f".venv-{vendor}" / "stamp").exists()
+        (pytest.fail if os.environ.get("CI") == "true" and not made else pytest.skip)(why)
     if VENDORS[vendor].command:
         return [Job(**job) for job in _run(vendor, "build", url)]
     with psycopg.connect(url) as connection:
