@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import sqlalchemy as sa
@@ -151,7 +151,13 @@ def fetch(connection: sa.Connection, query: Query) -> pd.DataFrame:
     Python for ``str``, times ``datetime64[us, UTC]``. How many times no frame can hold (infinity,
     44 BC: they are null there) is logged."""
     before = Unheld.count
-    result = query.rows(connection)
+    try:
+        result = query.rows(connection)
+    except sa.exc.DataError as error:
+        if "id" not in query.values:
+            raise
+        said = cast(Any, error.orig).diag.message_primary
+        raise InputError(f"id: found {query.values['id']!r}: {said}") from None
     described = _described(result)
     frame = _frame(result.all(), described, query)
     _tell(Unheld.count - before)
