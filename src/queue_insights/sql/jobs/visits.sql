@@ -3,7 +3,8 @@ done AS (
     SELECT position, track_id, arrived_at,
            CASE WHEN started_at BETWEEN arrived_at AND completed_at THEN started_at END AS taken_at,
            completed_at AS departed_at, false AS reprocessed,
-           extract(epoch FROM completed_at - started_at)::float8 * 1000 AS run_ms
+           CASE WHEN started_at BETWEEN '1900-01-01Z' AND completed_at
+                THEN extract(epoch FROM completed_at - started_at)::float8 * 1000 END AS run_ms
     FROM done_since),
 rest AS (  -- ended otherwise
     SELECT position, track_id, arrived_at,
