@@ -1,12 +1,16 @@
 """Queues of jobs in tables that nobody would make, described by files that somebody might write."""
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
-from letters import FILE, RETRY, Letters, letters
+from letters import FILE, MINUTE, RETRY, Letters, letters
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.errors import InputError
+from queue_insights.summary import before_and_after
 
 __all__ = ["letters"]  # a fixture
 
@@ -134,10 +138,18 @@ def test_a_retry_of_jobs_that_were_not_asked_for_is_taken_back(letters: Letters)
     first, _ = (letters.add("bills", "dead", tries=3) for _ in range(2))
     before = letters.rows()
     greedy = RETRY.replace("id = ANY (:ids) AND state = 'dead'", "state = 'dead'")
-    plan = letters.queue(FILE + greedy).plan_retry(ids=[str(first)])
-    with pytest.raises(InputError, match=r"actions\.retry .* not given"):
-        plan.apply(confirm=plan.token)
-    assert letters.rows() == before
+    for text in (greedy, RETRY.replace("RETURNING id", "RETURNING NULL")):
+        plan = letters.queue(FILE + text).plan_retry(ids=[str(first)])
+        with pytest.raises(InputError, match=r"actions\.retry .* not given"):
+            plan.apply(confirm=plan.token)
+        assert letters.rows() == before
+
+
+def test_a_job_that_is_said_twice_to_be_retried_counts_once(letters: Letters) -> None:
+    letters.add("bills", "dead", tries=3)
+    twice = "SELECT letter.id FROM letter, generate_series(1, 2) WHERE id = ANY (:ids)"
+    plan = letters.queue(f"{FILE}actions: {{retry: '{twice}'}}\n").plan_retry()
+    assert plan.apply(confirm=plan.token).row["rows_done"] == 1
 
 
 def test_no_way_back_is_offered_where_there_is_none(letters: Letters) -> None:
@@ -166,3 +178,46 @@ def test_what_a_role_may_not_see_is_the_databases_to_say(letters: Letters, right
         assert ("ask the owner for SELECT" if right == "SELECT" else "BYPASSRLS") in result.output
     finally:
         letters.connection.execute("DROP OWNED BY letter_reader; DROP ROLE letter_reader")
+
+
+def test_an_empty_queue_and_one_in_which_all_is_done_are_no_fault(
+    letters: Letters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for done in (0, 1):
+        if done:
+            letters.add("bills", "ok", made="2026-01-01", begun="infinity", done="2026-01-02")
+        for command in ("backlog", "eta", "durations", "retry", "retry --apply --max-rows 0"):
+            code, lines = letters.run(*command.split())
+            assert code == 0, (command, lines)
+        assert len(letters.queue().backtest()) == 0
+        code, lines = letters.run("report", "throughput_eta")
+        assert (code, lines[-2]) == (0, "No letter waits."), lines
+    assert letters.run("report", "explore")[0] == 0
+
+
+def test_a_start_that_is_no_time_has_no_duration(letters: Letters) -> None:
+    now = datetime.now(UTC)
+    for begun in ("infinity", "-infinity", "0044-01-01 BC", now + MINUTE, now - 3 * MINUTE):
+        letters.add("bills", "ok", made="2026-01-01", begun=begun, done=now)
+    (row,) = letters.queue().durations().to_dict("records")
+    assert (row["completions"], row["run_p99_seconds"]) == (5, 180.0)
+
+
+def test_more_of_a_state_of_which_a_kind_has_none_is_none(letters: Letters) -> None:
+    letters.add("bills", "ok", made="2026-01-01", done=datetime.now(UTC))
+    letters.add("cards", "dead")
+    (row,) = letters.queue().eta("bills", extra={"bills": "exhausted"}).to_dict("records")
+    assert (row["waiting"], row["if_waiting"]) == (0, 0)
+
+
+def test_a_kind_that_is_gone_afterwards_is_compared_all_the_same(letters: Letters) -> None:
+    letters.add("bills", "dead")
+    letters.add("cards", "new")
+    before = letters.queue().backlog()
+    letters.connection.execute("DELETE FROM letter WHERE sort = 'bills'")
+    both = before_and_after(before, letters.queue().backlog(), ["total", "exhausted"])
+    assert both.drop(columns="stage").to_numpy().tolist() == [
+        ["bills", 1, 0, 1, 0],
+        ["cards", 1, 1, 0, 0],
+    ]

@@ -22,10 +22,10 @@ KINDS = {  # of columns, by the last word of their names; all others are text
 
 
 # Stands for the steps of a queue that has none, so that its frames have columns, too.
-_NOBODY = dict.fromkeys(
-    ("arrivals_n", "arrivals_interval", "completions_n", "completions_interval")
-)
-_NOBODY |= {"stage": None, "task_type": None, "waiting": 0, "moving": 0}
+_NOBODY: dict[Any, Any] = {"stage": None, "task_type": None, "waiting": 0, "moving": 0}
+_NOBODY |= {
+    f"{kind}_{of}": None for kind in ("arrivals", "completions") for of in ("n", "interval")
+}
 
 
 def step_forecasts(

@@ -113,7 +113,9 @@ def _items(task: str, given: int | str, backlog: pd.DataFrame) -> int:
     moving = ("missing", "pending", "retryable", "backing_off", "running")  # reckoned with already
     idle = [state for state in STATES if state not in moving]
     if given in idle:
-        return int(backlog.set_index("task_type")[str(given)][task])
+        return int(
+            backlog.loc[backlog["task_type"] == task, str(given)].sum()
+        )  # none of a job done
     text = str(given)
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         expected = f"expected a number, or one of {', '.join(idle)}{nearest(given, idle)}"
