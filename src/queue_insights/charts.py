@@ -190,6 +190,8 @@ def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
     """How what waits at one step falls to zero: *step* is its row of ``Queue.eta()``, such as
     ``eta.head(1)``. Straight from now to the end of the 80% range, its median, and the moment by
     which it is done 95 times in 100; without a range, or with nothing to do, the status."""
+    if step.empty:
+        return _nothing("Nothing waits at any step.")
     row = step.iloc[0]
     if not row["clear_p50_seconds"] > 0:  # NaN compares false
         return _nothing(f"{row['task_type']}: {row['status'].replace('_', ' ')}")

@@ -4,7 +4,7 @@ them. A broken expression is an error of one line that names the role."""
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import sqlalchemy as sa
 from markupsafe import Markup
@@ -24,44 +24,48 @@ _EXPECTED = (
 )
 
 
+# SQLSTATEs of what is wrong with an expression, not with the server or this role's rights.
+_OF_THE_FILE = ("0A", "21", "22", "3F", "426", "427", "428", "42P")
+
+
 @dataclass(frozen=True, repr=False)
 class Jobs:
     """The jobs of some relations: ``roles`` are SQL, ``types`` those of their values; ``labels``
-    are the values that the status can have, None where it can be any text."""
+    are the values that the status can have, None where it can be any text; ``nullable``, whether
+    it can be null as well."""
 
     pipeline: JobPipeline
     relations: Sequence[Markup]
     roles: Mapping[str, Markup]
     types: Mapping[str, str]
     labels: Sequence[str] | None
+    nullable: bool
 
     def is_(self, *words: str) -> Markup:
         """Whether a job's status means one of these *words*: written so that an index serves."""
-        if not self.pipeline.states:
-            return self._in(words)
-        values = [v for word in words for v in self._values(word)]
-        return self._in(values) if values else Markup("false")
+        return self._in([value for word in words for value in self._values(word)])
 
     @property
     def open(self) -> Markup:
         """Whether a job is not completed."""
         if self.labels is None:
             return Markup(f"({self.is_('completed')}) IS NOT TRUE")
-        over = self._values("completed") if self.pipeline.states else ["completed"]
-        return self._in([label for label in self.labels if label not in over])
+        over = self._values("completed")
+        known = self._in([label for label in self.labels if label not in over])
+        null = Markup(f"({known} OR {self.roles['status']} IS NULL)")
+        return null if self.nullable else known
 
     @property
     def said(self) -> Markup:
         """The status in our words."""
-        status = self.roles["status"]
         if not self.pipeline.states:
-            return status
+            return Markup(f"coalesce({self.roles['status']}::text, 'other')")
         lines = [
             f"WHEN {self._in(values)} THEN {text(word)}"
             for word in self.pipeline.states
             if (values := self._values(word))
         ]
-        return Markup(f"CASE {_LINE.join(lines)} ELSE 'other' END")
+        return Markup(f"CASE {_LINE.join(lines)} ELSE 'other' END" if lines else "'other'")
 
     @property
     def unnamed(self) -> list[str]:
@@ -71,11 +75,13 @@ class Jobs:
         return [label for label in self.labels or () if states and label not in named]
 
     def _values(self, word: Any) -> list[str]:
-        named = [value.removesuffix("?") for value in self.pipeline.states.get(word, ())]
+        states = self.pipeline.states or {word: (word,)}
+        named = [value.removesuffix("?") for value in states.get(word, ())]
         return [v for v in named if self.labels is None or v in self.labels]
 
-    def _in(self, values: Iterable[str]) -> Markup:
-        return Markup(f"{self.roles['status']} IN ({', '.join(map(text, values))})")
+    def _in(self, values: Sequence[str]) -> Markup:
+        listed = Markup(f"{self.roles['status']} IN ({', '.join(map(text, values))})")
+        return listed if values else Markup("false")
 
     def time(self, role: str) -> Markup:
         """A role that is a time, with its zone: UTC where it has none."""
@@ -188,9 +194,23 @@ class JobSchema:
     def retry(self) -> Markup:
         """The vendor's way to retry the jobs of a batch."""
         kind = self.jobs.types["id"]
-        ids = f"(SELECT array_agg(id::{kind}) FROM todo)::{kind}[]"  # noqa: S608
+        ids = f"(SELECT array_agg(id::{kind}) FROM chosen_job)::{kind}[]"  # noqa: S608
         parts = re.split(r"(?<![:\w]):ids\b", self.pipeline.actions["retry"])
         return Markup(escaped(ids).join(escaped(part) for part in parts))
+
+    def check_retry(self, connection: sa.Connection) -> None:
+        """Raises InputError where the file's way to retry is no statement that gives ids. A right
+        that this role lacks is not said here, as it may look at a plan without."""
+        check = Query(self.render("retry_check.sql", retry=self.retry))
+        try:
+            with connection.begin_nested():
+                check.rows(connection)
+        except sa.exc.DBAPIError as error:
+            if fault := _fault(error):
+                at = f"pipeline {self.pipeline.name!r}: actions.retry"
+                raise InputError(f"{at}: {fault}") from None
+            if getattr(error.orig, "sqlstate", None) != "42501":
+                raise
 
     def context(self, steps: Iterable[Step] | None = None) -> dict[str, Any]:
         """What every template may use: the jobs, and the *steps* (default: found in the data)."""
@@ -214,7 +234,7 @@ class JobSchema:
             **{"states": STATES, "branching": True},
             "ahead": True,  # it may be enqueued long before it is due
             "stuck_after": self.pipeline.stuck_after,
-            "limited": "max_attempts" in self.jobs.roles,
+            "limited": {"attempts", "max_attempts"} <= {*self.jobs.roles},
             "id_column": identifier(named if named.isidentifier() else "id"),
             "track_id_text": Markup("track_id::text"),
             **{"status_text": Markup("said"), "retryable": "retryable"},
@@ -255,13 +275,15 @@ def _jobs(
     at = f"pipeline {pipeline.name!r}: {where}"
     sql = {role: _as_sql(expression) for role, expression in roles.items()}
     types: dict[str, Any] = {}
+    nullable = False
     for relation in here or relations:
         described = _described(connection, relation, sql)
         if described is None:  # one of them is broken: which?
-            for role, expression in sql.items():
+            for role, expression in {"from": Markup("NULL"), **sql}.items():
                 _described(connection, relation, {role: expression}, at)
             raise InputError(f"{at}: its roles do not fit together")
         types |= described
+        nullable |= not described["status"]["never_null"]
     kinds = {role: str(type["type"]) for role, type in types.items()}
     for role, kind in kinds.items():
         for of, start, expected in _EXPECTED:
@@ -269,7 +291,7 @@ def _jobs(
                 raise InputError(f"{at}.{role}: is {kind}, {expected}")
     labels = types["status"]["labels"]
     relations_ = [_as_sql(relation, False) for relation in here or relations]
-    found = Jobs(pipeline, relations_, sql, kinds, labels)
+    found = Jobs(pipeline, relations_, sql, kinds, labels, nullable)
     if labels is None:  # do its values compare with those of the file?
         _described(connection, (here or relations)[0], {"status": found.said}, at)
     else:
@@ -291,12 +313,21 @@ def _as_sql(expression: str, alone: bool = True) -> Markup:
     """What the file says, as part of a statement: in parentheses, unless it is a name."""
     stripped = expression.strip()
     plain = not alone or re.fullmatch(r"[\w.]+", stripped)
-    return escaped(stripped if plain else f"({stripped})")
+    whole = stripped + "\n" * ("--" in stripped)  # a comment ends with its line
+    return escaped(whole if plain else f"({whole})")
 
 
 def _is_there(connection: sa.Connection, relation: str) -> bool:
     name = relation.split()[0]
     return bool(connection.scalar(sa.select(sa.func.to_regclass(name).is_not(None))))
+
+
+def _fault(error: sa.exc.DBAPIError | ValueError) -> str | None:
+    """What is wrong with the SQL of a file; None where it is the server or a right that lacks."""
+    if isinstance(error, ValueError):
+        return str(error)
+    state, diag = getattr(error.orig, "sqlstate", None), getattr(error.orig, "diag", None)
+    return str(diag.message_primary) if diag and (state or "").startswith(_OF_THE_FILE) else None
 
 
 def _described(
@@ -307,33 +338,31 @@ def _described(
 ) -> dict[str, Any] | None:
     """The type of each role, and its labels. With a parameter, so that Postgres takes nothing but
     one statement. None, or InputError if it is told what these are roles of, where it refuses."""
-    given = {"roles": roles, "relation": escaped(relation)}
-    check = Query(render(KIND, "check.sql", given), {"never": False})
+    about = {"roles": roles, "relation": escaped(relation)}
+    check = Query(render(KIND, "check.sql", about), {"never": False})
     savepoint = connection.begin_nested()
     try:
         result = check.rows(connection)
-        assert result.cursor is not None
-        oids = {name: code for name, code, *_ in result.cursor.description}
+        names, given = list(result.keys()), cast(Any, result.cursor).pgresult
+        columns = [(given.ftype(n), given.ftable(n), given.ftablecol(n)) for n in range(len(names))]
         savepoint.commit()
-        if list(oids) != list(roles):
+        if names != list(roles):
             raise ValueError("expected one expression")
     except (sa.exc.DBAPIError, ValueError) as error:
         if savepoint.is_active:
             savepoint.rollback()
+        fault = _fault(error)
+        if fault is None:
+            raise
         if at is None:
             return None
-        if isinstance(error, sa.exc.DBAPIError) and getattr(error.orig, "sqlstate", None) is None:
-            raise
-        said = getattr(getattr(error, "orig", None), "diag", None)
-        why = said.message_primary if said else str(error)
         (role,) = roles
-        part = "from" if said and said.sqlstate in ("42P01", "3F000", "42501") else role
-        raise InputError(f"{at}.{part}: {why}") from None
-    of = {"oids": list(oids.values())}
-    found = Query(render(KIND, "types.sql", {}), of).rows(connection).mappings()
-    types = {row["oid"]: row for row in found}
-    if any(types[oid]["type"] == "record" for oid in oids.values()):
+        raise InputError(f"{at}.{role}: {fault}") from None
+    parts = map(list, zip(*columns, strict=True))
+    of = dict(zip(("types", "relations", "numbers"), parts, strict=True))
+    found = Query(render(KIND, "types.sql", {}), of).rows(connection).mappings().all()
+    if any(row["type"] == "record" for row in found):
         if at is None:
             return None
         raise InputError(f"{at}.{next(iter(roles))}: expected one expression")
-    return {role: types[oid] for role, oid in oids.items()}
+    return dict(zip(roles, found, strict=True))

@@ -181,8 +181,10 @@ def before_and_after(
     ``COLUMN_before`` and ``COLUMN_after``."""
     step = ["stage", "task_type"]
     kept = [*step, *columns]
-    both = before[kept].merge(after[kept], on=step, suffixes=("_before", "_after"))
-    return both[step + [f"{name}_{side}" for name in columns for side in ("before", "after")]]
+    both = before[kept].merge(after[kept], "left", on=step, suffixes=("_before", "_after"))
+    counts = [f"{name}_{side}" for name in columns for side in ("before", "after")]
+    zero = both[counts].fillna(0).astype("int64")  # of a kind of job that there is none of by now
+    return both[step].join(zero)
 
 
 def track_record(forecasts: pd.DataFrame) -> str:

@@ -16,6 +16,7 @@ from queue_insights.actions.privileges import require
 from queue_insights.actions.statements import batch, selection
 from queue_insights.database import Database
 from queue_insights.errors import InputError, PlanError
+from queue_insights.job_schema import JobSchema
 from queue_insights.pipeline import Step
 from queue_insights.schema import AnySchema, reflect
 from queue_insights.sql import Query, unescaped
@@ -37,6 +38,8 @@ class Plan:
     def steps(self) -> Sequence[Step]:
         """The steps that the action is about. Raises InputError for an unknown task."""
         with self.database.read(primary=True) as moment:
+            if isinstance(self.schema, JobSchema):
+                self.schema.check_retry(moment.connection)
             return self.schema.steps(moment.connection, self.parameters.tasks)
 
     @cached_property
@@ -73,7 +76,14 @@ class Plan:
         """Confirms this plan: the database, the pipeline, the action, its parameters and the
         counts, but not the very rows, which change all the time on a live queue; of jobs, which
         their vendor retries, the very ones."""
-        return _token(self._fixed, [int(rows) for rows in self.counts["rows"]])
+        return _token(self._fixed, list(self._counted.values()))
+
+    @property
+    def _counted(self) -> dict[str, int]:
+        """How many rows of each task a token allows: of jobs, whose kinds come and go, only of
+        those that it is about."""
+        counts = dict(zip(self.counts["task_type"], map(int, self.counts["rows"]), strict=True))
+        return {task: rows for task, rows in counts.items() if rows or self.jobs is None}
 
     def preview(self, limit: int = 10) -> pd.DataFrame:
         """The first rows it would touch, in order of arrival: id column, title, stage, task_type,
@@ -163,11 +173,12 @@ class Plan:
             )
         found = zip(_FIXED, fixed[:-1], self._fixed, strict=True)
         changed = [f"the {what} is" for what, planned, now in found if planned != now]
-        if len(counts) != len(self.steps):
+        tasks = [step.task for step in self.steps] if self.jobs is None else list(self._counted)
+        if len(counts) != len(tasks):
             changed.append("the steps are")
         if changed:
             raise _refusal(name, f"{changed[0]} not what was planned")
-        return {step.task: count for step, count in zip(self.steps, counts, strict=True)}
+        return dict(zip(tasks, counts, strict=True))
 
     def _begin(self, planned: dict[str, int] | None, max_rows: int | None) -> runs.Run:
         """Enter a run of at most *planned* rows per task (None: all), and list them, unless there

@@ -15,7 +15,7 @@ from tqdm import tqdm  # not tqdm.auto: it warns where ipywidgets is not install
 from queue_insights.actions import ledger, pace, statements
 from queue_insights.actions.definitions import Parameters, chosen_action
 from queue_insights.database import Database, retried
-from queue_insights.errors import DatabaseError, Refused, RunError, Stopped
+from queue_insights.errors import DatabaseError, InputError, Refused, RunError, Stopped
 from queue_insights.schema import AnySchema, Schema
 from queue_insights.sql import Query
 from queue_insights.sql.frames import fetch
@@ -175,7 +175,10 @@ class Loop:
                 task, number = found
                 values = {"run": run, "fence": self.fence, "batch": number}
                 values |= {"first": number, "beyond": number + self.speed.chunks}
-                settled = int(sum(Query(self.text(task), values).rows(connection).one()))
+                counts = dict(Query(self.text(task), values).rows(connection).mappings().one())
+                if counts.pop("strays", 0):
+                    raise InputError("actions.retry gives the ids of jobs that it was not given")
+                settled = int(sum(counts.values()))
         self.speed.took(time.monotonic() - started, settled)
         return settled
 

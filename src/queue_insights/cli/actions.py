@@ -107,10 +107,12 @@ def _show_run(run: "Run") -> None:
         common.done(f"{said}, {row['rows_undone']} undone, {row['rows_kept']} kept")
         title, left = "kept, not as the run left them", run.kept()
     else:
-        common.done(
-            f"{said}, {row['rows_dropped']} no longer qualified, {row['came_after']} came after "
-            f"the plan; undo with: queue-insights undo {row['run']}"
+        said += (
+            f", {row['rows_dropped']} no longer qualified, {row['came_after']} came after the plan"
         )
+        if not run.schema.pipeline.refusal("undo"):
+            said += f"; undo with: queue-insights undo {row['run']}"
+        common.done(said)
         title, left = "no longer qualified", run.dropped()
     _show_list(title, left)
 

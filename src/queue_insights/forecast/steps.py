@@ -21,20 +21,27 @@ KINDS = {  # of columns, by the last word of their names; all others are text
 }
 
 
+# Stands for the steps of a queue that has none, so that its frames have columns, too.
+_NOBODY: dict[Any, Any] = {"stage": None, "task_type": None, "waiting": 0, "moving": 0}
+_NOBODY |= {
+    f"{kind}_{of}": None for kind in ("arrivals", "completions") for of in ("n", "interval")
+}
+
+
 def step_forecasts(
     found: pd.DataFrame, now: datetime, speed: Mapping[str, float], extra: Mapping[str, int]
 ) -> pd.DataFrame:
     """What ``forecast.forecast_step`` answers to what ``eta`` found: a record per step, for each
     task's *speed* and *extra* items."""
     records = []
-    for row in found.to_dict("records"):
+    for row in found.to_dict("records") or [_NOBODY]:
         step = {name: row[name] for name in ("stage", "task_type")}
         factor, more = speed.get(row["task_type"], 1.0), extra.get(row["task_type"], 0)
         answer = forecast(
             _history(row, now, row["waiting"]), pd.Timestamp(now), factor, more, EVENTS
         )
         records.append(step | asdict(answer))
-    return _frame(records, ["stage", "task_type", "waiting", "status"])
+    return _frame(records, ["stage", "task_type", "waiting", "status"]).head(len(found))
 
 
 def past_ranges(
@@ -44,7 +51,7 @@ def past_ranges(
     if not len(levels):
         raise InputError("levels is empty: give at least one, such as 0.8")
     parts = []
-    for row in found.to_dict("records"):
+    for row in found.to_dict("records") or [_NOBODY]:
         unit, history = _history(row, now, row["moving"]).thinned(EVENTS)
         history.carried = max(history.carried, 0)
         for level in levels:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import sqlalchemy as sa
@@ -113,7 +113,9 @@ def _items(task: str, given: int | str, backlog: pd.DataFrame) -> int:
     moving = ("missing", "pending", "retryable", "backing_off", "running")  # reckoned with already
     idle = [state for state in STATES if state not in moving]
     if given in idle:
-        return int(backlog.set_index("task_type")[str(given)][task])
+        return int(
+            backlog.loc[backlog["task_type"] == task, str(given)].sum()
+        )  # none of a job done
     text = str(given)
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         expected = f"expected a number, or one of {', '.join(idle)}{nearest(given, idle)}"
@@ -151,7 +153,13 @@ def fetch(connection: sa.Connection, query: Query) -> pd.DataFrame:
     Python for ``str``, times ``datetime64[us, UTC]``. How many times no frame can hold (infinity,
     44 BC: they are null there) is logged."""
     before = Unheld.count
-    result = query.rows(connection)
+    try:
+        result = query.rows(connection)
+    except sa.exc.DataError as error:
+        if "id" not in query.values:
+            raise
+        said = cast(Any, error.orig).diag.message_primary
+        raise InputError(f"id: found {query.values['id']!r}: {said}") from None
     described = _described(result)
     frame = _frame(result.all(), described, query)
     _tell(Unheld.count - before)

@@ -5,7 +5,8 @@
 {% else %}
 {% include "standing.sql" %},
 {% endif %}
-allowed (position, number, task_type, max_attempts, planned) AS (VALUES
+allowed (position, number, task_type, max_attempts, planned) AS (
+{%- if steps %}VALUES{% else %}SELECT NULL, 0, NULL, 0, 0 WHERE false{% endif %}
 {%- for s in steps +%}
     ({{ s.position }}, {{ loop.index }}, {{ s.task | text }}, {{ s.max_attempts }}, {{ planned[s.task] | value }}::bigint){% if not loop.last %},{% endif %}
 {%- endfor %}),

@@ -5,11 +5,7 @@ history AS (
            {{ shown_columns | wrapped(11) }}
     FROM standing
 {% if separate %}
-{% for relation in past.relations %}
-    UNION ALL  -- over, and kept elsewhere
-    SELECT k.task_type, k.id, NULL, NULL, k.task_type, NULL, k.arrived_at, {{ shown_columns | wrapped(11) }}
-    FROM (SELECT {{ past.columns | wrapped(17) }}
-          FROM {{ relation }} WHERE {{ past.roles.id }} = :id) AS k
-    WHERE NOT EXISTS (SELECT FROM standing)
-{% endfor %}
+    UNION ALL
+    SELECT task_type, id, NULL, NULL, task_type, NULL, arrived_at, {{ shown_columns | wrapped(11) }}
+    FROM kept_elsewhere WHERE NOT EXISTS (SELECT FROM standing)
 {% endif %})
