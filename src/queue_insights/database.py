@@ -293,21 +293,15 @@ def _settings(url: str) -> Mapping[str, Any]:
 
 def describe(url: str) -> str:
     """``database on host``: what a conninfo names, without user or password."""
-    settings = _settings(url)
-
-    def setting(key: str, variable: str, default: str) -> str:
-        return str(settings.get(key) or os.environ.get(variable) or default)
-
-    service = settings.get("service") or os.environ.get("PGSERVICE")
-    if service and not settings.get("host"):
-        return f"service {service}"
-    host = setting("host", "PGHOST", "") or setting("hostaddr", "PGHOSTADDR", "local socket")
-    port = setting("port", "PGPORT", "5432")
-    user = setting("user", "PGUSER", "its default database")
-    where = "local socket" if host.startswith(("/", "@")) else host
-    return (
-        f"{setting('dbname', 'PGDATABASE', user)} on {where}{'' if port == '5432' else ':' + port}"
-    )
+    given = {name: str(value) for name, value in _settings(url).items() if value}
+    defaults = psycopg.pq.Conninfo.get_defaults()  # the environment's among them
+    settings = {each.keyword.decode(): (each.val or b"").decode() for each in defaults} | given
+    if settings["service"] and "host" not in given:
+        return f"service {settings['service']}"
+    host, port = settings["host"] or settings["hostaddr"], settings["port"]
+    where = "local socket" if not host or host.startswith(("/", "@")) else host
+    database = settings["dbname"] or settings["user"]
+    return f"{database} on {where}{'' if port == '5432' else ':' + port}"
 
 
 @contextlib.contextmanager

@@ -173,25 +173,14 @@ class Schema:
             if step in wanted
         ]
         return {
-            **{
-                "retryable": "failed",
-                "failed": ("failed",),
-                "is_failed": Markup("status = 'failed'"),
-            },
-            **{
-                "limited": True,
-                "as_they_are": ("skipped",),
-                "tracks": self.tracks,
-                "tasks": self.tasks,
-            },
+            **{"tracks": self.tracks, "tasks": self.tasks, "variant": self.variant},
+            **{"retryable": "failed", "failed": ("failed",), "limited": True},
+            "is_failed": Markup("status = 'failed'"),
+            "as_they_are": ("skipped",),
             # A row of the relations: its columns are called as their roles.
             "named": replace(self.tasks, roles={role: role for role in self.tasks.roles}),
-            **{
-                "variant": self.variant,
-                "subject": self.pipeline.tasks.subject,
-                "states": STATES,
-                "steps": numbered,
-            },
+            "subject": self.pipeline.tasks.subject,
+            **{"states": STATES, "steps": numbered},
             "stages": list(dict.fromkeys(step.stage for step in wanted)),
             "previous": ["previous", *(f"previous_{i}" for i in range(2, most + 1))],
             "ahead": False,
@@ -252,7 +241,7 @@ def reflect_stages(connection: sa.Connection, pipeline: Pipeline) -> Schema:
     timed = [("tasks", tasks, role, ()) for role in _TIMES]
     for where, table, role, others in (*timed, ("tracks", tracks, "updated_at", _NO_ZONE)):
         kind = table.column(role).base
-        if kind != "timestamp with time zone" and kind not in others:
+        if kind not in ("timestamp with time zone", *others):
             raise InputError(
                 f"pipeline {pipeline.name!r}: {where}.{role}: column {table.roles[role]!r} of "
                 f"{table} is {kind}, expected timestamp with time zone"
