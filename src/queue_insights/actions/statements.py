@@ -49,7 +49,7 @@ def batch(schema: AnySchema, action: Action, parameters: Parameters, step: Step)
     """The one statement that does a batch at *step*, with the parameters run, fence, first and
     beyond (the chunks that it takes)."""
     if isinstance(schema, JobSchema):
-        return schema.render("vendor.sql", [step], step=step, retry=schema.retry)
+        return schema.render("vendor.sql", step=step, kind=action.kind, retry=schema.retry)
     roles, track = schema.tasks.roles, Markup("id")
     inserted = {"track_id": track, "task_type": text(step.task), "status": text("pending")}
     inserted |= {"attempts": Markup("0"), "max_attempts": Markup(str(step.max_attempts))}

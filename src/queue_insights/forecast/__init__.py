@@ -102,15 +102,13 @@ def forecast_step(
     return forecast(History(came, went, carried=before - balance), as_of, speed, int(extra))
 
 
-def forecast(
-    past: History, as_of: pd.Timestamp, speed: float = 1.0, extra: int = 0, most: int = EVENTS
-) -> StepForecast:
-    """As ``forecast_step``, from the history up to ``as_of``; of more than ``most`` events, several
+def forecast(past: History, as_of: pd.Timestamp, speed: float, extra: int) -> StepForecast:
+    """As ``forecast_step``, from the history up to ``as_of``; of more than EVENTS events, several
     count as one."""
     as_of, now = as_of.tz_convert("UTC"), np.array([as_of.timestamp()])
     came, went, length = (float(each[0]) for each in past.lately(now))
     coming, rate = (n / length * HOUR for n in (came, went * speed))
-    unit, few = past.thinned(most)
+    unit, few = past.thinned(EVENTS)
     fields = _answer(few, as_of, -(-extra // unit), speed, bool(past.growing(now, speed)[0]))
     if fields["status"] == "growing":
         fields["needed_per_hour"] = coming

@@ -30,10 +30,8 @@ def step_forecasts(
     for row in found.to_dict("records"):
         step = {name: row[name] for name in ("stage", "task_type")}
         factor, more = speed.get(row["task_type"], 1.0), extra.get(row["task_type"], 0)
-        answer = forecast(
-            _history(row, now, row["waiting"]), pd.Timestamp(now), factor, more, EVENTS
-        )
-        records.append(step | asdict(answer))
+        past = _history(row, now, row["waiting"])
+        records.append(step | asdict(forecast(past, pd.Timestamp(now), factor, more)))
     return _frame(records, ["stage", "task_type", "waiting", "status"])
 
 

@@ -38,7 +38,8 @@ def compare(summary: dict[str, Any], tables: list[dict[str, Any]], runs: list[An
         if table["name"] == "failures":
             _new(table, old, before is not None)
             if before:
-                figures["new_failures"] = sum(_column(table, "new"))
+                place = table["columns"].index("new")
+                figures["new_failures"] = sum(row[place] for row in table["rows"])
         _mark(table, old)
 
 
@@ -77,10 +78,6 @@ def _rows(file: Path) -> dict[tuple[Any, ...], dict[str, str]]:
 def _key(table: dict[str, Any], row: Sequence[Any]) -> tuple[Any, ...]:
     found = dict(zip(table["columns"], row, strict=True))
     return tuple(found.get(key) for key in _KEYS)
-
-
-def _column(table: dict[str, Any], name: str) -> list[Any]:
-    return [row[table["columns"].index(name)] for row in table["rows"]]
 
 
 def _new(table: dict[str, Any], old: dict[tuple[Any, ...], Any], known: bool) -> None:

@@ -2,16 +2,13 @@
 {% include "failed.sql" %},
 {% include "buckets.sql" %},
 tally AS (
-{% if branching %}
-    SELECT position, went.number AS went, count(*) AS n
-    FROM done
-{% else %}
-    SELECT position, made.number AS made, went.number AS went, count(*) AS n
-    FROM done
+    SELECT position, {{ ("NULL::int" if branching else "made.number") | sql }} AS made, went.number AS went,
+           count(*) AS n FROM done
+{% if not branching %}
     LEFT JOIN bucket AS made ON position = 1 AND made.number = width_bucket(created_at, (SELECT at FROM edges))
 {% endif %}
     LEFT JOIN bucket AS went ON went.number = width_bucket(completed_at, (SELECT at FROM edges))
-    GROUP BY {{ "1, 2" | sql if branching else "1, 2, 3" | sql }}),
+    GROUP BY 1, 2, 3),
 counted (position, number, arrivals, completions, failures) AS (
 {% if not branching %}
     SELECT position, made, n, 0, 0 FROM tally WHERE position = 1

@@ -1,24 +1,10 @@
 -- One batch of a retry by the queue's own rule, which says what was retried: whatever else was chosen was not to be
 -- retried any more.
-WITH gone AS (
-    DELETE FROM queue_insights.targets
-    WHERE run = :run AND task_type = {{ step.task | text }} AND chunk >= :first AND chunk < :beyond
-    RETURNING ids),
-todo AS (SELECT each.id FROM gone CROSS JOIN unnest(gone.ids) AS each (id)),
-changed (id) AS (
+WITH {% include "todo.sql" %},
+retried (id) AS (
     {{ retry }}),
+changed AS (SELECT id AS row_id, 0::bigint AS digest FROM retried),
 dropped AS (
     SELECT id, 'it is exhausted no more' AS reason FROM todo
-    WHERE NOT EXISTS (SELECT FROM changed WHERE changed.id::text = todo.id)),
-recorded AS (
-    INSERT INTO queue_insights.batches (run, batch, task_type, fence, ids, digests, before, dropped)
-    SELECT :run, (SELECT coalesce(max(batch), 0) + 1 FROM queue_insights.batches WHERE run = :run),
-           {{ step.task | text }}, :fence, coalesce(array_agg(id::text), '{}'), '{}', NULL,
-           coalesce((SELECT jsonb_agg(jsonb_build_object('id', id, 'reason', reason)) FROM dropped), '[]')
-    FROM changed)
-UPDATE queue_insights.runs
-SET rows_done = rows_done + (SELECT count(*) FROM changed),
-    rows_dropped = rows_dropped + (SELECT count(*) FROM dropped),
-    last_batch_at = clock_timestamp()
-WHERE run = :run
-RETURNING (SELECT count(*) FROM changed) AS done, (SELECT count(*) FROM dropped) AS dropped
+    WHERE NOT EXISTS (SELECT FROM changed WHERE changed.row_id::text = todo.id)),
+{% include "recorded.sql" %}
