@@ -305,7 +305,7 @@ def describe(url: str) -> str:
 
 
 @contextlib.contextmanager
-def translated(url: str, timeout: timedelta | None = None) -> Iterator[None]:
+def translated(url: str, timeout: timedelta) -> Iterator[None]:
     """Turn what psycopg and SQLAlchemy raise into a DatabaseError of one line."""
     try:
         yield
@@ -315,7 +315,7 @@ def translated(url: str, timeout: timedelta | None = None) -> Iterator[None]:
         _raise(error, url, timeout)
 
 
-def _raise(error: BaseException, url: str, timeout: timedelta | None) -> NoReturn:
+def _raise(error: BaseException, url: str, timeout: timedelta) -> NoReturn:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
@@ -345,16 +345,15 @@ _REFUSALS = {
 }
 
 
-def _advice(state: str, text: str, lost: bool, timeout: timedelta | None) -> str:
+def _advice(state: str, text: str, lost: bool, timeout: timedelta) -> str:
     if lost:
         state = next((code for said, code in _REFUSALS.items() if said in text), "")
         if not state:
             return f"; check that the server runs and that {READ_URL} (or PGHOST, PGPORT) names it"
     if state == "57014" and "statement timeout" in text:
-        limit = f" (at most {timeout.total_seconds():g} s)" if timeout else ""
         return (
-            f"{limit}; set {TIMEOUT}=5min, see `queue-insights doctor` for missing indexes, or "
-            "wait for whoever has locked the table (pg_locks)"
+            f" (at most {timeout.total_seconds():g} s); set {TIMEOUT}=5min, see `queue-insights "
+            "doctor` for missing indexes, or wait for whoever has locked the table (pg_locks)"
         )
     if state == "42501" and "row-level security" in text:
         return "; it would hide rows: ask for BYPASSRLS, or use a role that owns the table"

@@ -21,7 +21,7 @@ _SUBJECT_ROLES = ("subject_type", "subject_id")
 _TIMES = ("last_attempt_at", "next_retry_at", "created_at", "updated_at", "completed_at")
 # What the relations call their own columns; a task table's column of such a name gets another.
 _LEADING = ("title", "stage", "task_type", "state", "arrived_at")
-_INTERNAL = (*_LEADING, "position", "track_id", "previous_completed_at", "due_at", "stuck_after")
+_INTERNAL = (*_LEADING, "position", "track_id", "previous_completed_at")
 # CHECK (stage IN (...)), as Postgres prints it: the only stages that a track can have.
 _LIST = re.compile(r"CHECK \(\(.* = ANY \(\(?ARRAY\[.*\](\)::text\[\])?\)\)\)", re.DOTALL)
 # Types that do not compare with texts as texts do: literals are cast to them, columns are not, so
@@ -68,10 +68,9 @@ class Table:
 
     schema: str
     name: str
-    kind: str
     columns: Mapping[str, Column]
     keys: Sequence[Mapping[str, Any]]
-    checks: Sequence[tuple[str, str]]
+    checks: Sequence[Sequence[str]]
     inherited: bool
     roles: dict[str, str]
 
@@ -267,7 +266,8 @@ def _catalogue(connection: sa.Connection, named: Mapping[str, str]) -> dict[str,
     schemas, names = zip(*map(split_table, named.values()), strict=True)
     query = Query(render(KIND, "tables.sql", {}), {"schemas": list(schemas), "names": list(names)})
     keys = list(named)
-    return {keys[row["number"] - 1]: dict(row) for row in query.rows(connection).mappings()}
+    rows = [dict(row) for row in query.rows(connection).mappings()]
+    return {keys[row.pop("number") - 1]: row for row in rows}
 
 
 def _table(
@@ -298,10 +298,8 @@ def _table(
 
 
 def _as_table(row: Mapping[str, Any], roles: dict[str, str]) -> Table:
-    columns = {name: Column(**facts) for name, facts in (row["columns"] or {}).items()}
-    checks = [(column, check) for column, check in row["checks"] or []]
-    facts = (row["schema"], row["name"], row["kind"], columns, row["keys"] or [], checks)
-    return Table(*facts, row["inherited"], roles)
+    columns = {name: Column(**facts) for name, facts in row["columns"].items()}
+    return Table(**{**row, "columns": columns}, roles=roles)
 
 
 def allowed_stages(tracks: Table) -> list[str] | None:

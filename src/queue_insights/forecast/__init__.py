@@ -30,16 +30,10 @@ FURTHEST = 365 * DAY  # a queue that is not empty by then is not expected to be
 
 @dataclass(frozen=True)
 class StepForecast:
-    """The forecast of one step; ``dataclasses.asdict`` gives the record of a frame.
+    """The forecast of one step: what the columns of ``Queue.eta`` are made of, and mean.
 
-    status: growing (lately more came than was done, by more than chance explains), draining (else,
-    while work gets done), stalled (work waits, and nothing was done for over twice the longest
-    pause before), empty (nothing waits) or insufficient_history. Durations are seconds from
-    ``as_of``; None where there is no finite answer, and no ``empty`` is given of a growing queue.
-    ``lower`` and ``upper`` are the central range whose record is ``held`` of ``given``. Rates are
-    per hour over the last ``window_seconds``, by which growth is judged: a week, or a day if what
-    came and what was done in it differ by more than chance; growth is arrivals minus completions;
-    ``needed_per_hour`` is the rate at which a growing queue would stop growing.
+    Durations are seconds from ``as_of``; None where there is no finite answer, and no ``empty`` is
+    given of a growing queue.
     """
 
     status: str

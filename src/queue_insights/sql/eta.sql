@@ -45,8 +45,6 @@ here AS (
     FROM standing WHERE state IN ('missing', 'pending', 'retryable', 'backing_off', 'running') GROUP BY position)
 SELECT stage, task_type, coalesce(waiting, 0) AS waiting, coalesce(moving, 0) AS moving,
        arrivals_interval, arrivals_n, completions_interval, completions_n
-FROM step LEFT JOIN here USING (position) LEFT JOIN history USING (position)
-{% if task %}
-WHERE task_type = :task
-{% endif %}
+FROM step LEFT JOIN here USING (position)
+LEFT JOIN history USING (position){% if task %} WHERE task_type = :task{% endif +%}
 ORDER BY position

@@ -19,8 +19,5 @@ counted (position, number, arrivals, completions, failures) AS (
     UNION ALL SELECT position, width_bucket(least(failed_at, now()), (SELECT at FROM edges)), 0, 0, 1 FROM failed)
 SELECT begins AS bucket, stage, task_type, coalesce(sum(arrivals), 0)::bigint AS arrivals,
        coalesce(sum(completions), 0)::bigint AS completions, coalesce(sum(failures), 0)::bigint AS failures
-FROM bucket CROSS JOIN step LEFT JOIN counted USING (position, number)
-{% if task %}
-WHERE task_type = :task
-{% endif %}
+FROM bucket CROSS JOIN step LEFT JOIN counted USING (position, number){% if task %} WHERE task_type = :task{% endif +%}
 GROUP BY begins, position, stage, task_type ORDER BY begins, position

@@ -2,7 +2,7 @@
 {% include "step.sql" %},
 orphaned AS (  -- rows that are open while their track stands elsewhere, or is gone
     SELECT s.position, t.{{ tracks.stage }} AS stage, s.task_type, k.{{ tasks.track_id }} AS track_id,
-           t.{{ tracks.title }} AS title, s.stage AS due_at, s.stuck_after,
+           t.{{ tracks.title }} AS title,
            coalesce(p.{{ tasks.completed_at }}, k.{{ tasks.created_at }}, t.{{ updated }}) AS arrived_at,
            {{ row_columns | wrapped(11) }}
     FROM {{ tasks.rows }} AS k
