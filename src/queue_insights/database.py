@@ -229,11 +229,8 @@ class Database:
             connection = connection.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
-            settle(
-                connection,
-                statement_timeout=f"{self.timeout.total_seconds() * 1000:.0f}ms",
-                idle_in_transaction_session_timeout="15min",
-            )
+            limit = f"{self.timeout.total_seconds() * 1000:.0f}ms"
+            settle(connection, statement_timeout=limit, idle_in_transaction_session_timeout="15min")
             yield Moment(connection, *connection.execute(_MOMENT).one())
 
     @contextlib.contextmanager
@@ -248,12 +245,8 @@ class Database:
         with translated(self._write_url, self.timeout), self._write_engine.connect() as connection:
             connection = connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
-                settle(
-                    connection,
-                    lock_timeout=lock,
-                    statement_timeout=statement,
-                    idle_in_transaction_session_timeout=idle,
-                )
+                limits = {"lock_timeout": lock, "statement_timeout": statement}
+                settle(connection, **limits, idle_in_transaction_session_timeout=idle)
                 yield connection
 
     @contextlib.contextmanager

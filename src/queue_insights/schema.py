@@ -18,6 +18,9 @@ KIND = "stages"  # of queue: the folder of sql/ that holds its relations
 Variant = Literal["a", "b"]
 
 _SUBJECT_ROLES = ("subject_type", "subject_id")
+# The roles of the columns that no two rows of the task table share.
+_BY_SUBJECT, _BY_TRACK = (*_SUBJECT_ROLES, "task_type"), ("track_id", "task_type")
+KEYS: dict[Variant, tuple[str, ...]] = {"b": _BY_SUBJECT, "a": _BY_TRACK}
 _TIMES = ("last_attempt_at", "next_retry_at", "created_at", "updated_at", "completed_at")
 # What the relations call their own columns; a task table's column of such a name gets another.
 _LEADING = ("title", "stage", "task_type", "state", "arrived_at")
@@ -124,11 +127,6 @@ class Schema:
         """The step of one task."""
         (found,) = self.pipeline.select(task)
         return found
-
-    @property
-    def unique_key(self) -> tuple[str, ...]:
-        """The roles of the columns that no two rows of the task table share."""
-        return (*(("track_id",) if self.variant == "a" else _SUBJECT_ROLES), "task_type")
 
     def task_columns(self) -> Iterator[tuple[Markup, Markup, Markup | None]]:
         """The task table's columns, but for those that only repeat track and task. Of each: its
@@ -313,20 +311,17 @@ def allowed_stages(tracks: Table) -> list[str] | None:
 
 
 def _variant(pipeline: Pipeline, tasks: Table) -> Variant:
-    roles, faults = pipeline.tasks, []
-    by_subject = (roles.subject_type, roles.subject_id, roles.task_type)
-    by_track = (roles.track_id, roles.task_type)
-    candidates: tuple[tuple[Variant, tuple[str, ...]], ...] = (("b", by_subject), ("a", by_track))
-    for variant, columns in candidates:
+    keys: list[str] = []
+    faults: list[str] = []
+    for variant, roles in KEYS.items():
+        columns = [getattr(pipeline.tasks, role) for role in roles]
         found = [key["fault"] for key in tasks.keys if key["columns"] == sorted(columns)]
         if None in found:
             return variant
+        keys.insert(0, f"({', '.join(columns)})")
         faults += found
-    raise InputError(
-        f"pipeline {pipeline.name!r}: tasks.table: {tasks} has no unique key on "
-        f"({', '.join(by_track)}) or ({', '.join(by_subject)}), expected one of them"
-        + (f"; {'; '.join(faults)}" if faults else "")
-    )
+    wrong = f"{tasks} has no unique key on {' or '.join(keys)}, expected one of them"
+    raise InputError(f"pipeline {pipeline.name!r}: tasks.table: {'; '.join([wrong, *faults])}")
 
 
 def _dashboards(pipeline: Pipeline, found: Mapping[str, dict[str, Any]]) -> dict[str, Table]:

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from queue_insights.errors import InputError
 from queue_insights.forecast import conformal
-from queue_insights.forecast.history import DAY, HOUR, WEEK, Floats, History, seconds
+from queue_insights.forecast.history import DAY, HOUR, WEEK, Floats, History
 from queue_insights.forecast.past import backtest
 
-__all__ = ["StepForecast", "backtest", "forecast", "forecast_step"]
+__all__ = ["StepForecast", "backtest", "forecast"]
 
 LEVEL = 0.8
 EVENTS = 50_000  # arrivals or completions that are reckoned with one by one
@@ -65,40 +64,15 @@ class StepForecast:
     basis: str = ""
 
 
-def forecast_step(
-    arrivals: pd.Series,
-    completions: pd.Series,
-    now: pd.Timestamp,
-    waiting: int | None = None,
-    speed: float = 1.0,
-    extra: int = 0,
+def forecast(
+    past: History, as_of: pd.Timestamp, speed: float = 1.0, extra: int = 0
 ) -> StepForecast:
-    """The forecast of one step as of ``now``.
-
-    ``arrivals`` and ``completions``: tz-aware times in any order, the last weeks or months of them
-    (NaT is skipped, what lies after ``now`` ignored). ``waiting`` is how many wait now; by default
-    arrivals minus completions, which needs the full history.
+    """The forecast of one step from its history up to ``as_of``; of more than EVENTS events,
+    several count as one.
 
     What if from now on each thing done took 1 / ``speed`` of the time, and ``extra`` items waited
-    on top? Arrivals are taken to go on as they do. Raises InputError.
+    on top? Arrivals are taken to go on as they do.
     """
-    as_of = pd.Timestamp(now)
-    if as_of.tzinfo is None:
-        raise InputError(f"now={now} has no time zone: give e.g. pd.Timestamp.now('UTC')")
-    came, went = seconds(arrivals, "arrivals"), seconds(completions, "completions")
-    came, went = (each[each <= as_of.timestamp()] for each in (came, went))  # NaN compares false
-    balance = len(came) - len(went)
-    before = max(balance, 0) if waiting is None else int(waiting)
-    if before < 0:
-        raise InputError(f"waiting={waiting} is negative: give the number of items that wait")
-    if not 0 < speed < np.inf or extra < 0:
-        raise InputError(f"speed={speed}, extra={extra}: give a speed above 0, and 0 or more items")
-    return forecast(History(came, went, carried=before - balance), as_of, speed, int(extra))
-
-
-def forecast(past: History, as_of: pd.Timestamp, speed: float, extra: int) -> StepForecast:
-    """As ``forecast_step``, from the history up to ``as_of``; of more than EVENTS events, several
-    count as one."""
     as_of, now = as_of.tz_convert("UTC"), np.array([as_of.timestamp()])
     came, went, length = (float(each[0]) for each in past.lately(now))
     coming, rate = (n / length * HOUR for n in (came, went * speed))

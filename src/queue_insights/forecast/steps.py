@@ -24,7 +24,7 @@ KINDS = {  # of columns, by the last word of their names; all others are text
 def step_forecasts(
     found: pd.DataFrame, now: datetime, speed: Mapping[str, float], extra: Mapping[str, int]
 ) -> pd.DataFrame:
-    """What ``forecast.forecast_step`` answers to what ``eta`` found: a record per step, for each
+    """What ``forecast.forecast`` answers to what ``eta`` found: a record per step, for each
     task's *speed* and *extra* items."""
     records = []
     for row in found.to_dict("records"):
@@ -81,7 +81,7 @@ def _frame(records: list[dict[str, Any]], first: list[str]) -> pd.DataFrame:
 
 
 def end_to_end(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
-    """What ``forecast.forecast_step`` says of the pipeline as one queue, which a track enters at
+    """What ``forecast.forecast`` says of the pipeline as one queue, which a track enters at
     the first step and leaves at the last: one record."""
     one = step_forecasts(found.assign(stage=None, task_type=None), now, {}, {})
     kept = one.filter(regex="^(waiting|status|clear_.*|held|given|basis)$")

@@ -26,7 +26,8 @@ def compare(summary: dict[str, Any], tables: list[dict[str, Any]], runs: list[An
     summaries beside it, as ``folders.listed`` returns them."""
     before = _day_ago(summary, runs)
     figures, then = summary["figures"], before["figures"] if before else {}
-    changes = {name: figures[name] - then[name] for name in WORSE if _both(name, figures, then)}
+    numbers = [{n for n, v in each.items() if type(v) in (int, float)} for each in (figures, then)]
+    changes = {n: figures[n] - then[n] for n in WORSE if n in numbers[0] & numbers[1]}
     grown = figures.pop("waiting_grown", None)  # from history, where there is no other run
     summary["before"] = before and {"as_of": before["as_of"], "report": before["folder"].name}
     summary["changes"] = changes if before or grown is None else {"waiting": grown}
@@ -59,10 +60,6 @@ def _day_ago(summary: dict[str, Any], runs: list[Any]) -> Any:
     others = [run for run in runs if "error" not in run and run.get("as_of")]
     near = [run for run in others if same(run) == same(summary) and distance(run) <= HALF]
     return min(near, key=distance, default=None)
-
-
-def _both(name: str, *figures: dict[str, Any]) -> bool:
-    return all(type(each.get(name)) in (int, float) for each in figures)
 
 
 def _rows(file: Path) -> dict[tuple[Any, ...], dict[str, str]]:
