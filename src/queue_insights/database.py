@@ -4,15 +4,15 @@ import contextlib
 import copy
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
 import psycopg
-import psycopg.conninfo
 import sqlalchemy as sa
 from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
 
 from queue_insights.errors import DatabaseError, InputError
 from queue_insights.pipeline import nearest, parse_duration
@@ -177,7 +177,7 @@ def check_url(url: str, source: str) -> str:
         known = {keyword.decode() for keyword, *_ in psycopg.pq.Conninfo.get_defaults()} | {"ssl"}
         given = [part.partition("=")[0] for part in url.partition("?")[2].split("&") if part]
         with contextlib.suppress(psycopg.ProgrammingError, ValueError):
-            port = psycopg.conninfo.conninfo_to_dict(url).get("port") or ""
+            port = conninfo_to_dict(url).get("port") or ""
             # postgresql://user:password, without a host, makes a port of the password.
             [int(number or 0) for number in str(port).split(",")]
             return url
@@ -263,7 +263,8 @@ class Database:
 
 def _engine(url: str, pool: type[sa.Pool] = sa.NullPool, **options: int) -> sa.Engine:
     def connect() -> psycopg.Connection[Any]:
-        timeout = _settings(url).get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or 10
+        given = conninfo_to_dict(url).get("connect_timeout")
+        timeout = given or os.environ.get("PGCONNECT_TIMEOUT") or 10
         connection = psycopg.connect(
             url,
             application_name="queue-insights",
@@ -280,13 +281,9 @@ def _engine(url: str, pool: type[sa.Pool] = sa.NullPool, **options: int) -> sa.E
     return sa.create_engine("postgresql+psycopg://", creator=connect, poolclass=pool, **options)
 
 
-def _settings(url: str) -> Mapping[str, Any]:
-    return psycopg.conninfo.conninfo_to_dict(url)
-
-
 def describe(url: str) -> str:
     """``database on host``: what a conninfo names, without user or password."""
-    given = {name: str(value) for name, value in _settings(url).items() if value}
+    given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value}
     defaults = psycopg.pq.Conninfo.get_defaults()  # the environment's among them
     settings = {each.keyword.decode(): (each.val or b"").decode() for each in defaults} | given
     if settings["service"] and "host" not in given:
@@ -313,7 +310,7 @@ def _raise(error: BaseException, url: str, timeout: timedelta) -> NoReturn:
     text = lines[0] if lines else type(error).__name__
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         text = error.diag.message_primary
-    given = [_settings(url).get(name) for name in ("password", "sslpassword")]
+    given = [conninfo_to_dict(url).get(name) for name in ("password", "sslpassword")]
     secrets = {str(secret) for secret in (*given, os.environ.get("PGPASSWORD")) if secret}
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
