@@ -17,7 +17,8 @@ import pandas as pd
 
 import results
 from generators import GENERATORS, START, STEPS, seven_steps
-from queue_insights.forecast import backtest, forecast_step
+from queue_insights.forecast import backtest, forecast
+from queue_insights.forecast.history import History, seconds
 from rivals import RIVALS, by_rival, score
 
 
@@ -88,10 +89,12 @@ def eta_seconds() -> float:
     """CPU seconds of the seven steps' forecasts."""
     tracks, _ = seven_steps(1)
     now, names = START + pd.Timedelta("58D"), ["entered_at", *STEPS]
+    times = tracks[names].where(tracks[names] <= now)
 
     def work() -> None:
         for came, went in itertools.pairwise(names):
-            forecast_step(tracks[came], tracks[went], now)
+            both = (seconds(times[name].dropna(), name) for name in (came, went))
+            forecast(History(*both), now)
 
     work()
     begun = time.process_time()

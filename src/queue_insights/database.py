@@ -4,15 +4,15 @@ import contextlib
 import copy
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
 import psycopg
-import psycopg.conninfo
 import sqlalchemy as sa
 from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
 
 from queue_insights.errors import DatabaseError, InputError
 from queue_insights.pipeline import nearest, parse_duration
@@ -177,7 +177,7 @@ def check_url(url: str, source: str) -> str:
         known = {keyword.decode() for keyword, *_ in psycopg.pq.Conninfo.get_defaults()} | {"ssl"}
         given = [part.partition("=")[0] for part in url.partition("?")[2].split("&") if part]
         with contextlib.suppress(psycopg.ProgrammingError, ValueError):
-            port = psycopg.conninfo.conninfo_to_dict(url).get("port") or ""
+            port = conninfo_to_dict(url).get("port") or ""
             # postgresql://user:password, without a host, makes a port of the password.
             [int(number or 0) for number in str(port).split(",")]
             return url
@@ -229,11 +229,8 @@ class Database:
             connection = connection.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
-            settle(
-                connection,
-                statement_timeout=f"{self.timeout.total_seconds() * 1000:.0f}ms",
-                idle_in_transaction_session_timeout="15min",
-            )
+            limit = f"{self.timeout.total_seconds() * 1000:.0f}ms"
+            settle(connection, statement_timeout=limit, idle_in_transaction_session_timeout="15min")
             yield Moment(connection, *connection.execute(_MOMENT).one())
 
     @contextlib.contextmanager
@@ -248,12 +245,8 @@ class Database:
         with translated(self._write_url, self.timeout), self._write_engine.connect() as connection:
             connection = connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
-                settle(
-                    connection,
-                    lock_timeout=lock,
-                    statement_timeout=statement,
-                    idle_in_transaction_session_timeout=idle,
-                )
+                limits = {"lock_timeout": lock, "statement_timeout": statement}
+                settle(connection, **limits, idle_in_transaction_session_timeout=idle)
                 yield connection
 
     @contextlib.contextmanager
@@ -270,7 +263,8 @@ class Database:
 
 def _engine(url: str, pool: type[sa.Pool] = sa.NullPool, **options: int) -> sa.Engine:
     def connect() -> psycopg.Connection[Any]:
-        timeout = _settings(url).get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or 10
+        given = conninfo_to_dict(url).get("connect_timeout")
+        timeout = given or os.environ.get("PGCONNECT_TIMEOUT") or 10
         connection = psycopg.connect(
             url,
             application_name="queue-insights",
@@ -287,31 +281,21 @@ def _engine(url: str, pool: type[sa.Pool] = sa.NullPool, **options: int) -> sa.E
     return sa.create_engine("postgresql+psycopg://", creator=connect, poolclass=pool, **options)
 
 
-def _settings(url: str) -> Mapping[str, Any]:
-    return psycopg.conninfo.conninfo_to_dict(url)
-
-
 def describe(url: str) -> str:
     """``database on host``: what a conninfo names, without user or password."""
-    settings = _settings(url)
-
-    def setting(key: str, variable: str, default: str) -> str:
-        return str(settings.get(key) or os.environ.get(variable) or default)
-
-    service = settings.get("service") or os.environ.get("PGSERVICE")
-    if service and not settings.get("host"):
-        return f"service {service}"
-    host = setting("host", "PGHOST", "") or setting("hostaddr", "PGHOSTADDR", "local socket")
-    port = setting("port", "PGPORT", "5432")
-    user = setting("user", "PGUSER", "its default database")
-    where = "local socket" if host.startswith(("/", "@")) else host
-    return (
-        f"{setting('dbname', 'PGDATABASE', user)} on {where}{'' if port == '5432' else ':' + port}"
-    )
+    given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value}
+    defaults = psycopg.pq.Conninfo.get_defaults()  # the environment's among them
+    settings = {each.keyword.decode(): (each.val or b"").decode() for each in defaults} | given
+    if settings["service"] and "host" not in given:
+        return f"service {settings['service']}"
+    host, port = settings["host"] or settings["hostaddr"], settings["port"]
+    where = "local socket" if not host or host.startswith(("/", "@")) else host
+    database = settings["dbname"] or settings["user"]
+    return f"{database} on {where}{'' if port == '5432' else ':' + port}"
 
 
 @contextlib.contextmanager
-def translated(url: str, timeout: timedelta | None = None) -> Iterator[None]:
+def translated(url: str, timeout: timedelta) -> Iterator[None]:
     """Turn what psycopg and SQLAlchemy raise into a DatabaseError of one line."""
     try:
         yield
@@ -321,12 +305,12 @@ def translated(url: str, timeout: timedelta | None = None) -> Iterator[None]:
         _raise(error, url, timeout)
 
 
-def _raise(error: BaseException, url: str, timeout: timedelta | None) -> NoReturn:
+def _raise(error: BaseException, url: str, timeout: timedelta) -> NoReturn:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         text = error.diag.message_primary
-    given = [_settings(url).get(name) for name in ("password", "sslpassword")]
+    given = [conninfo_to_dict(url).get(name) for name in ("password", "sslpassword")]
     secrets = {str(secret) for secret in (*given, os.environ.get("PGPASSWORD")) if secret}
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
@@ -351,16 +335,15 @@ _REFUSALS = {
 }
 
 
-def _advice(state: str, text: str, lost: bool, timeout: timedelta | None) -> str:
+def _advice(state: str, text: str, lost: bool, timeout: timedelta) -> str:
     if lost:
         state = next((code for said, code in _REFUSALS.items() if said in text), "")
         if not state:
             return f"; check that the server runs and that {READ_URL} (or PGHOST, PGPORT) names it"
     if state == "57014" and "statement timeout" in text:
-        limit = f" (at most {timeout.total_seconds():g} s)" if timeout else ""
         return (
-            f"{limit}; set {TIMEOUT}=5min, see `queue-insights doctor` for missing indexes, or "
-            "wait for whoever has locked the table (pg_locks)"
+            f" (at most {timeout.total_seconds():g} s); set {TIMEOUT}=5min, see `queue-insights "
+            "doctor` for missing indexes, or wait for whoever has locked the table (pg_locks)"
         )
     if state == "42501" and "row-level security" in text:
         return "; it would hide rows: ask for BYPASSRLS, or use a role that owns the table"

@@ -18,10 +18,13 @@ KIND = "stages"  # of queue: the folder of sql/ that holds its relations
 Variant = Literal["a", "b"]
 
 _SUBJECT_ROLES = ("subject_type", "subject_id")
+# The roles of the columns that no two rows of the task table share.
+_BY_SUBJECT, _BY_TRACK = (*_SUBJECT_ROLES, "task_type"), ("track_id", "task_type")
+KEYS: dict[Variant, tuple[str, ...]] = {"b": _BY_SUBJECT, "a": _BY_TRACK}
 _TIMES = ("last_attempt_at", "next_retry_at", "created_at", "updated_at", "completed_at")
 # What the relations call their own columns; a task table's column of such a name gets another.
 _LEADING = ("title", "stage", "task_type", "state", "arrived_at")
-_INTERNAL = (*_LEADING, "position", "track_id", "previous_completed_at", "due_at", "stuck_after")
+_INTERNAL = (*_LEADING, "position", "track_id", "previous_completed_at")
 # CHECK (stage IN (...)), as Postgres prints it: the only stages that a track can have.
 _LIST = re.compile(r"CHECK \(\(.* = ANY \(\(?ARRAY\[.*\](\)::text\[\])?\)\)\)", re.DOTALL)
 # Types that do not compare with texts as texts do: literals are cast to them, columns are not, so
@@ -68,10 +71,9 @@ class Table:
 
     schema: str
     name: str
-    kind: str
     columns: Mapping[str, Column]
     keys: Sequence[Mapping[str, Any]]
-    checks: Sequence[tuple[str, str]]
+    checks: Sequence[Sequence[str]]
     inherited: bool
     roles: dict[str, str]
 
@@ -126,11 +128,6 @@ class Schema:
         (found,) = self.pipeline.select(task)
         return found
 
-    @property
-    def unique_key(self) -> tuple[str, ...]:
-        """The roles of the columns that no two rows of the task table share."""
-        return (*(("track_id",) if self.variant == "a" else _SUBJECT_ROLES), "task_type")
-
     def task_columns(self) -> Iterator[tuple[Markup, Markup, Markup | None]]:
         """The task table's columns, but for those that only repeat track and task. Of each: its
         name, what templates call it (its role, if it has one), and what a frame calls it (None
@@ -173,25 +170,14 @@ class Schema:
             if step in wanted
         ]
         return {
-            **{
-                "retryable": "failed",
-                "failed": ("failed",),
-                "is_failed": Markup("status = 'failed'"),
-            },
-            **{
-                "limited": True,
-                "as_they_are": ("skipped",),
-                "tracks": self.tracks,
-                "tasks": self.tasks,
-            },
+            **{"tracks": self.tracks, "tasks": self.tasks, "variant": self.variant},
+            **{"retryable": "failed", "failed": ("failed",), "limited": True},
+            "is_failed": Markup("status = 'failed'"),
+            "as_they_are": ("skipped",),
             # A row of the relations: its columns are called as their roles.
             "named": replace(self.tasks, roles={role: role for role in self.tasks.roles}),
-            **{
-                "variant": self.variant,
-                "subject": self.pipeline.tasks.subject,
-                "states": STATES,
-                "steps": numbered,
-            },
+            "subject": self.pipeline.tasks.subject,
+            **{"states": STATES, "steps": numbered},
             "stages": list(dict.fromkeys(step.stage for step in wanted)),
             "previous": ["previous", *(f"previous_{i}" for i in range(2, most + 1))],
             "ahead": False,
@@ -252,7 +238,7 @@ def reflect_stages(connection: sa.Connection, pipeline: Pipeline) -> Schema:
     timed = [("tasks", tasks, role, ()) for role in _TIMES]
     for where, table, role, others in (*timed, ("tracks", tracks, "updated_at", _NO_ZONE)):
         kind = table.column(role).base
-        if kind != "timestamp with time zone" and kind not in others:
+        if kind not in ("timestamp with time zone", *others):
             raise InputError(
                 f"pipeline {pipeline.name!r}: {where}.{role}: column {table.roles[role]!r} of "
                 f"{table} is {kind}, expected timestamp with time zone"
@@ -278,7 +264,8 @@ def _catalogue(connection: sa.Connection, named: Mapping[str, str]) -> dict[str,
     schemas, names = zip(*map(split_table, named.values()), strict=True)
     query = Query(render(KIND, "tables.sql", {}), {"schemas": list(schemas), "names": list(names)})
     keys = list(named)
-    return {keys[row["number"] - 1]: dict(row) for row in query.rows(connection).mappings()}
+    rows = [dict(row) for row in query.rows(connection).mappings()]
+    return {keys[row.pop("number") - 1]: row for row in rows}
 
 
 def _table(
@@ -309,10 +296,8 @@ def _table(
 
 
 def _as_table(row: Mapping[str, Any], roles: dict[str, str]) -> Table:
-    columns = {name: Column(**facts) for name, facts in (row["columns"] or {}).items()}
-    checks = [(column, check) for column, check in row["checks"] or []]
-    facts = (row["schema"], row["name"], row["kind"], columns, row["keys"] or [], checks)
-    return Table(*facts, row["inherited"], roles)
+    columns = {name: Column(**facts) for name, facts in row["columns"].items()}
+    return Table(**{**row, "columns": columns}, roles=roles)
 
 
 def allowed_stages(tracks: Table) -> list[str] | None:
@@ -326,20 +311,17 @@ def allowed_stages(tracks: Table) -> list[str] | None:
 
 
 def _variant(pipeline: Pipeline, tasks: Table) -> Variant:
-    roles, faults = pipeline.tasks, []
-    by_subject = (roles.subject_type, roles.subject_id, roles.task_type)
-    by_track = (roles.track_id, roles.task_type)
-    candidates: tuple[tuple[Variant, tuple[str, ...]], ...] = (("b", by_subject), ("a", by_track))
-    for variant, columns in candidates:
+    keys: list[str] = []
+    faults: list[str] = []
+    for variant, roles in KEYS.items():
+        columns = [getattr(pipeline.tasks, role) for role in roles]
         found = [key["fault"] for key in tasks.keys if key["columns"] == sorted(columns)]
         if None in found:
             return variant
+        keys.insert(0, f"({', '.join(columns)})")
         faults += found
-    raise InputError(
-        f"pipeline {pipeline.name!r}: tasks.table: {tasks} has no unique key on "
-        f"({', '.join(by_track)}) or ({', '.join(by_subject)}), expected one of them"
-        + (f"; {'; '.join(faults)}" if faults else "")
-    )
+    wrong = f"{tasks} has no unique key on {' or '.join(keys)}, expected one of them"
+    raise InputError(f"pipeline {pipeline.name!r}: tasks.table: {'; '.join([wrong, *faults])}")
 
 
 def _dashboards(pipeline: Pipeline, found: Mapping[str, dict[str, Any]]) -> dict[str, Table]:

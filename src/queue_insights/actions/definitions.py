@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from queue_insights.errors import InputError
-from queue_insights.pipeline import parse_duration
 from queue_insights.reads import LARGEST, chosen_failure, chosen_ids
 
 Tasks = str | Iterable[str] | None
@@ -111,6 +110,8 @@ def parameters(
             raise wrong(name, value, f"one of {', '.join(CHOICES[name])}")
     age = None
     if older_than is not None:
+        from queue_insights.pipeline import parse_duration
+
         age = parse_duration(older_than, f"{action.name}: older_than").total_seconds()
     named = (tasks,) if isinstance(tasks, str) else None if tasks is None else tuple(tasks)
     options |= {"ids": chosen_ids(ids), "failure": chosen_failure(failure)}

@@ -23,6 +23,7 @@ from queue_insights.sql.frames import fetch
 RETRIES = 8
 TRANSIENT = ("lost", "55P03", "57014", "40P01", "40001", "23503")
 EVERY = 30.0  # seconds between lines of progress where there is no terminal
+LINE = "{desc}: {n_fmt} of {total_fmt} rows, {rate_noinv_fmt}, {remaining} left"
 
 log = logging.getLogger("queue_insights")
 
@@ -129,10 +130,10 @@ def drive(run: Run, fence: int, pause: float | None) -> Run:
         ledger.change(run.database, "end", run.run, fence=fence, state=state, error=error)
 
     try:
-        with run.database.kept_open() as database, speed.interruptible(), Progress(row) as progress:
+        with run.database.kept_open() as database, speed.interruptible(), progress(row) as bar:
             loop = Loop(database, run.schema, row, fence, speed)
             while (done := retried(loop.settle, TRANSIENT, RETRIES, speed.failed)) is not None:
-                progress.advance(done)
+                bar.update(done)
                 if speed.interrupted:
                     raise Stopped(f"run {run.run} stopped after a whole batch; {go_on}")
     except (Stopped, KeyboardInterrupt) as error:
@@ -195,39 +196,26 @@ class Loop:
         return self.texts[task]
 
 
-class Progress:
+class Lines:
+    """Takes what a bar prints into the log, as plain lines."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            log.info("%s", line)
+
+
+def progress(run: Mapping[str, Any]) -> Any:
     """How far a run is: a bar where somebody watches, in a terminal or in JupyterLab (which
-    papermill and cron do not have); plain lines in the log where nobody does."""
-
-    def __init__(self, run: Mapping[str, Any]):
-        settled = ("rows_undone", "rows_kept") if run["undoing"] else ("rows_done", "rows_dropped")
-        self.total = run["rows_done" if run["undoing"] else "rows_planned"]
-        self.done = self.first = sum(run[name] for name in settled)
-        self.title = f"{'undo' if run['undoing'] else run['action']} (run {run['run']})"
-        self.started = self.said = time.monotonic()
-        watched = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
-        counted: dict[str, Any] = {"initial": self.done, "unit": "row", "unit_scale": True}
-        self.bar = tqdm(total=self.total, desc=self.title, disable=not watched, **counted)
-
-    def advance(self, rows: int) -> None:
-        """Count *rows* more as settled."""
-        self.done += rows
-        self.bar.update(rows)
-        if time.monotonic() - self.said > EVERY:
-            self.say()
-
-    def say(self) -> None:
-        """``backfill (run 3): 50,000 of 1,000,000 rows, 9,000 rows/s, 105 s left``."""
-        self.said = time.monotonic()
-        rate = (self.done - self.first) / max(self.said - self.started, 1e-3)
-        left = f"{(self.total - self.done) / rate:,.0f} s left" if rate else "waiting"
-        if self.bar.disable:
-            counts = f"{self.done:,} of {self.total:,} rows, {rate:,.0f} rows/s"
-            log.info("%s", f"{self.title}: {counts}, {left}")
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.close()
-        self.say()
+    papermill and cron do not have); plain lines in the log where nobody does, such as
+    ``backfill (run 3): 50000 of 1000000 rows, 9000.00 rows/s, 01:45 left``."""
+    undoing = run["undoing"]
+    settled = ("rows_undone", "rows_kept") if undoing else ("rows_done", "rows_dropped")
+    watched = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
+    plain: dict[str, Any] = {"file": Lines(), "bar_format": LINE, "miniters": 1}
+    return tqdm(
+        total=run["rows_done" if undoing else "rows_planned"],
+        initial=sum(run[name] for name in settled),
+        desc=f"{'undo' if undoing else run['action']} (run {run['run']})",
+        unit=" rows",
+        **({} if watched else plain | {"mininterval": EVERY}),
+    )

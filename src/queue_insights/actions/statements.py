@@ -10,7 +10,7 @@ from markupsafe import Markup
 from queue_insights.actions.definitions import Action, Parameters
 from queue_insights.job_schema import JobSchema
 from queue_insights.pipeline import Step
-from queue_insights.schema import AnySchema, Schema
+from queue_insights.schema import KEYS, AnySchema, Schema
 from queue_insights.sql import Query, escaped, identifier, text
 
 # What an update may change; undo puts all of these back.
@@ -49,7 +49,7 @@ def batch(schema: AnySchema, action: Action, parameters: Parameters, step: Step)
     """The one statement that does a batch at *step*, with the parameters run, fence, first and
     beyond (the chunks that it takes)."""
     if isinstance(schema, JobSchema):
-        return schema.render("vendor.sql", [step], step=step, retry=schema.retry)
+        return schema.render("vendor.sql", step=step, kind=action.kind, retry=schema.retry)
     roles, track = schema.tasks.roles, Markup("id")
     inserted = {"track_id": track, "task_type": text(step.task), "status": text("pending")}
     inserted |= {"attempts": Markup("0"), "max_attempts": Markup(str(step.max_attempts))}
@@ -63,7 +63,7 @@ def batch(schema: AnySchema, action: Action, parameters: Parameters, step: Step)
         **parameters.context(action),
         step=step,
         inserted={identifier(roles[role]): value for role, value in inserted.items()},
-        unique_key=[identifier(roles[role]) for role in schema.unique_key],
+        unique_key=[identifier(roles[role]) for role in KEYS[schema.variant]],
         **_rows(schema, action),
     )
 
@@ -104,8 +104,8 @@ def _rows(schema: Schema, action: Action) -> dict[str, Any]:
 
 
 @cache
-def named(name: str, file: str = "statements.sql") -> str:
+def named(name: str) -> str:
     """One of the ledger's statements, which stand in one file, each below ``-- name: NAME``."""
-    parts = (Path(__file__).parent / "sql" / file).read_text("utf-8").split("-- name: ")
-    found = dict(part.split("\n", 1) for part in parts[1:])
+    stored = (Path(__file__).parent / "sql" / "statements.sql").read_text("utf-8")
+    found = dict(part.split("\n", 1) for part in stored.split("-- name: ")[1:])
     return found[name].strip()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from queue_insights.actions.definitions import ACTIONS, CHOICES
 from queue_insights.cli import common
 from queue_insights.errors import InputError, PlanError
 
@@ -34,12 +35,21 @@ _SHARED = (
     click.option("--sql", is_flag=True, help="Print the statement that does a batch."),
 )
 _error = click.option("--error", metavar="TEXT", help="Only rows whose error message contains it.")
+_HELP = {
+    "attempts": "What becomes of the attempt that the lost worker had begun.",
+    "status": "Failed rows are evidence: removed only when asked for.",
+}
 
 
-def _choice(flag: str, values: list[str], help: str) -> common.Option:
-    """An option of few *values*, the first of them its default."""
-    kind = click.Choice(values)
-    return click.option(flag, type=kind, default=values[0], show_default=True, help=help)
+def _actions() -> Iterator[click.Command]:
+    """The command of each action, with the options that only some have."""
+    for action in ACTIONS.values():
+        own = [] if action.kind == "insert" else [_error]
+        for name in action.options:
+            values = CHOICES[name]
+            chosen: dict[str, Any] = {"type": click.Choice(values), "default": values[0]}
+            own.append(click.option(f"--{name}", help=_HELP[name], show_default=True, **chosen))
+        yield _action(action.name, f"{action.does[0].upper()}{action.does[1:]}.", *own)
 
 
 def _action(name: str, help: str, *options: common.Option) -> click.Command:
@@ -167,25 +177,8 @@ def stop(run: int, pipeline: str) -> None:
     common.note(f"run {run} is stopped; go on with it by `queue-insights resume {run}`")
 
 
-_attempts = "What becomes of the attempt that the lost worker had begun."
-_status = "Failed rows are evidence: removed only when asked for."
-_requeued = "Make completed rows pending whose track still stands at their stage."
 COMMANDS = (
-    _action("backfill", "Insert pending rows for tracks that wait without one."),
-    _action(
-        "reset",
-        "Make stuck rows pending again.",
-        _error,
-        _choice("--attempts", ["refund", "keep", "zero"], _attempts),
-    ),
-    _action("retry", "Make exhausted and failed rows pending, with fresh attempts.", _error),
-    _action("requeue", _requeued, _error),
-    _action(
-        "prune",
-        "Remove orphans: rows whose track has moved on.",
-        _error,
-        _choice("--status", ["pending", "failed"], _status),
-    ),
+    *_actions(),
     runs,
     _going_on("resume", "Go on with RUN, taking it over from whoever has it."),
     stop,

@@ -3,15 +3,14 @@
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+import queue_insights
 from queue_insights.errors import InputError, QueueInsightsError
 
-if TYPE_CHECKING:
-    from queue_insights.queue import Queue
-
+connect = queue_insights.connect
 Option = Callable[[Any], Any]
 
 pipeline_option = click.option(
@@ -94,13 +93,6 @@ def command(name: str, help: str, function: Callable[..., None], *options: Optio
     for option in reversed(options):
         function = option(function)
     return click.command(name, help=help)(function)
-
-
-def connect(pipeline: str) -> "Queue":
-    """The queue that the environment names."""
-    import queue_insights
-
-    return queue_insights.connect(pipeline)
 
 
 def show(frame: Any, format: str = "table") -> None:

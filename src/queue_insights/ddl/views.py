@@ -95,9 +95,8 @@ def verify(queue: Queue) -> list[str]:
     findings = []
     with queue.database.read(primary=True) as moment:
         found = {view.name: view.comment or "" for view in _found(moment.connection)}
-        for view, made in _queries(
-            reflect_stages(moment.connection, queue.stages("views"))
-        ).items():
+        schema = reflect_stages(moment.connection, queue.stages("views"))
+        for view, made in _queries(schema).items():
             name = f"queue_insights.{view}"
             given = {"view": name, "query": made.text, "compared": VIEWS[view][2]}
             differ = render(KIND, "views_differ.sql", {key: Markup(given[key]) for key in given})

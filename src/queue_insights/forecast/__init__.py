@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from queue_insights.errors import InputError
 from queue_insights.forecast import conformal
-from queue_insights.forecast.history import DAY, HOUR, WEEK, Floats, History, seconds
+from queue_insights.forecast.history import DAY, HOUR, WEEK, Floats, History
 from queue_insights.forecast.past import backtest
 
-__all__ = ["StepForecast", "backtest", "forecast", "forecast_step"]
+__all__ = ["StepForecast", "backtest", "forecast"]
 
 LEVEL = 0.8
 EVENTS = 50_000  # arrivals or completions that are reckoned with one by one
@@ -30,16 +29,10 @@ FURTHEST = 365 * DAY  # a queue that is not empty by then is not expected to be
 
 @dataclass(frozen=True)
 class StepForecast:
-    """The forecast of one step; ``dataclasses.asdict`` gives the record of a frame.
+    """The forecast of one step: what the columns of ``Queue.eta`` are made of, and mean.
 
-    status: growing (lately more came than was done, by more than chance explains), draining (else,
-    while work gets done), stalled (work waits, and nothing was done for over twice the longest
-    pause before), empty (nothing waits) or insufficient_history. Durations are seconds from
-    ``as_of``; None where there is no finite answer, and no ``empty`` is given of a growing queue.
-    ``lower`` and ``upper`` are the central range whose record is ``held`` of ``given``. Rates are
-    per hour over the last ``window_seconds``, by which growth is judged: a week, or a day if what
-    came and what was done in it differ by more than chance; growth is arrivals minus completions;
-    ``needed_per_hour`` is the rate at which a growing queue would stop growing.
+    Durations are seconds from ``as_of``; None where there is no finite answer, and no ``empty`` is
+    given of a growing queue.
     """
 
     status: str
@@ -71,46 +64,19 @@ class StepForecast:
     basis: str = ""
 
 
-def forecast_step(
-    arrivals: pd.Series,
-    completions: pd.Series,
-    now: pd.Timestamp,
-    waiting: int | None = None,
-    speed: float = 1.0,
-    extra: int = 0,
+def forecast(
+    past: History, as_of: pd.Timestamp, speed: float = 1.0, extra: int = 0
 ) -> StepForecast:
-    """The forecast of one step as of ``now``.
-
-    ``arrivals`` and ``completions``: tz-aware times in any order, the last weeks or months of them
-    (NaT is skipped, what lies after ``now`` ignored). ``waiting`` is how many wait now; by default
-    arrivals minus completions, which needs the full history.
+    """The forecast of one step from its history up to ``as_of``; of more than EVENTS events,
+    several count as one.
 
     What if from now on each thing done took 1 / ``speed`` of the time, and ``extra`` items waited
-    on top? Arrivals are taken to go on as they do. Raises InputError.
+    on top? Arrivals are taken to go on as they do.
     """
-    as_of = pd.Timestamp(now)
-    if as_of.tzinfo is None:
-        raise InputError(f"now={now} has no time zone: give e.g. pd.Timestamp.now('UTC')")
-    came, went = seconds(arrivals, "arrivals"), seconds(completions, "completions")
-    came, went = (each[each <= as_of.timestamp()] for each in (came, went))  # NaN compares false
-    balance = len(came) - len(went)
-    before = max(balance, 0) if waiting is None else int(waiting)
-    if before < 0:
-        raise InputError(f"waiting={waiting} is negative: give the number of items that wait")
-    if not 0 < speed < np.inf or extra < 0:
-        raise InputError(f"speed={speed}, extra={extra}: give a speed above 0, and 0 or more items")
-    return forecast(History(came, went, carried=before - balance), as_of, speed, int(extra))
-
-
-def forecast(
-    past: History, as_of: pd.Timestamp, speed: float = 1.0, extra: int = 0, most: int = EVENTS
-) -> StepForecast:
-    """As ``forecast_step``, from the history up to ``as_of``; of more than ``most`` events, several
-    count as one."""
     as_of, now = as_of.tz_convert("UTC"), np.array([as_of.timestamp()])
     came, went, length = (float(each[0]) for each in past.lately(now))
     coming, rate = (n / length * HOUR for n in (came, went * speed))
-    unit, few = past.thinned(most)
+    unit, few = past.thinned(EVENTS)
     fields = _answer(few, as_of, -(-extra // unit), speed, bool(past.growing(now, speed)[0]))
     if fields["status"] == "growing":
         fields["needed_per_hour"] = coming

@@ -60,8 +60,7 @@ def experts(history: History, began: Floats, target: Ints, waiting: Ints) -> Flo
     said += [_replay(history, began, target, days) for days in (1, 7)]
     logs = np.log(np.maximum(np.stack(said, axis=1), 1e-3))
     middle = np.median(logs, axis=1, keepdims=True)
-    clipped: Floats = np.clip(logs, middle - OUTLIER, middle + OUTLIER)
-    return clipped
+    return np.clip(logs, middle - OUTLIER, middle + OUTLIER)
 
 
 def _replay(history: History, began: Floats, target: Ints, days: int) -> Floats:
@@ -95,8 +94,7 @@ def _balance(
         left = arrive * t - (waiting - arrive / leave) * np.expm1(-leave * t)
         enough = left >= target - 0.5
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    found: Floats = np.exp(high)
-    return found
+    return np.exp(high)
 
 
 def ranges(
@@ -168,8 +166,7 @@ class Trials:
     def _alike(self, row: int, past: slice) -> Floats:
         """Weights of the ``past`` trials by how near their lengths are to that of ``row``."""
         longer = self.length[past] - self.length[row]
-        found: Floats = np.exp(-0.5 * (longer / ALIKE) ** 2) + UNLIKE
-        return found
+        return np.exp(-0.5 * (longer / ALIKE) ** 2) + UNLIKE
 
     def _share(self, took: Floats) -> Floats:
         """Trials that overlap in time share one story: each counts for its part of it."""
@@ -210,8 +207,7 @@ class Trials:
         order = np.argsort(errors)
         below = np.cumsum(weight[order]) - weight[order] / 2
         found, middle = (np.interp(p, below / weight.sum(), errors[order]) for p in (asked, 0.5))
-        wider: Floats = middle + (found - middle) * (1 + FEW / (1 + weight @ self._share(took)))
-        return wider
+        return middle + (found - middle) * (1 + FEW / (1 + weight @ self._share(took)))
 
 
 class Sides:
@@ -244,5 +240,4 @@ class Sides:
     def widened(self, quantiles: Floats, middle: float) -> Floats:
         away = quantiles - middle
         wider = np.abs(away) * np.exp(np.where(away < 0, *self.by))
-        found: Floats = middle + np.sign(away) * np.minimum(wider, np.abs(away) + WIDEST)
-        return found
+        return middle + np.sign(away) * np.minimum(wider, np.abs(away) + WIDEST)

@@ -46,16 +46,13 @@ class History:
 
     def done(self, at: Floats) -> Ints:
         """Completions up to and including each moment."""
-        found: Ints = np.searchsorted(self.completions, at, "right")
-        return found
+        return np.searchsorted(self.completions, at, "right")
 
     def arrived(self, at: Floats) -> Ints:
-        found: Ints = np.searchsorted(self.arrivals, at, "right") + self.carried
-        return found
+        return np.searchsorted(self.arrivals, at, "right") + self.carried
 
     def waiting(self, at: Floats) -> Ints:
-        found: Ints = np.maximum(self.arrived(at) - self.done(at), 0)
-        return found
+        return np.maximum(self.arrived(at) - self.done(at), 0)
 
     def time_to(self, since: Floats, count: Ints) -> Floats:
         """Seconds from each moment to its ``count``-th completion; NaN where history ends."""
@@ -88,8 +85,7 @@ class History:
         height = np.minimum(waiting, most).astype(float)
         total = np.concatenate([[0.0], np.cumsum(height[:-1] * np.diff(times))])
         last = np.maximum(np.searchsorted(times, at, "right") - 1, 0)
-        found: Floats = total[last] + np.maximum(at - times[last], 0.0) * height[last]
-        return found
+        return total[last] + np.maximum(at - times[last], 0.0) * height[last]
 
     def lately(self, at: Floats) -> tuple[Floats, Floats, Floats]:
         """(arrivals, completions, seconds) of the last week before each moment; of the last day,
@@ -110,8 +106,7 @@ class History:
     def growing(self, at: Floats, speed: float = 1.0) -> Bools:
         """Whether lately more came than was done (at ``speed`` times the pace), beyond chance."""
         came, went, _ = self.lately(at)
-        found: Bools = came - went * speed > self._chance(came, went * speed)
-        return found
+        return came - went * speed > self._chance(came, went * speed)
 
     def stalled(self, at: Floats) -> Bools:
         """Whether work waits and has not moved for over twice the longest pause so far.
@@ -127,5 +122,4 @@ class History:
         pauses = np.append(0.0, np.maximum(ends[1:] - began[:-1], 0.0))
         last = np.maximum(done - 1, 0)
         enough = np.maximum(2 * np.maximum.accumulate(pauses)[last], HOUR)
-        found: Bools = (done > 0) & (self.waiting(at) > 0) & (at - began[last] > enough)
-        return found
+        return (done > 0) & (self.waiting(at) > 0) & (at - began[last] > enough)

@@ -48,9 +48,8 @@ def backtest(
     insufficient_history where it abstains). Raises InputError.
     """
     step, back = (parse_duration(s, n) for s, n in ((every, "every"), (history, "history")))
-    return judge(
-        read_events(events), level, min_waiting, step.total_seconds(), back.total_seconds()
-    )
+    seconds_apart, before = step.total_seconds(), back.total_seconds()
+    return judge(read_events(events), level, min_waiting, seconds_apart, before)
 
 
 def judge(

@@ -31,16 +31,14 @@ _NOBODY |= {
 def step_forecasts(
     found: pd.DataFrame, now: datetime, speed: Mapping[str, float], extra: Mapping[str, int]
 ) -> pd.DataFrame:
-    """What ``forecast.forecast_step`` answers to what ``eta`` found: a record per step, for each
+    """What ``forecast.forecast`` answers to what ``eta`` found: a record per step, for each
     task's *speed* and *extra* items."""
     records = []
     for row in found.to_dict("records") or [_NOBODY]:
         step = {name: row[name] for name in ("stage", "task_type")}
         factor, more = speed.get(row["task_type"], 1.0), extra.get(row["task_type"], 0)
-        answer = forecast(
-            _history(row, now, row["waiting"]), pd.Timestamp(now), factor, more, EVENTS
-        )
-        records.append(step | asdict(answer))
+        past = _history(row, now, row["waiting"])
+        records.append(step | asdict(forecast(past, pd.Timestamp(now), factor, more)))
     return _frame(records, ["stage", "task_type", "waiting", "status"]).head(len(found))
 
 
@@ -90,7 +88,7 @@ def _frame(records: list[dict[str, Any]], first: list[str]) -> pd.DataFrame:
 
 
 def end_to_end(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
-    """What ``forecast.forecast_step`` says of the pipeline as one queue, which a track enters at
+    """What ``forecast.forecast`` says of the pipeline as one queue, which a track enters at
     the first step and leaves at the last: one record."""
     one = step_forecasts(found.assign(stage=None, task_type=None), now, {}, {})
     kept = one.filter(regex="^(waiting|status|clear_.*|held|given|basis)$")

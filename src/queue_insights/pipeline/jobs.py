@@ -27,15 +27,11 @@ _REFUSED = {
 _HISTORY = ("throughput", "durations", "flow", "eta", "backtest")
 
 
-def _relations(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
 def _no_history(value: object) -> object:
     return {"from": ()} if value == "none" else value
 
 
-Relations = Annotated[tuple[Name, ...], BeforeValidator(_relations)]
+Relations = Annotated[tuple[Name, ...], BeforeValidator(lambda v: (v,) if type(v) is str else v)]
 
 
 class JobHistory(Model):
@@ -99,7 +95,8 @@ class JobPipeline(File):
         """Why *what* cannot be had of this queue, a read or an action; None where it can."""
         roles = self.roles["history"]
         why = _REFUSED.get(what)
-        if what in _HISTORY and (self._keeps_none or "finished_at" not in roles):
+        kept_nowhere = self.history is not None and not self.history.relations
+        if what in _HISTORY and (kept_nowhere or "finished_at" not in roles):
             why = self.refused.get("history", "its file names no finished_at: when a job was done")
         elif what == "durations" and "started_at" not in roles:
             why = "it does not keep when a job was started"
@@ -110,10 +107,6 @@ class JobPipeline(File):
         elif what == "missing" and "'missing'" in self.jobs.status:
             why = None
         return why and f"{what}: not for the queue {self.name!r}: {why}"
-
-    @property
-    def _keeps_none(self) -> bool:
-        return self.history is not None and not self.history.relations
 
 
 def _given(roles: JobHistory | None) -> dict[str, str]:

@@ -7,15 +7,7 @@ from typing import ClassVar
 import pydantic
 
 from queue_insights.errors import InputError
-from queue_insights.pipeline.fields import (
-    Attempts,
-    Duration,
-    File,
-    Model,
-    Name,
-    TableName,
-    nearest,
-)
+from queue_insights.pipeline.fields import Attempts, Duration, File, Model, Name, TableName, nearest
 
 
 class TrackColumns(Model):

@@ -26,7 +26,8 @@ def compare(summary: dict[str, Any], tables: list[dict[str, Any]], runs: list[An
     summaries beside it, as ``folders.listed`` returns them."""
     before = _day_ago(summary, runs)
     figures, then = summary["figures"], before["figures"] if before else {}
-    changes = {name: figures[name] - then[name] for name in WORSE if _both(name, figures, then)}
+    numbers = [{n for n, v in each.items() if type(v) in (int, float)} for each in (figures, then)]
+    changes = {n: figures[n] - then[n] for n in WORSE if n in numbers[0] & numbers[1]}
     grown = figures.pop("waiting_grown", None)  # from history, where there is no other run
     summary["before"] = before and {"as_of": before["as_of"], "report": before["folder"].name}
     summary["changes"] = changes if before or grown is None else {"waiting": grown}
@@ -38,7 +39,8 @@ def compare(summary: dict[str, Any], tables: list[dict[str, Any]], runs: list[An
         if table["name"] == "failures":
             _new(table, old, before is not None)
             if before:
-                figures["new_failures"] = sum(_column(table, "new"))
+                place = table["columns"].index("new")
+                figures["new_failures"] = sum(row[place] for row in table["rows"])
         _mark(table, old)
 
 
@@ -60,10 +62,6 @@ def _day_ago(summary: dict[str, Any], runs: list[Any]) -> Any:
     return min(near, key=distance, default=None)
 
 
-def _both(name: str, *figures: dict[str, Any]) -> bool:
-    return all(type(each.get(name)) in (int, float) for each in figures)
-
-
 def _rows(file: Path) -> dict[tuple[Any, ...], dict[str, str]]:
     """The rows of a table of that run, by the step and the kind of failure that they are about."""
     try:
@@ -77,10 +75,6 @@ def _rows(file: Path) -> dict[tuple[Any, ...], dict[str, str]]:
 def _key(table: dict[str, Any], row: Sequence[Any]) -> tuple[Any, ...]:
     found = dict(zip(table["columns"], row, strict=True))
     return tuple(found.get(key) for key in _KEYS)
-
-
-def _column(table: dict[str, Any], name: str) -> list[Any]:
-    return [row[table["columns"].index(name)] for row in table["rows"]]
 
 
 def _new(table: dict[str, Any], old: dict[tuple[Any, ...], Any], known: bool) -> None:

@@ -1,4 +1,4 @@
-{% from "macros.sql" import ours, and_ours with context %}
+{% from "macros.sql" import and_ours with context %}
 {% include "standing.sql" %},
 here AS (
     SELECT position, count(*) FILTER (WHERE state = 'missing') AS hidden,

@@ -15,8 +15,6 @@ SELECT stage, task_type, coalesce(completions, 0) AS completions,
        run[1] AS run_p50_seconds, run[2] AS run_p90_seconds, run[3] AS run_p99_seconds,
        wait[1] AS waiting_p50_seconds, wait[2] AS waiting_p90_seconds, wait[3] AS waiting_p99_seconds,
        coalesce(waiting, 0) AS waiting, extract(epoch FROM oldest)::float8 AS oldest_waiting_seconds
-FROM step LEFT JOIN measured USING (position) LEFT JOIN here USING (position)
-{% if task %}
-WHERE task_type = :task
-{% endif %}
+FROM step LEFT JOIN measured USING (position)
+LEFT JOIN here USING (position){% if task %} WHERE task_type = :task{% endif +%}
 ORDER BY position

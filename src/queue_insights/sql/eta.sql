@@ -13,18 +13,15 @@ bucket (number, begins) AS NOT MATERIALIZED (  -- 5 minutes each
              SELECT generate_series(:zero, now(), interval '5 min'))))
         WITH ORDINALITY AS edge (begins, number)),
 tally AS (
-{% if branching %}
-    SELECT position, went.number AS went, count(*) AS n
-    FROM done
-{% else %}
-    SELECT position, made.number AS made, went.number AS went, count(*) AS n
-    FROM done
+    SELECT position, {{ ("NULL::int" if branching else "made.number") | sql }} AS made, went.number AS went,
+           count(*) AS n FROM done
+{% if not branching %}
     LEFT JOIN bucket AS made ON position = 1 AND created_at >= :start
         AND made.begins = date_bin('5 min', created_at, :zero)
 {% endif %}
     LEFT JOIN bucket AS went
         ON went.begins = date_bin('5 min', completed_at, :zero)
-    GROUP BY {{ "1, 2" | sql if branching else "1, 2, 3" | sql }}),
+    GROUP BY 1, 2, 3),
 event (position, number, arrivals, completions) AS (
 {% if not branching %}
     SELECT position, made, n, 0 FROM tally WHERE made IS NOT NULL
@@ -48,8 +45,6 @@ here AS (
     FROM standing WHERE state IN ('missing', 'pending', 'retryable', 'backing_off', 'running') GROUP BY position)
 SELECT stage, task_type, coalesce(waiting, 0) AS waiting, coalesce(moving, 0) AS moving,
        arrivals_interval, arrivals_n, completions_interval, completions_n
-FROM step LEFT JOIN here USING (position) LEFT JOIN history USING (position)
-{% if task %}
-WHERE task_type = :task
-{% endif %}
+FROM step LEFT JOIN here USING (position)
+LEFT JOIN history USING (position){% if task %} WHERE task_type = :task{% endif +%}
 ORDER BY position

@@ -25,5 +25,4 @@ SELECT task_type, left(md5(error), 8) AS failure, error, sum(rows)::bigint AS ro
        coalesce(min(known_since) >= :start, false) AS new
 FROM kind JOIN step USING (position){% if task %} WHERE task_type = :task{% endif +%}
 GROUP BY position, task_type, error HAVING sum(rows) > 0
-ORDER BY sum(rows) DESC, position, error
-{%- if limit %} LIMIT :limit{% endif %}
+ORDER BY sum(rows) DESC, position, error{% if limit %} LIMIT :limit{% endif %}

@@ -25,9 +25,6 @@ here AS (
 SELECT begins AS bucket, stage, task_type, arrivals::bigint, departures::bigint, lost::bigint AS left,
        (coalesce(depth, 0) - sum(arrivals - departures) OVER later)::bigint AS depth,
        (coalesce(waiting, 0) - sum(arrivals - taken) OVER later)::bigint AS waiting, reprocessed::bigint
-FROM grid LEFT JOIN here USING (position)
-{% if task %}
-WHERE task_type = :task
-{% endif %}
+FROM grid LEFT JOIN here USING (position){% if task %} WHERE task_type = :task{% endif +%}
 WINDOW later AS (PARTITION BY position ORDER BY number DESC)
 ORDER BY begins, position

@@ -43,12 +43,11 @@ def query(
         steps = None  # whichever is shown, history reckons with all of them
     if "sources" in given:
         context |= _sources(schema, given["sources"])
-    values["ids"], values["failure"] = (
-        chosen_ids(given.get("ids")),
-        chosen_failure(given.get("failure")),
-    )
-    for option in ("limit", "state", "ids", "failure"):
-        context[option] = _checked(option, values.get(option)) is not None
+    chosen = {"ids": chosen_ids(given.get("ids")), "failure": chosen_failure(given.get("failure"))}
+    values |= chosen
+    _check(given.get("state"), given.get("limit"))
+    for option in ("limit", "state", *chosen):
+        context[option] = values.get(option) is not None
     text = schema.render(f"{name}.sql", steps, counts=READS[name].counts, **context)
     return Query(text, values, frozenset(READS[name].counts))
 
@@ -65,17 +64,12 @@ def _times(now: datetime, given: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
     return regular, times | ({"bucket": length} if regular else {"edges": found})
 
 
-def _checked(option: str, value: Any) -> Any:
-    if option == "state" and value not in (None, *STATES):
-        expected = f"expected one of {', '.join(STATES)}{nearest(value, STATES)}"
-        raise InputError(f"unknown state {value!r}: {expected}")
-    if (
-        option == "limit"
-        and value is not None
-        and not (type(value) is int and 0 <= value <= LARGEST)
-    ):
-        raise InputError(f"limit: found {value!r}, expected a number from zero to {LARGEST:,}")
-    return value
+def _check(state: Any, limit: Any) -> None:
+    if state not in (None, *STATES):
+        expected = f"expected one of {', '.join(STATES)}{nearest(state, STATES)}"
+        raise InputError(f"unknown state {state!r}: {expected}")
+    if limit is not None and not (type(limit) is int and 0 <= limit <= LARGEST):
+        raise InputError(f"limit: found {limit!r}, expected a number from zero to {LARGEST:,}")
 
 
 def supposed(

@@ -3,5 +3,4 @@
 
 SELECT track_id AS {{ id_column }}, title, stage, task_type, arrived_at
 FROM standing WHERE state = 'missing'{{ and_chosen() }}
-ORDER BY arrived_at, track_id, task_type
-{%- if limit %} LIMIT :limit{% endif %}
+ORDER BY arrived_at, track_id, task_type{% if limit %} LIMIT :limit{% endif %}

@@ -4,5 +4,4 @@
 SELECT track_id AS {{ id_column }}, title, stage, task_type, arrived_at,
        {{ shown_columns | wrapped(7) }}
 FROM orphaned{{ where_chosen() }}
-ORDER BY arrived_at, track_id, task_type
-{%- if limit %} LIMIT :limit{% endif %}
+ORDER BY arrived_at, track_id, task_type{% if limit %} LIMIT :limit{% endif %}

@@ -2,16 +2,13 @@
 {% include "failed.sql" %},
 {% include "buckets.sql" %},
 tally AS (
-{% if branching %}
-    SELECT position, went.number AS went, count(*) AS n
-    FROM done
-{% else %}
-    SELECT position, made.number AS made, went.number AS went, count(*) AS n
-    FROM done
+    SELECT position, {{ ("NULL::int" if branching else "made.number") | sql }} AS made, went.number AS went,
+           count(*) AS n FROM done
+{% if not branching %}
     LEFT JOIN bucket AS made ON position = 1 AND made.number = width_bucket(created_at, (SELECT at FROM edges))
 {% endif %}
     LEFT JOIN bucket AS went ON went.number = width_bucket(completed_at, (SELECT at FROM edges))
-    GROUP BY {{ "1, 2" | sql if branching else "1, 2, 3" | sql }}),
+    GROUP BY 1, 2, 3),
 counted (position, number, arrivals, completions, failures) AS (
 {% if not branching %}
     SELECT position, made, n, 0, 0 FROM tally WHERE position = 1
@@ -22,8 +19,5 @@ counted (position, number, arrivals, completions, failures) AS (
     UNION ALL SELECT position, width_bucket(least(failed_at, now()), (SELECT at FROM edges)), 0, 0, 1 FROM failed)
 SELECT begins AS bucket, stage, task_type, coalesce(sum(arrivals), 0)::bigint AS arrivals,
        coalesce(sum(completions), 0)::bigint AS completions, coalesce(sum(failures), 0)::bigint AS failures
-FROM bucket CROSS JOIN step LEFT JOIN counted USING (position, number)
-{% if task %}
-WHERE task_type = :task
-{% endif %}
+FROM bucket CROSS JOIN step LEFT JOIN counted USING (position, number){% if task %} WHERE task_type = :task{% endif +%}
 GROUP BY begins, position, stage, task_type ORDER BY begins, position

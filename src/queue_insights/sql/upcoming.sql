@@ -4,5 +4,4 @@
 SELECT track_id AS {{ id_column }}, title, stage, task_type, state, arrived_at,
        {{ shown_columns | wrapped(7) }}
 FROM standing WHERE state IN ('missing', 'pending', 'retryable'){{ and_chosen() }}
-ORDER BY arrived_at, track_id, task_type
-{%- if limit %} LIMIT :limit{% endif %}
+ORDER BY arrived_at, track_id, task_type{% if limit %} LIMIT :limit{% endif %}

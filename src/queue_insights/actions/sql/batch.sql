@@ -25,12 +25,7 @@
 -- itself (LATERAL, an array of ids): joined as a set, the planner might read the whole table for every batch.
 WITH s (stage, task_type, stuck_after) AS (VALUES (
     {{ step.stage | text }}{{ as_stage }}, {{ step.task | text }}{{ as_task }}, {{ step.stuck_after | value }})),
-gone AS (
-    DELETE FROM queue_insights.targets
-    WHERE run = :run AND task_type = {{ step.task | text }} AND chunk >= :first AND chunk < :beyond
-    RETURNING pass, ids, arrived),
-todo AS (
-    SELECT each.id, each.arrived, gone.pass FROM gone CROSS JOIN unnest(gone.ids, gone.arrived) AS each (id, arrived)),
+{% include "todo.sql" %},
 {% if kind == "insert" %}
 locked AS (  -- FOR UPDATE: a track for which a worker is inserting a row just now counts as locked
     SELECT free.id, todo.arrived FROM todo CROSS JOIN s CROSS JOIN LATERAL (
@@ -112,17 +107,4 @@ again AS (  -- locked targets come again, after all others
     SELECT :run, (SELECT max(chunk) + 1 FROM queue_insights.targets WHERE run = :run), {{ step.task | text }},
            max(pass) + 1, array_agg(id ORDER BY arrived), array_agg(arrived ORDER BY arrived)
     FROM left_over WHERE reason = {{ locked | text }} HAVING count(*) > 0),
-recorded AS (
-    INSERT INTO queue_insights.batches (run, batch, task_type, fence, ids, digests, before, dropped)
-    SELECT :run, (SELECT coalesce(max(batch), 0) + 1 FROM queue_insights.batches WHERE run = :run),
-           {{ step.task | text }}, :fence, coalesce(array_agg(row_id::text), '{}'), coalesce(array_agg(digest), '{}'),
-           {% if kind == "insert" %}NULL,
-           {%- else %}(SELECT jsonb_agg(before) FROM locked WHERE id IN (SELECT row_id FROM changed)),{% endif +%}
-           coalesce((SELECT jsonb_agg(jsonb_build_object('id', id, 'reason', reason)) FROM dropped), '[]')
-    FROM changed)
-UPDATE queue_insights.runs
-SET rows_done = rows_done + (SELECT count(*) FROM changed),
-    rows_dropped = rows_dropped + (SELECT count(*) FROM dropped),
-    last_batch_at = clock_timestamp()
-WHERE run = :run
-RETURNING (SELECT count(*) FROM changed) AS done, (SELECT count(*) FROM dropped) AS dropped
+{% include "recorded.sql" %}

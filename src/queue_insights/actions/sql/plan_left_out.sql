@@ -1,14 +1,11 @@
 {% from "macros.sql" import and_ids with context %}
 {% from "actions.sql" import takes, and_filters with context %}
-{% if kind == "delete" %}
-{% include "orphaned.sql" %},
-{% else %}
-{% include "standing.sql" %},
-{% endif %}
+{% set relation = "orphaned" if kind == "delete" else "standing" %}
+{% include relation ~ ".sql" %},
 here AS (  -- what the chosen tracks have at these steps, and whether {{ action | id }} takes it
     SELECT k.track_id, k.task_type, {% if kind == "delete" %}k.status{% else %}k.state{% endif %} AS state,
            ({{ takes("k", named, "k.state" | sql) }}{{ and_filters("k", named, "k.arrived_at" | sql) }}) IS TRUE AS taken
-    FROM {% if kind == "delete" %}orphaned{% else %}standing{% endif %} AS k WHERE true{{ and_ids() }})
+    FROM {{ relation | id }} AS k WHERE true{{ and_ids() }})
 SELECT asked.id AS {{ id_column }}, CASE
            WHEN t.{{ tracks.id }} IS NULL THEN 'there is no such track'
            WHEN count(k.task_type) > 0 THEN string_agg(format('%s is %s', k.task_type, k.state), ', ')

@@ -1,10 +1,7 @@
 {% from "macros.sql" import and_ids with context %}
 {% from "actions.sql" import takes, and_filters, attempts_after, limit_after with context %}
-{% if kind == "delete" %}
-{% include "orphaned.sql" %},
-{% else %}
-{% include "standing.sql" %},
-{% endif %}
+{% set relation = "orphaned" if kind == "delete" else "standing" %}
+{% include relation ~ ".sql" %},
 allowed (position, number, task_type, max_attempts, planned) AS (
 {%- if steps %}VALUES{% else %}SELECT NULL, 0, NULL, 0, 0 WHERE false{% endif %}
 {%- for s in steps +%}
@@ -15,7 +12,7 @@ taken AS (  -- the rows that {{ action | id }} takes
            k.status, k.error_message, k.attempts, k.max_attempts,
            {% if kind == "delete" %}k.status{% else %}'pending'{% endif %} AS status_after, {{ attempts_after("k", named) }} AS attempts_after,
            {{ limit_after("k", named, "a.max_attempts" | sql) }} AS max_attempts_after
-    FROM {% if kind == "delete" %}orphaned{% else %}standing{% endif %} AS k JOIN allowed AS a USING (position)
+    FROM {{ relation | id }} AS k JOIN allowed AS a USING (position)
     WHERE {{ takes("k", named, "k.state" | sql) }}{{ and_filters("k", named, "k.arrived_at" | sql) }}{{ and_ids() }}
 {%- if limit %}
 

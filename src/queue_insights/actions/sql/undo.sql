@@ -1,4 +1,3 @@
-{% from "macros.sql" import of_track with context %}
 {% from "actions.sql" import digest with context %}
 -- Undo one batch: what is still as the batch left it (by the digest that was recorded) goes back as it was.
 WITH entry AS (

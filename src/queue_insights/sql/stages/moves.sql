@@ -1,4 +1,4 @@
-{% from "macros.sql" import and_ours, same_track, of_track, join_previous, steps_behind with context %}
+{% from "macros.sql" import and_ours, of_track, join_previous, steps_behind with context %}
 {% include "standing.sql" %},
 done AS NOT MATERIALIZED (  -- completed since then; the bulk, which parallel workers count
     SELECT s.position, k.{{ tasks.track_id }} AS track_id, least(k.{{ tasks.created_at }}, now()) AS created_at,
