@@ -225,7 +225,8 @@ def test_a_kind_that_is_gone_afterwards_is_compared_all_the_same(letters: Letter
 
 def test_history_is_wherever_its_file_says_if_it_is_there(letters: Letters) -> None:
     letters.connection.execute(
-        'CREATE SCHEMA "Old Mail"; CREATE TABLE "Old Mail"."All Letters" (LIKE letter INCLUDING DEFAULTS);'
+        'CREATE SCHEMA "Old Mail";'
+        'CREATE TABLE "Old Mail"."All Letters" (LIKE letter INCLUDING DEFAULTS);'
         'INSERT INTO "Old Mail"."All Letters" (id, sort, state, done, made)'
         " VALUES (99, 'bills', 'ok', now(), now())"
     )
