@@ -221,3 +221,17 @@ def test_a_kind_that_is_gone_afterwards_is_compared_all_the_same(letters: Letter
         ["bills", 1, 0, 1, 0],
         ["cards", 1, 1, 0, 0],
     ]
+
+
+def test_history_is_wherever_its_file_says_if_it_is_there(letters: Letters) -> None:
+    letters.connection.execute(
+        'CREATE SCHEMA "Old Mail";'
+        'CREATE TABLE "Old Mail"."All Letters" (LIKE letter INCLUDING DEFAULTS);'
+        'INSERT INTO "Old Mail"."All Letters" (id, sort, state, done, made)'
+        " VALUES (99, 'bills', 'ok', now(), now())"
+    )
+    letters.add("bills", "ok", made="2026-01-01", done=datetime.now(UTC))
+    old = """letter, '"Old Mail"."All Letters" AS l', 'ONLY nowhere', nowhere.letter"""
+    queue = letters.queue(f"{FILE}history: {{from: [{old}]}}\n")
+    assert queue.throughput("1D", "1D")["completions"].sum() == 2
+    assert queue.track("99")["status"].tolist() == ["ok"]

@@ -318,8 +318,14 @@ def _as_sql(expression: str, alone: bool = True) -> Markup:
 
 
 def _is_there(connection: sa.Connection, relation: str) -> bool:
-    name = relation.split()[0]
-    return bool(connection.scalar(sa.select(sa.func.to_regclass(name).is_not(None))))
+    """Whether there are the tables that it is made of; of what else is wrong others speak."""
+    about = {"roles": {"nothing": Markup("NULL")}, "relation": escaped(relation)}
+    try:
+        with connection.begin_nested():
+            Query(render(KIND, "check.sql", about), {"never": False}).rows(connection)
+    except sa.exc.DBAPIError as error:
+        return getattr(error.orig, "sqlstate", None) not in ("42P01", "3F000")
+    return True
 
 
 def _fault(error: sa.exc.DBAPIError | ValueError) -> str | None:

@@ -60,6 +60,7 @@ class JobRoles(JobHistory):
     when its worker was last heard of (default ``started_at``). A role left out is not known.
     """
 
+    relations: Relations = Field(alias="from", min_length=1)
     id: Name
     kind: Name
     status: Name
