@@ -11,8 +11,8 @@ demo: .venv/demo.stamp  ## seed the embedded demo database and report on it
 lab: .venv/demo.stamp  ## open JupyterLab on notebooks/ against the demo database
 	$(PY) -m queue_insights lab
 
-test: .venv/dev.stamp  ## run the tests, and say what of src they reach; the slow ones are in proof
-	$(PY) -m pytest -m "not proof" --cov --cov-report=term-missing:skip-covered
+test: .venv/dev.stamp  ## run the tests; the slow ones are in proof. COVERAGE=--cov: and what they reach
+	$(PY) -m pytest -m "not proof" $(COVERAGE)
 
 proof: .venv/dev.stamp test-pg15 .venv-airflow/stamp queues  ## kills, a browser, JupyterLab, a pooler, long fuzz, ...
 	AIRFLOW="$(CURDIR)/.venv-airflow/bin/airflow" $(PY) -m pytest -m "proof or hypothesis" --hypothesis-profile=proof

@@ -69,6 +69,7 @@ def planned_and_done(url: str, folder: Path, name: str) -> Path:
     return report(url, folder / "done", name, "-f", file, "-p", "confirm", token)[0]
 
 
+@pytest.mark.proof
 def test_backfill_plans_then_fills_in_with_the_token_that_it_printed(
     url: str, tmp_path: Path
 ) -> None:

@@ -107,6 +107,7 @@ def test_a_report_says_what_has_changed_since_that_of_a_day_ago(url: str, tmp_pa
     assert report(url, tmp_path)[1]["before"] is None
 
 
+@pytest.mark.proof
 def test_thresholds_of_none_mean_none(url: str, tmp_path: Path) -> None:
     (tmp_path / "none.yaml").write_text("thresholds: []\n")
     code, summary, _ = report(url, tmp_path, "-f", str(tmp_path / "none.yaml"))
@@ -127,6 +128,7 @@ def test_an_empty_queue_is_green(
     )
 
 
+@pytest.mark.proof
 def test_the_commands_of_a_report_are_run_as_they_are(url: str, tmp_path: Path) -> None:
     execute(url, (FAIL, {"id": "known", "ago": "3 days", "text": "no answer within 30 s"}))
     _, summary, folder = report(url, tmp_path)

@@ -54,6 +54,7 @@ def locker(bench: Bench) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
+@pytest.mark.proof
 def test_what_reads_a_locked_table_ends_at_the_timeout(
     bench: Bench, locker: psycopg.Connection[Any]
 ) -> None:

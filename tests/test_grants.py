@@ -231,6 +231,7 @@ def test_a_reader_can_write_nothing(bench: Bench, role: Make) -> None:
     assert database(bench) == before
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("ledger", ["a ledger", "no ledger"])
 def test_an_operator_can_do_and_undo_every_action(bench: Bench, role: Make, ledger: str) -> None:
     if ledger == "a ledger":
@@ -299,6 +300,7 @@ def granted(printed: str) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.proof
 def test_a_reader_needs_every_grant(plain: Bench, role: Make) -> None:
     reader = role(plain)
     install(plain)
@@ -323,6 +325,7 @@ def test_a_reader_needs_every_grant(plain: Bench, role: Make) -> None:
     assert all_work()
 
 
+@pytest.mark.proof
 def test_an_operator_needs_every_grant(plain: Bench, role: Make) -> None:
     operator = role(plain)
     empty_ledger(plain)

@@ -180,6 +180,7 @@ def test_what_a_role_may_not_see_is_the_databases_to_say(letters: Letters, right
         letters.connection.execute("DROP OWNED BY letter_reader; DROP ROLE letter_reader")
 
 
+@pytest.mark.proof
 def test_an_empty_queue_and_one_in_which_all_is_done_are_no_fault(
     letters: Letters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ __all__ = ["letters"]  # a fixture
         ("kind: sort", "kind: (SELECT x FROM lettre)", 'jobs.kind: relation "lettre"'),
         ("running: [busy]", "running: [bussy]", "states.running: the status cannot be 'bussy'"),
         ("running: [busy]", "runing: [busy]", "states"),
+        ("running: [busy]", "running: [busy, new]", "states: found 'new' twice"),
         ("  id: id\n", "", "jobs.id: Field required"),
         ("kind: sort", "kinds: sort", "jobs.kinds: unknown key"),
     ],

@@ -162,6 +162,7 @@ def test_the_notebooks_are_copied_once_and_found_by_papermill(
     assert Path(done.stdout.strip()) == ROOT / "notebooks"
 
 
+@pytest.mark.proof
 def test_rows_selected_in_a_table_are_what_the_next_cell_plans(
     server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
 ) -> None:

@@ -219,6 +219,7 @@ def test_a_failing_notebook_is_kept_apart_and_listed_as_failed(tmp_path: Path) -
     assert link["href"] == f"failed/{kept.parent.name}/mine.ipynb"
 
 
+@pytest.mark.proof
 def test_what_the_notebook_raises_is_one_line_with_its_advice(tmp_path: Path) -> None:
     url = "postgresql://me:hunter2@127.0.0.1:1/nothing"
     done = queue_insights("report", "backlog_report", "--output", tmp_path, url=url)

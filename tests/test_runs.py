@@ -124,7 +124,8 @@ def test_of_two_that_start_at_the_same_time_one_runs_and_the_other_is_told_by_wh
     assert works.result() == {"value": "finished"}
     assert refusal["error"] == "RunError"
     assert f"pid {works.pid}" in refusal["text"]
-    assert "resume 1" in refusal["text"]
+    ((run,),) = bench.sql("SELECT run FROM queue_insights.runs")
+    assert f"resume {run}" in refusal["text"]
     assert pending(bench, "align") == tracks
     os.close(go)
     os.close(ready)

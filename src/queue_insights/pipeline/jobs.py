@@ -4,6 +4,7 @@ what cannot be asked of such a queue."""
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
+import pydantic
 from pydantic import BeforeValidator, Field
 
 from queue_insights.pipeline.fields import Duration, File, Model, Name
@@ -84,6 +85,14 @@ class JobPipeline(File):
     stuck_after: Duration = timedelta(minutes=30)
     actions: dict[Literal["retry"], Name] = Field(default={})
     refused: dict[Literal["retry", "history"], Name] = Field(default={})
+
+    @pydantic.model_validator(mode="after")
+    def _each_value_means_one_word(self) -> "JobPipeline":
+        values = [value.removesuffix("?") for named in self.states.values() for value in named]
+        if twice := sorted({value for value in values if values.count(value) > 1}):
+            raise ValueError(f"states: found {twice[0]!r} twice, expected each value once")
+        return self
+
     parts: ClassVar[dict[object, type[Model]]] = {"jobs": JobRoles, "history": JobHistory}
 
     @property
