@@ -1,8 +1,9 @@
 recorded AS (
     INSERT INTO queue_insights.batches (run, batch, task_type, fence, ids, digests, before, dropped)
     SELECT :run, (SELECT coalesce(max(batch), 0) + 1 FROM queue_insights.batches WHERE run = :run),
-           {{ step.task | text }}, :fence, coalesce(array_agg(row_id::text), '{}'), coalesce(array_agg(digest), '{}'),
-           {% if kind == "insert" %}NULL,
+           {{ step.task | text }}, :fence, coalesce(array_agg(row_id::text), '{}'),
+           {% if kind == "vendor" %}'{}'{% else %}coalesce(array_agg(digest), '{}'){% endif %},
+           {% if kind in ("insert", "vendor") %}NULL,
            {%- else %}(SELECT jsonb_agg(before) FROM locked WHERE id IN (SELECT row_id FROM changed)),{% endif +%}
            coalesce((SELECT jsonb_agg(jsonb_build_object('id', id, 'reason', reason)) FROM dropped), '[]')
     FROM changed)
