@@ -202,12 +202,20 @@ def drain_fan(step: pd.DataFrame, timezone: str = "UTC") -> go.Figure:
         seconds = [0.0, *(row[f"clear_{end}_seconds"] for end in ends)]
         return _local(pd.Series([now + pd.Timedelta(s, "s") for s in seconds]), timezone)
 
+    def none_left(when: str, *times: str) -> str:  # in words, for where no chart is seen
+        shown = (time[:16].replace("T", " ") for time in times)
+        return f"none of {waiting:,} left {when.format(*shown)}"
+
     figure = _over_time(["waiting"], 340)
     fan = _line(falling("upper", "lower"), [waiting, 0, 0], "80% range", width=0)
-    figure.add_trace(fan.update(fill="toself", fillcolor=FAINT_TIME))
+    fan.update(
+        fill="toself", fillcolor=FAINT_TIME, meta=none_left("between {} and {}", *fan.x[:0:-1])
+    )
+    figure.add_trace(fan)
     for end, name, dash in (("p50", "median", "solid"), ("p95", "95% sure", "dot")):
         hover = name + ": %{y:,d} waiting, %{x|%a %H:%M}"
-        figure.add_trace(_line(falling(end), [waiting, 0], name, hover, dash=dash, width=3))
+        line = _line(falling(end), [waiting, 0], name, hover, dash=dash, width=3)
+        figure.add_trace(line.update(meta=none_left("by {}", line.x[-1])))
     return figure.update_yaxes(_counts(waiting))
 
 

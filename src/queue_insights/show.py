@@ -313,7 +313,8 @@ def _read_line(trace: Any, number: int, figure: Any) -> Iterator[tuple[Any, ...]
         yield number, trace.name, _columns(trace.y, axis.range[1] if axis.range else 0), words
     else:
         points = zip(trace.x, trace.y, strict=True)
-        yield number, trace.name, [], ", ".join(f"{_plain(x)}: {y:,.4g}" for x, y in points)
+        words = ", ".join(f"{_plain(x)}: {y:,.4g}" for x, y in points)
+        yield number, trace.name, [], trace.meta or words
 
 
 def _columns(values: Sequence[float], most: float) -> list[tuple[float, float, float]]:
