@@ -5,7 +5,6 @@
 told in ``conformal``; how it is judged, in ``backtest``.
 """
 
-from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
@@ -16,7 +15,7 @@ from queue_insights.forecast import conformal
 from queue_insights.forecast.history import DAY, HOUR, WEEK, Floats, History
 from queue_insights.forecast.past import backtest
 
-__all__ = ["StepForecast", "backtest", "forecast"]
+__all__ = ["backtest", "forecast"]
 
 LEVEL = 0.8
 EVENTS = 50_000  # arrivals or completions that are reckoned with one by one
@@ -27,48 +26,21 @@ RECORD = 120  # past ranges that are counted
 FURTHEST = 365 * DAY  # a queue that is not empty by then is not expected to be
 
 
-@dataclass(frozen=True)
-class StepForecast:
-    """The forecast of one step: what the columns of ``Queue.eta`` are made of, and mean.
-
-    Durations are seconds from ``as_of``; None where there is no finite answer, and no ``empty`` is
-    given of a growing queue.
-    """
-
-    status: str
-    as_of: pd.Timestamp
-    waiting: int
-    clear_p50_seconds: float | None = None
-    clear_p80_seconds: float | None = None
-    clear_p95_seconds: float | None = None
-    clear_lower_seconds: float | None = None
-    clear_upper_seconds: float | None = None
-    clear_p50_at: pd.Timestamp | None = None
-    clear_p80_at: pd.Timestamp | None = None
-    clear_p95_at: pd.Timestamp | None = None
-    empty_p50_seconds: float | None = None
-    empty_p80_seconds: float | None = None
-    empty_p95_seconds: float | None = None
-    empty_lower_seconds: float | None = None
-    empty_upper_seconds: float | None = None
-    empty_p50_at: pd.Timestamp | None = None
-    empty_p80_at: pd.Timestamp | None = None
-    empty_p95_at: pd.Timestamp | None = None
-    rate_per_hour: float | None = None
-    arrivals_per_hour: float | None = None
-    growth_per_hour: float | None = None
-    needed_per_hour: float | None = None
-    window_seconds: float | None = None
-    held: int = 0
-    given: int = 0
-    basis: str = ""
+_ENDS = [f"{of}_seconds" for of in RANGE] + [f"{of}_at" for of in RANGE if of.startswith("p")]
+# Of the forecast of one step, which ``Queue.eta`` explains.
+COLUMNS = (
+    *("waiting", "status", *(f"{what}_{end}" for what in ("clear", "empty") for end in _ENDS)),
+    *("rate_per_hour", "arrivals_per_hour", "growth_per_hour", "needed_per_hour"),
+    *("window_seconds", "held", "given", "basis"),
+)
 
 
 def forecast(
     past: History, as_of: pd.Timestamp, speed: float = 1.0, extra: int = 0
-) -> StepForecast:
-    """The forecast of one step from its history up to ``as_of``; of more than EVENTS events,
-    several count as one.
+) -> dict[str, Any]:
+    """The forecast of one step from its history up to ``as_of``, by COLUMNS; of more than EVENTS
+    events, several count as one. Durations are seconds from ``as_of``; what has no finite answer is
+    left out, and no ``empty`` is given of a growing queue.
 
     What if from now on each thing done took 1 / ``speed`` of the time, and ``extra`` items waited
     on top? Arrivals are taken to go on as they do.
@@ -82,13 +54,13 @@ def forecast(
         fields["needed_per_hour"] = coming
     fields |= {"rate_per_hour": rate, "arrivals_per_hour": coming, "growth_per_hour": coming - rate}
     waiting = int(past.waiting(now)[0]) + extra
-    return StepForecast(as_of=as_of, waiting=waiting, window_seconds=length, **fields)
+    return {"waiting": waiting, "window_seconds": length, "held": 0, "given": 0, **fields}
 
 
 def _answer(
     past: History, as_of: pd.Timestamp, extra: int, speed: float, growing: bool
 ) -> dict[str, Any]:
-    """The status, its basis and the ranges, as fields of a StepForecast."""
+    """The status, its basis and the ranges."""
     at, done = as_of.timestamp(), len(past.completions)
     queued, days = int(past.waiting(np.array([at]))[0]) + extra, (at - past.first) / DAY
     if queued == 0:

@@ -1,7 +1,6 @@
 """From counts of events to forecasts as frames: one row per step, or one for all of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from queue_insights.errors import InputError
-from queue_insights.forecast import EVENTS, forecast
+from queue_insights.forecast import COLUMNS, EVENTS, forecast
 from queue_insights.forecast.history import History
 from queue_insights.forecast.past import judge
 
@@ -38,8 +37,9 @@ def step_forecasts(
         step = {name: row[name] for name in ("stage", "task_type")}
         factor, more = speed.get(row["task_type"], 1.0), extra.get(row["task_type"], 0)
         past = _history(row, now, row["waiting"])
-        records.append(step | asdict(forecast(past, pd.Timestamp(now), factor, more)))
-    return _frame(records, ["stage", "task_type", "waiting", "status"]).head(len(found))
+        records.append(step | forecast(past, pd.Timestamp(now), factor, more))
+    frame = pd.DataFrame(records, columns=["stage", "task_type", *COLUMNS]).head(len(found))
+    return frame.astype({n: KINDS.get(n.rpartition("_")[2], "str") for n in map(str, frame)})
 
 
 def past_ranges(
@@ -78,13 +78,6 @@ def _history(row: dict[Any, Any], now: datetime, waiting: int) -> History:
         times.append((now - HISTORY).timestamp() + since)
     came, went = times
     return History(came, went, waiting - len(came) + len(went))
-
-
-def _frame(records: list[dict[str, Any]], first: list[str]) -> pd.DataFrame:
-    """Records of a forecast, the columns *first* leading, with dtypes whatever their values."""
-    frame = pd.DataFrame(records).drop(columns="as_of")
-    frame = frame[first + [name for name in frame if name not in first]]
-    return frame.astype({n: KINDS.get(n.rpartition("_")[2], "str") for n in map(str, frame)})
 
 
 def end_to_end(found: pd.DataFrame, now: datetime) -> pd.DataFrame:
