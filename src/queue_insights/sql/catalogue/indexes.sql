@@ -19,8 +19,10 @@ found AS (
     FROM wanted JOIN pg_class AS c ON c.oid = to_regclass(relation) AND c.relkind = 'r'
     LEFT JOIN present ON indrelid = c.oid AND first = columns[1] AND amname IN ('btree', 'hash')
         AND (predicate IS NULL  -- or a list of values, or of others; whatever else it may be is not understood
-             OR strpos(rest, quote_ident(columns[cardinality(columns)])) > 0 AND rest !~ '\y(AND|OR|NOT|IS)\y|\w\('
-             AND (SELECT bool_and((strpos(predicate, quote_literal(value)) > 0) <> (strpos(rest, '<>') > 0))
+             OR strpos(rest, quote_ident(columns[cardinality(columns)])) > 0
+             AND regexp_replace(rest, '"([^"]|"")*"', '', 'g') !~ '\y(AND|OR|NOT|IS)\y|\w\('
+             AND (SELECT bool_and((strpos(predicate, format('''%s''', replace(value, '''', ''''''))) > 0)
+                                  <> (strpos(rest, '<>') > 0))
                   FROM unnest(listed) AS value))
     GROUP BY purpose, relation, columns, listed),
 history AS (
