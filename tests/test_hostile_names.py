@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from conftest import Bench
-from queue_insights import pipeline
+from queue_insights import doctor, pipeline
 from queue_insights.database import Database
 from queue_insights.ddl import trigger, views
 from queue_insights.queue import Queue
@@ -84,7 +84,9 @@ def queue(bench: Bench, tmp_path: Path) -> Queue:
     return Queue(Database(bench.url), pipeline.load(file))
 
 
-def test_they_are_names(queue: Queue) -> None:
+def test_in_reads_they_are_names_and_printed_sql_is_one_statement_that_runs_as_plain_text(
+    bench: Bench, queue: Queue
+) -> None:
     id = COLUMNS["tracks"]["spotify_track_id"]
     backlog, audit = queue.backlog(), queue.audit(sources=True)
     columns = ["stage", "task_type", "total", "missing", "pending", "visible"]
@@ -92,24 +94,15 @@ def test_they_are_names(queue: Queue) -> None:
         [WORK, FIRST, 2, 1, 1, 1],
         [MORE, SECOND, 1, 1, 0, 0],
     ]
-    assert list(audit.orphans) == [0, 1]
-    assert list(audit.get_pending_tasks) == [1, 0]
-    assert list(queue.missing(SECOND)[id]) == [f"{TRACK}2"]
-    assert list(queue.missing(FIRST)[id]) == [f"{TRACK}1"]
+    assert audit[["orphans", "get_pending_tasks"]].values.tolist() == [[0, 1], [1, 0]]
+    assert list(queue.missing()[id]) == [f"{TRACK}1", f"{TRACK}2"]
     assert list(queue.upcoming(FIRST, limit=1).title) == ["title'; DROP TABLE tracks; --"]
-    assert list(queue.tasks("pending")[id]) == [f"{TRACK}0"]
-    assert list(queue.orphans()[id]) == [f"{TRACK}0"]
+    assert list(queue.tasks("pending")[id]) == list(queue.orphans()[id]) == [f"{TRACK}0"]
     assert COLUMNS["audio_tasks"]["next_retry_at"] in queue.tasks().columns
-    assert list(queue.eta().waiting) == list(backlog.waiting)
-    assert list(queue.durations().waiting) == list(backlog.waiting)
+    for read in (queue.eta, queue.durations):
+        assert list(read().waiting) == list(backlog.waiting)
     last = queue.flow("1D", "1h").tail(2)
     assert (last.depth + last.arrivals - last.departures).tolist() == list(backlog.total)
-    assert set(queue.throughput().task_type) == {FIRST, SECOND}
-
-
-def test_printed_sql_is_one_statement_that_runs_as_plain_text_and_none_of_them_is_run(
-    bench: Bench, queue: Queue
-) -> None:
     with queue.snapshot() as moment:
         for read in READS:
             given = {"id": f"{TRACK}0"} if read == "track" else {}
@@ -122,6 +115,13 @@ def test_printed_sql_is_one_statement_that_runs_as_plain_text_and_none_of_them_i
             assert rows or read == "failures"  # of a track that stands elsewhere
     left = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', %s)"
     assert bench.sql(left, SCHEMA) == [(3,)]
+
+
+def test_what_doctor_says_to_do_names_them(bench: Bench, queue: Queue) -> None:
+    (fix,) = [found.text for found in doctor.examine(queue) if found.level == "fix"]
+    bench.sql(fix[fix.index("CREATE INDEX") :])
+    made = "SELECT count(*) FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%% WHERE %%'"
+    assert bench.sql(made, TABLES["tracks"]) == [(2,)]
 
 
 def test_for_actions_and_their_undo_they_are_names(bench: Bench, queue: Queue) -> None:
@@ -142,7 +142,6 @@ def test_for_actions_and_their_undo_they_are_names(bench: Bench, queue: Queue) -
 
 
 def test_for_trigger_and_views_they_are_names(bench: Bench, queue: Queue) -> None:
-    # The application's own trigger does not survive what was renamed.
     tracks = queue.schema.tracks
     table = sql.Identifier(tracks.schema, tracks.name)
     bench.connection.execute(sql.SQL("DROP TRIGGER tracks_set_updated_at ON {}").format(table))
