@@ -19,10 +19,13 @@ SUNDAY = datetime(2026, 3, 1, 3, 17, tzinfo=UTC)
 STEPS = {"stages": list(STAGE_OF.values()), "tasks": TASKS}
 CONTENT = "SELECT t::text FROM tracks t UNION ALL SELECT a::text FROM audio_tasks a ORDER BY 1"
 COUNTS = """
-    SELECT stage, task_type, status, attempts, max_attempts, next_retry_at > %(anchor)s,
-           last_attempt_at >= %(anchor)s - interval '30 min', count(*)
-    FROM tracks FULL JOIN audio_tasks USING (spotify_track_id) GROUP BY 1, 2, 3, 4, 5, 6, 7
-    ORDER BY 1, 2, 3, 4, 5, 6, 7
+    SELECT stage, status, attempts < max_attempts, next_retry_at > %(anchor)s,
+           status = 'running' AND last_attempt_at >= %(anchor)s - interval '30 min', count(*)
+    FROM unnest(%(stages)s::text[], %(tasks)s::text[]) AS steps (stage, task_type)
+    JOIN tracks USING (stage) LEFT JOIN audio_tasks USING (spotify_track_id, task_type)
+    GROUP BY 1, 2, 3, 4, 5
+    UNION ALL SELECT category, task_type || status, null, null, null, count FROM task_summary
+    ORDER BY 1, 2, 3, 4, 5
 """
 
 
