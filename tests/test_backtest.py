@@ -138,18 +138,6 @@ def test_what_cannot_be_used_is_refused_in_one_line() -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_duplicates_gaps_and_items_completed_before_they_arrived_are_no_trouble() -> None:
-    log = regular(24 * 20)
-    log = log[(log["arrived_at"] < START + pd.Timedelta("9D")) | (log.index > 1200)]
-    log = pd.concat([log] * 3, ignore_index=True)
-    log.loc[5:9, "completed_at"] = log.loc[5:9, "arrived_at"] - pd.Timedelta("1h")
-    found = backtest(log)
-    assert len(found) > 20
-    assert (found["actual_seconds"] > 0).all()
-    assert len(ranges := found.dropna()) > 10
-    assert (ranges["lower_seconds"] <= ranges["upper_seconds"]).all()
-
-
 def test_a_clockwork_queue_is_forecast_to_the_minute() -> None:
     found = backtest(regular(24 * 20)).iloc[20:]
     error = (found["p50_seconds"] - found["actual_seconds"]).abs()

@@ -31,18 +31,13 @@ def bench(fresh: Callable[[str], Bench]) -> Bench:
     return fresh("b")  # connections do not depend on the variant
 
 
-@pytest.fixture
-def run() -> Callable[..., Result]:
+def run(*arguments: str, **variables: str) -> Result:
     """Run a command on the database that the variables name; none of WORDS may ever be printed."""
-
-    def run(*arguments: str, **variables: str) -> Result:
-        result = CliRunner(env=variables).invoke(main, arguments)
-        assert not set(WORDS) & set(words(result.output)), result.output
-        if not isinstance(result.exception, SystemExit | None):
-            raise result.exception
-        return result
-
-    return run
+    result = CliRunner(env=variables).invoke(main, arguments)
+    assert not words(result.output), result.output
+    if not isinstance(result.exception, SystemExit | None):
+        raise result.exception
+    return result
 
 
 def words(text: str) -> list[str]:
@@ -78,9 +73,7 @@ def locked() -> Iterator[Url]:
         shutil.rmtree(folder)
 
 
-def test_any_password_works_percent_encoded_in_the_query_or_in_the_environment(
-    locked: Url, run: Callable[..., Result]
-) -> None:
+def test_any_password_works_percent_encoded_in_the_query_or_in_the_environment(locked: Url) -> None:
     bare, encoded = locked("").replace("locked:@", "locked@"), quote(PASSWORD, safe="")
     for variables in (
         {READ_URL: locked(PASSWORD)},
@@ -92,7 +85,7 @@ def test_any_password_works_percent_encoded_in_the_query_or_in_the_environment(
         assert "audio_ready" in result.stdout
 
 
-def test_who_is_not_let_in_is_told_what_to_check(locked: Url, run: Callable[..., Result]) -> None:
+def test_who_is_not_let_in_is_told_what_to_check(locked: Url) -> None:
     mend = "check the user and password in the URL, PGPASSWORD or ~/.pgpass"
     for password, old, new, says in (
         *((wrong, "", "", f"password.*{mend}") for wrong in (PASSWORD[:-1], "alphagolf", "")),
@@ -115,7 +108,7 @@ UNREACHABLE = {
 
 
 @pytest.mark.parametrize("kind", [*UNREACHABLE, "one that never answers"])
-def test_an_unreachable_server(run: Callable[..., Result], kind: str) -> None:
+def test_an_unreachable_server(kind: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         here = f"127.0.0.1:{silent.getsockname()[1]}"
         url = UNREACHABLE.get(kind, f"postgresql://u:{{}}@{here}/db?connect_timeout=2")
@@ -148,9 +141,7 @@ MALFORMED: dict[str, str] = {
 
 
 @pytest.mark.parametrize("url", MALFORMED)
-def test_a_malformed_url_is_refused_by_what_is_wrong_and_not_shown(
-    run: Callable[..., Result], url: str
-) -> None:
+def test_a_malformed_url_is_refused_by_what_is_wrong_and_not_shown(url: str) -> None:
     for name in (READ_URL, WRITE_URL):
         line = one_line(run("backlog", **{name: url}), code=2)
         assert f"{name} is not a usable URL: " in line
@@ -174,9 +165,7 @@ def test_an_error_in_a_notebook_shows_no_credential_in_any_of_its_causes(locked:
         assert not words(repr(queue))
 
 
-def test_a_password_that_the_server_repeats_is_blotted_out(
-    bench: Bench, run: Callable[..., Result]
-) -> None:
+def test_a_password_that_the_server_repeats_is_blotted_out(bench: Bench) -> None:
     bench.track("track", "audio_ready")
     bench.sql(f"""
         CREATE FUNCTION fail() RETURNS text LANGUAGE plpgsql AS $$
@@ -209,14 +198,12 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("change", UNFIT)
-def test_a_table_that_does_not_fit(bench: Bench, run: Callable[..., Result], change: str) -> None:
+def test_a_table_that_does_not_fit(bench: Bench, change: str) -> None:
     bench.sql(change)
     assert re.search(UNFIT[change], one_line(run("backlog", **{READ_URL: bench.url}), code=2))
 
 
-def test_a_read_that_takes_too_long_and_a_bad_timeout(
-    bench: Bench, run: Callable[..., Result]
-) -> None:
+def test_a_read_that_takes_too_long_and_a_bad_timeout(bench: Bench) -> None:
     short = {READ_URL: bench.url, TIMEOUT: "0.1s"}
     bench.track("track", "audio_ready")
     tracks_as_view(bench, "CASE WHEN pg_sleep(60) IS NOT NULL THEN stage END")
@@ -251,9 +238,7 @@ def test_a_read_says_who_it_is_and_sets_what_is_in_force_whatever_the_server_has
             assert shown("statement_timeout") == in_force
 
 
-def test_our_variables_libpqs_or_a_service_name_the_database(
-    bench: Bench, run: Callable[..., Result], tmp_path: Path
-) -> None:
+def test_our_variables_libpqs_or_a_service_name_the_database(bench: Bench, tmp_path: Path) -> None:
     bench.track("track", "audio_ready")
     settings = conninfo_to_dict(bench.url)
     lines = (f"{key}={value}\n" for key, value in settings.items())

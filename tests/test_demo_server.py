@@ -35,7 +35,6 @@ ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(map(str, PACKAGES)), "PATH": os.def
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 
 
-@contextlib.contextmanager
 def made() -> Iterator[Path]:
     """Where a server may go. Not tmp_path: it is below a 0700 folder, closed to root's Postgres."""
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="qi-test-") as base:
@@ -44,17 +43,9 @@ def made() -> Iterator[Path]:
         all_gone(Path(base))
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with made() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Path]:
-    """A folder that tests use one after the other, which spares them the initdb."""
-    with made() as folder:
-        yield folder
+folder = pytest.fixture(name="folder")(made)
+# One that tests use one after the other, which spares them the initdb.
+shared = pytest.fixture(scope="module", name="shared")(made)
 
 
 @pytest.fixture
@@ -123,10 +114,15 @@ def test_keeps_its_data_listens_on_no_port_and_is_down_once_its_last_client_stop
         ask(server, "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 7 AS n")
         assert ask(server, "SHOW listen_addresses") == ""
         assert ask(server, "SHOW timezone") == "UTC"
+        owner = os.stat(f"/proc/{server.postmaster_pid}").st_uid
     assert not running(used)
+    other = subprocess.Popen(["sleep", "60"], user=owner)
+    (server.data / "postmaster.pid").write_text(f"{other.pid}\n")  # stale: it is no obstacle
     with EmbeddedServer(used, settings={"work_mem": "7MB"}) as server:
         assert ask(server, "SELECT n FROM kept") == 7
         assert ask(server, "SHOW work_mem") == "7MB"
+    other.kill()
+    other.wait()
 
 
 @pytest.mark.proof
@@ -191,17 +187,6 @@ def test_an_initdb_that_was_killed_is_done_again(folder: Path) -> None:
     assert not server.data.exists()
     with server:
         assert ask(server, "SELECT 1") == 1
-
-
-def test_a_stale_pid_file_that_names_a_living_process_is_no_obstacle(used: Path) -> None:
-    with EmbeddedServer(used) as server:
-        owner = os.stat(f"/proc/{server.postmaster_pid}").st_uid
-    other = subprocess.Popen(["sleep", "60"], user=owner)
-    (server.data / "postmaster.pid").write_text(f"{other.pid}\n")
-    with server:
-        assert ask(server, "SELECT 1") == 1
-    other.kill()
-    other.wait()
 
 
 @pytest.mark.proof

@@ -69,15 +69,14 @@ def test_in_a_healthy_database_there_is_nothing_to_fix(either: Bench) -> None:
 def test_the_command_prints_a_line_each_and_exits_1_if_there_is_something_to_fix(
     bench: Bench,
 ) -> None:
-    runner = CliRunner(env={READ_URL: bench.url})
-    healthy = runner.invoke(main, ["doctor", "--pipeline", "karaoke"])
-    assert healthy.exit_code == 0
-    assert all(re.match(r"(ok  |note|fix ) \S", line) for line in healthy.stdout.splitlines())
-    bench.sql("DROP INDEX tracks_stage_idx")
-    ailing = runner.invoke(main, ["doctor"])
-    assert ailing.exit_code == 1
-    assert len(ailing.stdout.splitlines()) == len(healthy.stdout.splitlines())
-    assert len(fixes(ailing.stdout.splitlines())) == 1
+    runner, lengths = CliRunner(env={READ_URL: bench.url}), []
+    for fix in (0, 1):
+        done = runner.invoke(main, ["doctor", "--pipeline", "karaoke"])
+        assert done.exit_code == len(fixes(done.stdout.splitlines())) == fix
+        assert all(re.match(r"(ok  |note|fix ) \S", line) for line in done.stdout.splitlines())
+        lengths.append(done.stdout.count("\n"))
+        bench.sql("DROP INDEX IF EXISTS tracks_stage_idx")
+    assert lengths[0] == lengths[1]
 
 
 def test_a_reader_needs_select_which_is_granted_by_the_statement_given(

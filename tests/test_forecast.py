@@ -89,22 +89,6 @@ def test_quantiles_ascend_and_the_record_is_that_of_its_own_ranges(bursty: pd.Da
     assert f"of the last {found.given}, {found.held} held" in found.basis
 
 
-def test_what_lies_after_now_is_ignored(bursty: pd.DataFrame) -> None:
-    now = START + pd.Timedelta("40D18h")
-    known = bursty[bursty["arrived_at"] <= now].copy()
-    known["completed_at"] = known["completed_at"].where(known["completed_at"] <= now)
-    assert step(bursty, now) == step(known, now)
-
-
-def test_recent_history_and_the_number_waiting_suffice(bursty: pd.DataFrame) -> None:
-    """A database gives the last weeks and what waits now, not all that ever happened."""
-    now = START + pd.Timedelta("60D18h")
-    since = now - pd.Timedelta("42D")
-    waiting = int((bursty["arrived_at"] <= now).sum() - (bursty["completed_at"] <= now).sum())
-    recent = step(bursty.where(bursty > since), now, waiting)
-    assert recent.clear_p50_seconds == pytest.approx(step(bursty, now).clear_p50_seconds, rel=0.05)
-
-
 def test_a_weekend_seen_before_is_no_stall() -> None:
     found = step(GENERATORS["office"](1), pd.Timestamp("2025-02-09 20:00Z"))
     assert found.status in ("draining", "growing")

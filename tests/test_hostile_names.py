@@ -50,17 +50,22 @@ def bench(fresh: Callable[[str], Bench], request: pytest.FixtureRequest) -> Benc
         bench.track(f"{TRACK}{i}", stage, "title'; DROP TABLE tracks; --")
     bench.task(f"{TRACK}0", FIRST)
     bench.task(f"{TRACK}0", SECOND, status="failed")
-    bench.connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
+    execute(bench, "CREATE SCHEMA {}", SCHEMA)
     for table, columns in COLUMNS.items():
         for old, new in columns.items():
-            rename(bench, "ALTER TABLE {} RENAME COLUMN {} TO {}", table, old, new)
-        rename(bench, "ALTER TABLE {} RENAME TO {}", table, TABLES[table])
-        rename(bench, "ALTER TABLE {} SET SCHEMA {}", TABLES[table], SCHEMA)
+            execute(bench, "ALTER TABLE {} RENAME COLUMN {} TO {}", table, old, new)
+        execute(bench, "ALTER TABLE {} RENAME TO {}", table, TABLES[table])
+        execute(bench, "ALTER TABLE {} SET SCHEMA {}", TABLES[table], SCHEMA)
+    # The application's own triggers do not survive what was renamed.
+    execute(bench, "DROP TRIGGER tracks_set_updated_at ON {}.{}", SCHEMA, TABLES["tracks"])
+    execute(bench, "ALTER TABLE {}.{} DISABLE TRIGGER USER", SCHEMA, TABLES["audio_tasks"])
     return bench
 
 
-def rename(bench: Bench, statement: str, *names: str) -> None:
-    bench.connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+def execute(bench: Bench, statement: str, *names: str, **values: str) -> None:
+    literals = {name: sql.Literal(value) for name, value in values.items()}
+    named = sql.SQL(statement).format(*map(sql.Identifier, names), **literals)
+    bench.connection.execute(named)
 
 
 @pytest.fixture
@@ -125,15 +130,11 @@ def test_what_doctor_says_to_do_names_them(bench: Bench, queue: Queue) -> None:
 
 
 def test_for_actions_and_their_undo_they_are_names(bench: Bench, queue: Queue) -> None:
-    tasks = queue.schema.tasks
-    table, status = sql.Identifier(tasks.schema, tasks.name), sql.Identifier(tasks.roles["status"])
-    # The application's own trigger does not survive what was renamed.
-    bench.connection.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER USER").format(table))
+    names = (SCHEMA, TABLES["audio_tasks"], COLUMNS["audio_tasks"]["status"])
     assert queue.plan_prune(status="failed").apply(max_rows=1).undo().row["rows_undone"] == 1
     assert queue.plan_backfill().apply(max_rows=2).row["rows_done"] == 2
     for action, of in (("reset", "running"), ("retry", "failed"), ("requeue", "completed")):
-        change = sql.SQL("UPDATE {} SET {} = {}").format(table, status, sql.Literal(of))
-        bench.connection.execute(change)
+        execute(bench, "UPDATE {}.{} SET {} = {of}", *names, of=of)
         plan = queue.plan(action)
         run = plan.apply(confirm=plan.token)
         assert len(queue.tasks("pending")) == run.row["rows_done"] == plan.rows == 3
@@ -142,21 +143,17 @@ def test_for_actions_and_their_undo_they_are_names(bench: Bench, queue: Queue) -
 
 
 def test_for_trigger_and_views_they_are_names(bench: Bench, queue: Queue) -> None:
-    tracks = queue.schema.tracks
-    table = sql.Identifier(tracks.schema, tracks.name)
-    bench.connection.execute(sql.SQL("DROP TRIGGER tracks_set_updated_at ON {}").format(table))
     trigger.install(queue)
     views.install(queue)
     assert trigger.verify(queue, prove=True) == []
     assert views.verify(queue) == []
-    id = tracks.roles["id"]
-    stage, key = map(sql.Identifier, (tracks.roles["stage"], id))
-    move = sql.SQL("UPDATE {} SET {} = {} WHERE {} = {}")
+    columns = COLUMNS["tracks"]
+    names = (SCHEMA, TABLES["tracks"], columns["stage"], columns["spotify_track_id"])
     for number, to in ((3, MORE), (2, WORK)):
-        track = sql.Literal(f"{TRACK}{number}")
-        bench.connection.execute(move.format(table, stage, sql.Literal(to), key, track))
-    assert list(queue.tasks("pending", SECOND)[id]) == [f"{TRACK}3"]
-    assert f"{TRACK}2" in list(queue.tasks("pending", FIRST)[id])
+        track = f"{TRACK}{number}"
+        execute(bench, "UPDATE {}.{} SET {} = {to} WHERE {} = {track}", *names, to=to, track=track)
+    assert list(queue.tasks("pending", SECOND)[names[3]]) == [f"{TRACK}3"]
+    assert f"{TRACK}2" in list(queue.tasks("pending", FIRST)[names[3]])
     assert bench.sql("SELECT count(*) FROM bait") == [(0,)]
     trigger.uninstall(queue)
     views.uninstall(queue)

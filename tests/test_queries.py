@@ -1,4 +1,4 @@
-"""The reads: what dashboards say, pages and limits, columns and dtypes."""
+"""The reads: what dashboards say, pages and limits, columns and dtypes, all of one track."""
 
 from typing import Any
 
@@ -138,3 +138,33 @@ def test_frames_have_the_documented_columns_and_dtypes_whether_empty_or_not(benc
     check()
     # Python has no date for the infinite time at which it is due.
     assert bench.queue.tasks("backing_off").next_retry_at.isna().tolist() == [True]
+
+
+def test_a_track_has_its_rows_in_pipeline_order_and_a_state_only_where_it_stands(
+    bench: Bench,
+) -> None:
+    if bench.variant == "a":
+        bench.sql("ALTER TABLE audio_tasks DROP CONSTRAINT audio_tasks_task_type_check")
+    for track in ("song", "other", "video translate pending"):
+        bench.track(track, "aligned")
+    bench.task("song", "trivia", "completed")  # of which the pipeline knows nothing
+    bench.task("song", "translate", "failed", attempts=1)
+    bench.task("song", "align", "completed", completed_at=ago("0"))
+    bench.task("song", "download", "pending")
+    bench.task("other", "align", "completed", completed_at=ago("0"))
+    frame = bench.queue.track("song")
+    assert frame["task_type"].tolist() == ["download", "align", "translate", "trivia"]
+    assert frame["status"].tolist() == ["pending", "completed", "failed", "completed"]
+    assert frame["state"].fillna("").tolist() == ["", "", "retryable", ""]
+    assert set(frame["spotify_track_id"]) == {"song"}
+    assert set(frame["stage"]) == {"aligned"}
+    other = bench.queue.track("other")
+    assert other["task_type"].tolist() == ["align", "translate"]
+    assert other["state"].fillna("").tolist() == ["", "missing"]
+    assert other["arrived_at"].iloc[1] == other["completed_at"].iloc[0]
+    video(bench, "translate")  # whose row is not that of the track with its id
+    assert bench.queue.track("video translate pending")["state"].tolist() == ["missing"]
+    listed = bench.queue.tasks().dtypes.to_dict()
+    for id in ("song", "nobody", "'; DROP TABLE audio_tasks; --"):  # a value and never SQL
+        assert bench.queue.track(id).dtypes.to_dict() == listed
+        assert bench.queue.track(id).empty == (id != "song")

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 from conftest import FORKED, STAGE_OF, TASKS, Bench
 from fuzzing import cases
-from queue_insights import pipeline
+from operating import operable
 from queue_insights.database import Database
-from queue_insights.queue import Queue
 from queue_insights.reads import STATES
 from queue_insights.schema import Schema
 from queue_insights.sql.frames import fetch, query
@@ -174,10 +173,8 @@ def world(bench: Bench, tmp_path: Path) -> World:
     bench.sql("ALTER TABLE tracks ALTER stage DROP NOT NULL")
     file = tmp_path / "forked.yaml"
     file.write_text(FORKED)
-    pipelines = {"karaoke": pipeline.load(), "forked": pipeline.load(file)}
-    database = bench.queue.database
-    schemas = {name: Queue(database, each).schema for name, each in pipelines.items()}
-    return World(bench.variant, database, schemas)
+    schemas = {"karaoke": bench.queue.schema, "forked": operable(bench.url, file).schema}
+    return World(bench.variant, bench.queue.database, schemas)
 
 
 @cases(20)
