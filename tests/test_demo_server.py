@@ -133,22 +133,14 @@ def test_is_down_when_its_last_client_was_killed_and_not_before(used: Path) -> N
     assert said(second) == postmaster
     os.killpg(starter.pid, signal.SIGINT)  # Ctrl-C in its terminal
     starter.communicate()
-    third = client(used)
+    third = client(used, CLIENT + CHILDREN + WAIT, start_new_session=True)
     assert said(third) == postmaster
-    end(second)
+    third.wait()
     assert ask(EmbeddedServer(used), "SELECT 1") == 1
-    end(third)
+    end(second)
     all_gone(used)
-
-
-@pytest.mark.proof
-def test_children_of_a_client_do_not_hold_the_server(used: Path) -> None:
-    process = client(used, CLIENT + CHILDREN + WAIT, start_new_session=True)
-    assert said(process)
-    process.wait()
-    all_gone(used)
-    os.killpg(process.pid, signal.SIGKILL)  # forked or started, they lived on, holding nothing
-    process.communicate()
+    os.killpg(third.pid, signal.SIGKILL)  # whose children, forked or started, held nothing
+    third.communicate()
 
 
 @pytest.mark.proof

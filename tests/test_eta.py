@@ -96,7 +96,8 @@ def test_the_stuck_and_the_exhausted_are_not_waited_for_and_no_past_has_a_frame(
     bench.task(bench.track("exhausted", "audio_ready"), "align", "failed", attempts=3)
     bench.track("waits", "audio_ready")
     with bench.queue.snapshot():
-        assert bench.queue.eta("align")["waiting"].tolist() == [1]
+        found = bench.queue.eta("align")
+        assert found[["waiting", "status"]].values.tolist() == [[1, "insufficient_history"]]
         assert bench.queue._read("eta", task="align")[["moving"]].iloc[0].tolist() == [1]
         assert sum(bench.queue._read("eta", task="align")["arrivals_n"][0]) == 1
     bench.sql("ALTER TABLE tracks DISABLE TRIGGER USER")
@@ -116,7 +117,7 @@ def test_the_stuck_and_the_exhausted_are_not_waited_for_and_no_past_has_a_frame(
 # -- what if --------------------------------------------------------------------------------------
 
 
-def test_what_if_stands_beside_what_is(history: Queue) -> None:
+def test_what_if_stands_beside_what_is(history: Queue, history_url: str) -> None:
     with history.snapshot():
         standing = history.backlog().set_index("task_type")[["stuck", "exhausted", "drifted"]]
         task, state = standing.stack().idxmax()
@@ -138,9 +139,14 @@ def test_what_if_stands_beside_what_is(history: Queue) -> None:
         f"2 times the speed from now on, {idle:,} more waiting now; arrivals as they are"
     )
     assert found.dtypes["if_clear_p80_at"] == asis.dtypes["clear_p80_at"]
+    line = f"eta --speed {task}=2 --extra {task}={state} --extra {others[0]}=7 --format json"
+    result = CliRunner(env={READ_URL: history_url}).invoke(main, line.split())
+    records = json.loads(result.stdout)
+    assert list(records[0]) == list(found.columns)
+    assert [row["if_waiting"] for row in records] == found["if_waiting"].tolist()
 
 
-def test_what_cannot_be_supposed_is_refused(history: Queue) -> None:
+def test_what_cannot_be_supposed_is_refused(history: Queue, history_url: str) -> None:
     for given, said in (
         ({"speed": {"allign": 2}}, "did you mean 'align'"),
         ({"speed": {"align": 0}}, "speed of align: found 0"),
@@ -158,22 +164,10 @@ def test_what_cannot_be_supposed_is_refused(history: Queue) -> None:
     ):
         with pytest.raises(InputError, match=said):
             history.backtest(**wrong)
-
-
-def test_a_command_supposes_the_same(history_url: str, history: Queue) -> None:
-    line = "eta --speed align=2 --extra align=exhausted --extra clip=7 --format json"
-    result = CliRunner(env={READ_URL: history_url}).invoke(main, line.split())
-    assert result.exit_code == 0, result.output
-    expected = history.eta(speed={"align": 2}, extra={"align": "exhausted", "clip": 7})
-    records = json.loads(result.stdout)
-    assert list(records[0]) == list(expected.columns)
-    assert [row["if_waiting"] for row in records] == expected["if_waiting"].tolist()
-    for wrong in ("--speed align", "--extra =3", "--speed align=2 --speed align=3"):
-        result = CliRunner(env={READ_URL: history_url}).invoke(main, ["eta", *wrong.split()])
+    for line in ("--speed align", "--extra =3", "--speed align=2 --speed align=3"):
+        result = CliRunner(env={READ_URL: history_url}).invoke(main, ["eta", *line.split()])
         assert result.exit_code == 2
         assert "expected STEP=" in result.stderr
-    printed = CliRunner(env={READ_URL: history_url}).invoke(main, [*line.split(), "--sql"])
-    assert "arrivals_interval" in printed.stdout
 
 
 # -- from end to end ------------------------------------------------------------------------------

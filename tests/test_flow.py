@@ -196,25 +196,19 @@ def write(bench: Bench, tracks: list[Track], start: datetime) -> None:
     """The tables as they are at the end."""
 
     def timed(values: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: start + timedelta(milliseconds=value)
-            if name.endswith("_at") and value is not None
-            else value
-            for name, value in values.items()
-        }
+        times = {n: v for n, v in values.items() if n.endswith("_at") and v is not None}
+        return values | {n: start + timedelta(milliseconds=v) for n, v in times.items()}
 
+    moved = "UPDATE tracks SET updated_at = %s WHERE spotify_track_id = %s"
     bench.sql("ALTER TABLE tracks DISABLE TRIGGER USER")
     for track in tracks:
         bench.track(track.id, track.stage)
-        moved = timed({"updated_at": track.updated_at})["updated_at"]
-        bench.sql("UPDATE tracks SET updated_at = %s WHERE spotify_track_id = %s", moved, track.id)
+        bench.sql(moved, start + timedelta(milliseconds=track.updated_at), track.id)
         for task, row in track.rows.items():
             bench.task(track.id, task, **timed(row))
     video(bench, "align", "completed")
-    bench.sql(
-        "UPDATE audio_tasks SET completed_at = now() - interval '2 days' "
-        "WHERE status = 'completed' AND completed_at IS NULL"
-    )
+    done = "completed_at IS NULL AND status = 'completed'"
+    bench.sql(f"UPDATE audio_tasks SET completed_at = now() - interval '2 days' WHERE {done}")
 
 
 @pytest.mark.parametrize("bench", [pytest.param("a", marks=pytest.mark.proof), "b"], indirect=True)

@@ -7,7 +7,7 @@ times can stand exactly on a limit; it is rolled back, so that the next one star
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from conftest import FORKED, STAGE_OF, TASKS, Bench
 from fuzzing import cases
 from operating import operable
-from queue_insights.database import Database
 from queue_insights.reads import STATES
 from queue_insights.schema import Schema
 from queue_insights.sql.frames import fetch, query
@@ -64,6 +63,7 @@ WORKER = sa.text("""
                      AND k.status IN ('pending', 'failed') AND k.attempts < k.max_attempts
                      AND (k.next_retry_at IS NULL OR k.next_retry_at <= now())))
 """)
+NO_LIMIT = {"upcoming": {"limit": None}}
 Row = dict[str, Any]
 
 
@@ -149,43 +149,28 @@ def arrival(now: datetime, track: Track, task: str, leading: Sequence[str]) -> d
     return None if offset is None else now + timedelta(seconds=offset)
 
 
-@dataclass
-class World:
-    """A database that takes any status and a null stage, with the tables of both pipelines."""
-
-    variant: str
-    database: Database
-    schemas: dict[str, Schema]
-
-    def frames(self, connection: sa.Connection, name: str) -> dict[str, pd.DataFrame]:
-        """What says what is here now, without a limit."""
-        now = datetime.now(UTC)  # which none of these asks for
-        given = {"upcoming": {"limit": None}}
-        return {
-            read: fetch(connection, query(self.schemas[name], now, read, **given.get(read, {})))
-            for read in ("backlog", "audit", "tasks", "missing", "upcoming", "orphans")
-        }
-
-
 @pytest.fixture
-def world(bench: Bench, tmp_path: Path) -> World:
+def schemas(bench: Bench, tmp_path: Path) -> dict[str, Schema]:
+    """Of both pipelines, in a database that takes any status and a null stage."""
     bench.sql("ALTER TABLE audio_tasks DROP CONSTRAINT audio_tasks_status_check")
     bench.sql("ALTER TABLE tracks ALTER stage DROP NOT NULL")
     file = tmp_path / "forked.yaml"
     file.write_text(FORKED)
-    schemas = {"karaoke": bench.queue.schema, "forked": operable(bench.url, file).schema}
-    return World(bench.variant, bench.queue.database, schemas)
+    return {"karaoke": bench.queue.schema, "forked": operable(bench.url, file).schema}
 
 
 @cases(20)
 @given(data=st.data(), name=st.sampled_from(list(STEPS)))
 def test_a_random_queue_reads_as_the_definitions_say(
-    world: World, data: st.DataObject, name: str
+    bench: Bench, schemas: dict[str, Schema], data: st.DataObject, name: str
 ) -> None:
-    tracks, steps = data.draw(queues(world.variant, name)), STEPS[name]
-    with world.database.write() as connection:
-        now = load(connection, world.variant, tracks)
-        frames = world.frames(connection, name)
+    tracks, steps = data.draw(queues(bench.variant, name)), STEPS[name]
+    with bench.queue.database.write() as connection:
+        now = load(connection, bench.variant, tracks)
+        frames = {
+            read: fetch(connection, query(schemas[name], now, read, **NO_LIMIT.get(read, {})))
+            for read in ("backlog", "audit", "tasks", "missing", "upcoming", "orphans")
+        }
         selected = {
             task: set(connection.scalars(WORKER, {"task": task, "stage": stage}))
             for task, (stage, *_) in steps.items()
