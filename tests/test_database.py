@@ -1,9 +1,7 @@
 """Connections: what goes wrong is one line that says what to do, and never a credential."""
 
 import re
-import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -20,6 +18,7 @@ from queue_insights.cli import main
 from queue_insights.database import READ_URL, TIMEOUT, WRITE_URL, Database, check_url
 from queue_insights.errors import DatabaseError, InputError
 from queue_insights.queue import Queue
+from servers import folder
 
 # No two of its words are apart from a character that means something in a URL.
 WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf")
@@ -55,22 +54,18 @@ def one_line(result: Result, code: int = 1) -> str:
 @pytest.fixture(scope="module")
 def locked() -> Iterator[Url]:
     """A server that asks the role `locked` for PASSWORD: from a password to a URL."""
-    folder = tempfile.mkdtemp(prefix="queue-insights-test-", dir="/var/tmp")
-    try:
-        with demo.EmbeddedServer(folder) as server:
-            url = server.url("postgres")
-            with psycopg.connect(url, autocommit=True) as admin:
-                admin.execute("CREATE ROLE locked LOGIN SUPERUSER PASSWORD '" + PASSWORD + "'")
-                admin.execute("CREATE ROLE bare LOGIN")
-                demo.create_schema(admin, "a")
-            (server.data / "pg_hba.conf").write_text(
-                "local all locked scram-sha-256\nlocal all bare reject\nlocal all all trust\n"
-            )
-            server.stop()
-            server.start()
-            yield lambda text: url.replace("postgres@", f"locked:{quote(text, safe='')}@", 1)
-    finally:
-        shutil.rmtree(folder)
+    with folder() as home, demo.EmbeddedServer(home / "demo") as server:
+        url = server.url("postgres")
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute("CREATE ROLE locked LOGIN SUPERUSER PASSWORD '" + PASSWORD + "'")
+            admin.execute("CREATE ROLE bare LOGIN")
+            demo.create_schema(admin, "a")
+        (server.data / "pg_hba.conf").write_text(
+            "local all locked scram-sha-256\nlocal all bare reject\nlocal all all trust\n"
+        )
+        server.stop()
+        server.start()
+        yield lambda text: url.replace("postgres@", f"locked:{quote(text, safe='')}@", 1)
 
 
 def test_any_password_works_percent_encoded_in_the_query_or_in_the_environment(locked: Url) -> None:

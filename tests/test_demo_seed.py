@@ -111,19 +111,6 @@ def test_each_tracks_history_could_have_happened(history_url: str) -> None:
     assert value(history_url, next_id)
 
 
-def test_nights_and_weekends_are_quiet(history_url: str) -> None:
-    hourly = """
-        SELECT count(*) FILTER (WHERE extract(isodow FROM at) >= 6) / 48.0,
-               count(*) FILTER (WHERE extract(isodow FROM at) < 6) / 120.0,
-               count(*) FILTER (WHERE extract(hour FROM at) BETWEEN 0 AND 5) / 6.0,
-               count(*) FILTER (WHERE extract(hour FROM at) BETWEEN 10 AND 17) / 8.0
-        FROM (SELECT completed_at AT TIME ZONE 'UTC' FROM audio_tasks
-              WHERE completed_at > now() - interval '56 days') AS done (at)"""
-    ((weekend, week, night, day),) = rows(history_url, hourly)
-    assert 0 < 10 * weekend < 7 * week
-    assert 0 < 10 * night < 6 * day
-
-
 @pytest.mark.proof
 @pytest.mark.parametrize("variant", ["a", "b"])
 def test_counts_depend_on_the_arguments_only(empty: str, variant: str) -> None:

@@ -130,22 +130,20 @@ def test_a_clock_that_differs_by_more_than_two_seconds_is_to_be_fixed(
         assert [7 < float(found) < 11 for found in re.findall(said, line)] == [True] * bool(side)
 
 
-def test_what_is_absent_is_noted(plain: Bench) -> None:
-    plain.sql("DROP VIEW task_summary; ALTER TABLE tracks DROP CONSTRAINT tracks_stage_check")
-    lines = examine(plain.url)
-    assert one(lines, "dashboards: no view task_summary").startswith("note ")
-    assert one(lines, "stages: no CHECK on public.tracks.stage").startswith("note ")
-    assert fixes(lines) == []
-
-
-def test_rows_that_no_history_shows_are_counted(bench: Bench) -> None:
+def test_what_is_absent_and_rows_that_no_history_shows_are_noted(bench: Bench) -> None:
     assert one(examine(bench.url), "history: ").startswith("ok ")
+    bench.sql("DROP VIEW task_summary; ALTER TABLE tracks DROP CONSTRAINT tracks_stage_check")
     bench.task(bench.track("undated", "ready"), "align", "completed")
     bench.task(bench.track("left", "ready"), "align", "running")
     bench.task(bench.track("at work", "audio_ready"), "align", "running")
-    line = one(examine(bench.url), "history: ")
-    assert line.startswith("note ")
-    assert "1 completed rows without completed_at and 1 running or skipped ones" in line
+    lines = examine(bench.url)
+    for note in (
+        "dashboards: no view task_summary",
+        "stages: no CHECK on public.tracks.stage",
+        "1 completed rows without completed_at and 1 running or skipped ones",
+    ):
+        assert one(lines, note).startswith("note ")
+    assert fixes(lines) == []
 
 
 ENQUEUE = """
@@ -200,8 +198,7 @@ def test_a_server_that_is_unreachable_or_too_old_is_one_line(
 ) -> None:
     elsewhere = "postgresql://u:secret@127.0.0.1:1/db"
     (line,) = examine(elsewhere)
-    assert line.startswith("fix  reads: db on 127.0.0.1:1: ")
-    assert "check that the server runs" in line
+    assert re.match("fix  reads: db on 127.0.0.1:1: .*check that the server runs", line)
     assert "secret" not in line
     lines = examine(plain.url, elsewhere)  # which hides nothing else
     (line,) = fixes(lines)

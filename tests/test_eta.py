@@ -1,11 +1,10 @@
 """``Queue.eta``: what it reckons with is what the rows say, and it refuses where it cannot know."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pandas as pd
-import psycopg
 import pytest
 from click.testing import CliRunner
 
@@ -44,28 +43,19 @@ COMPLETED = """
 """
 
 
-@pytest.fixture
-def connection(history_url: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(history_url, autocommit=True) as connection:
-        yield connection
-
-
-def test_it_reckons_with_the_arrivals_and_completions_that_the_rows_tell(
-    history: Queue, connection: psycopg.Connection
-) -> None:
+def test_it_reckons_with_the_arrivals_and_completions_that_the_rows_tell(history: Queue) -> None:
     with history.snapshot() as moment:
         found = history._read("eta", task=None).set_index("task_type")
-    zero = moment.as_of - steps.HISTORY
-    for before, task in zip((None, *TASKS), TASKS, strict=False):
-        for kind, query in (("arrivals", ARRIVED), ("completions", COMPLETED)):
-            numbers, counts = found.loc[task, [f"{kind}_interval", f"{kind}_n"]]
-            told = pd.Series(counts, index=numbers).groupby(lambda i: i // 288).sum()
-            for day in (0, 1, 20, 44):
-                start = zero + timedelta(days=day)
-                span = {"start": start, "end": start + timedelta(days=1)}
-                names = {"task": task, "before": before, "stage": STAGE_OF[task]}
-                (expected,) = connection.execute(query, span | names).fetchone() or (None,)
-                assert told.get(day, 0) == expected, (task, kind, day)
+        for before, task in zip((None, *TASKS), TASKS, strict=False):
+            for kind, query in (("arrivals", ARRIVED), ("completions", COMPLETED)):
+                numbers, counts = found.loc[task, [f"{kind}_interval", f"{kind}_n"]]
+                told = pd.Series(counts, index=numbers).groupby(lambda i: i // 288).sum()
+                for day in (0, 1, 20, 44):
+                    start = moment.as_of - steps.HISTORY + timedelta(days=day)
+                    span = {"start": start, "end": start + timedelta(days=1)}
+                    names = {"task": task, "before": before, "stage": STAGE_OF[task]}
+                    expected = moment.connection.exec_driver_sql(query, span | names).scalar_one()
+                    assert told.get(day, 0) == expected, (task, kind, day)
 
 
 def test_it_gives_no_range_where_it_cannot_know(fresh: Callable[[str], Bench]) -> None:
@@ -181,17 +171,15 @@ THROUGH = """
 """
 
 
-def test_the_pipeline_is_one_queue_that_the_last_step_completes(
-    history: Queue, connection: psycopg.Connection
-) -> None:
+def test_the_pipeline_is_one_queue_that_the_last_step_completes(history: Queue) -> None:
     with history.snapshot() as moment:
         found = fetch(moment.connection, history._end_to_end()).iloc[0]
         said = history.eta_end_to_end().iloc[0]
         backlog = history.backlog()
+        span = {"start": moment.as_of - steps.HISTORY, "inside": list(STAGE_OF.values())}
+        through = moment.connection.exec_driver_sql(THROUGH, span).scalar_one()
     moving = ("missing", "pending", "retryable", "backing_off", "running")
     assert found["moving"] == said["inside"] == backlog[list(moving)].to_numpy().sum()
-    span = {"start": moment.as_of - steps.HISTORY, "inside": list(STAGE_OF.values())}
-    (through,) = connection.execute(THROUGH, span).fetchone() or (None,)
     assert abs(sum(found["completions_n"]) - through) <= 2  # a few stand at a step once more
     assert said["lower_seconds"] < said["p50_seconds"] < said["p80_seconds"] < said["upper_seconds"]
     assert said["status"] in ("draining", "growing")

@@ -1,7 +1,6 @@
-"""What history tells of arrivals, completions and depth: on the demo's sixty days; behind a stage
-that feeds several tasks; and, from final rows, what a simulation wrote down hour by hour."""
+"""What history tells of arrivals, completions and depth: behind a stage that feeds several tasks,
+and, rebuilt from final rows, as a simulation wrote it down hour by hour."""
 
-import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -13,32 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from conftest import FORKED, STAGE_OF, TASKS, Bench
+from conftest import FORKED, STAGE_OF, Bench
 from operating import operable, video
-from queue_insights.queue import Queue
-
-
-def test_throughput_counts_every_completion_once_and_fills_empty_buckets(history: Queue) -> None:
-    found = history.throughput(since="7D", bucket="1h")
-    buckets = sorted(set(found.bucket))
-    assert {b - a for a, b in itertools.pairwise(buckets)} == {pd.Timedelta("1h")}
-    assert len(found) == len(buckets) * len(TASKS)
-    with history.snapshot() as moment:
-        rows = moment.connection.exec_driver_sql(
-            "SELECT task_type, count(*) FROM audio_tasks "
-            "WHERE spotify_track_id IS NOT NULL AND completed_at >= %s GROUP BY 1",
-            (buckets[0],),
-        ).all()
-    expected = {task: n for task, n in rows if task in TASKS}
-    assert found.groupby("task_type").completions.sum().to_dict() == expected
-    # A bucket of a day begins at local midnight.
-    found = history.throughput(since="3D", bucket="1D", zone="Asia/Kolkata")
-    local = found.bucket.dt.tz_convert("Asia/Kolkata")
-    assert set(local.dt.strftime("%H:%M")) == {"00:00"}
-    assert found.bucket.max() <= datetime.now(UTC)
-
-
-# -- behind a branch ----------------------------------------------------------------------------
 
 Event = tuple[str, str, pd.Timestamp]  # arrivals or completions, task, the hour
 
@@ -212,7 +187,7 @@ def write(bench: Bench, tracks: list[Track], start: datetime) -> None:
 
 
 @pytest.mark.parametrize("bench", [pytest.param("a", marks=pytest.mark.proof), "b"], indirect=True)
-def test_depth_and_waiting_are_the_true_ones_at_every_hour(bench: Bench) -> None:
+def test_depth_waiting_and_completions_are_the_true_ones_at_every_hour(bench: Bench) -> None:
     start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=DAYS)
     length = (datetime.now(UTC) - start) // timedelta(milliseconds=1)
     tracks = [Track(f"track{i:04}", bench.variant) for i in range(TRACKS)]
@@ -229,12 +204,26 @@ def test_depth_and_waiting_are_the_true_ones_at_every_hour(bench: Bench) -> None
         # Only the last attempt leaves a trace, while it goes on or once it has succeeded.
         traced = row.get("status") in ("running", "completed") and row["last_attempt_at"] == began
         waiting[hour, task] += not traced
+    done: Counter[Event] = Counter()
+    for track in tracks:
+        for task, row in track.rows.items():
+            if row["status"] == "completed":
+                at = start + timedelta(hours=row["completed_at"] // HOUR)
+                done["completions", task, pd.Timestamp(at)] += 1
     for since in (f"{DAYS}D", "9D"):
         found = bench.queue.flow(since, "1h").set_index(["bucket", "task_type"])
         hours = [(int((bucket - start) / pd.Timedelta("1h")), task) for bucket, task in found.index]
         assert len(hours) >= (pd.Timedelta(since) / pd.Timedelta("1h") - 1) * len(STAGE_OF)
         for name, truth in (("depth", depth), ("waiting", waiting)):
             assert found[name].tolist() == [truth[at] for at in hours], name
+        rates = bench.queue.throughput(since, "1h")
+        lately = {event: n for event, n in done.items() if event[2] >= rates.bucket.min()}
+        assert counted(rates, "completions") == lately
+        assert set(zip(rates.bucket, rates.task_type, strict=True)) == set(found.index)
+    rates = bench.queue.throughput(since="3D", bucket="1D", zone="Asia/Kolkata")
+    local = rates.bucket.dt.tz_convert("Asia/Kolkata")
+    assert set(local.dt.strftime("%H:%M")) == {"00:00"}
+    assert rates.bucket.max() <= datetime.now(UTC)
 
 
 def every_case_is_there(tracks: list[Track], happened: int) -> None:

@@ -1,7 +1,6 @@
 """Names in the tables and in the pipeline file that would be SQL if they were not quoted."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import pytest
 from psycopg import sql
 
 from conftest import Bench
-from queue_insights import doctor, pipeline
-from queue_insights.database import Database
+from operating import operable
+from queue_insights import doctor
 from queue_insights.ddl import trigger, views
 from queue_insights.queue import Queue
 from queue_insights.reads import READS
@@ -37,11 +36,10 @@ FIRST, SECOND = "do'; DELETE FROM tracks; --", "al\\ign %d :task \"' \\' ${x}"
 TRACK = "id'); DROP TABLE tracks; -- {} "
 
 
-@pytest.fixture(params=["a", "b"])
-def bench(fresh: Callable[[str], Bench], request: pytest.FixtureRequest) -> Bench:
+@pytest.fixture
+def bench(bench: Bench) -> Bench:
     """Two tracks at the first step, one of them with a row, which also has an orphan; one at the
     second; and the tables renamed under their owner's feet."""
-    bench = fresh(request.param)
     bench.sql("ALTER TABLE tracks DROP CONSTRAINT tracks_stage_check")
     bench.sql("ALTER TABLE audio_tasks DROP CONSTRAINT audio_tasks_task_type_check")
     bench.sql("DROP VIEW task_summary, audio_progress")
@@ -86,7 +84,7 @@ def queue(bench: Bench, tmp_path: Path) -> Queue:
     }
     file = tmp_path / "hostile.yaml"
     file.write_text(json.dumps(content, ensure_ascii=False))
-    return Queue(Database(bench.url), pipeline.load(file))
+    return operable(bench.url, file)
 
 
 def test_in_reads_they_are_names_and_printed_sql_is_one_statement_that_runs_as_plain_text(
