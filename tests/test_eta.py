@@ -19,23 +19,16 @@ from queue_insights.sql.frames import fetch
 
 # Arrivals of what was completed since, or waits or is worked on now, by plain SQL.
 ARRIVED = """
-    SELECT count(*) FROM (
-        SELECT coalesce(before.completed_at, row.created_at) AS at
-        FROM audio_tasks AS row LEFT JOIN audio_tasks AS before
-            ON before.spotify_track_id = row.spotify_track_id AND before.task_type = %(before)s
-        WHERE row.task_type = %(task)s AND row.status = 'completed'
-          AND row.completed_at IS NOT NULL
-        UNION ALL
-        SELECT coalesce(before.completed_at, row.created_at, track.updated_at)
-        FROM tracks AS track
-        LEFT JOIN audio_tasks AS row ON row.spotify_track_id = track.spotify_track_id
-                                    AND row.task_type = %(task)s
-        LEFT JOIN audio_tasks AS before ON before.spotify_track_id = track.spotify_track_id
-                                       AND before.task_type = %(before)s
-        WHERE track.stage = %(stage)s AND (row.id IS NULL
+    SELECT count(*) FROM tracks AS track
+    LEFT JOIN audio_tasks AS row ON row.spotify_track_id = track.spotify_track_id
+                                AND row.task_type = %(task)s
+    LEFT JOIN audio_tasks AS before ON before.spotify_track_id = track.spotify_track_id
+                                   AND before.task_type = %(before)s
+    WHERE (row.completed_at IS NOT NULL OR track.stage = %(stage)s AND (row.id IS NULL
             OR row.status IN ('pending', 'failed') AND row.attempts < row.max_attempts
-            OR row.status = 'running' AND row.last_attempt_at >= now() - interval '30 min')
-    ) AS arrival WHERE at >= %(start)s AND at < %(end)s
+            OR row.status = 'running' AND row.last_attempt_at >= now() - interval '30 min'))
+      AND coalesce(before.completed_at, row.created_at, track.updated_at) >= %(start)s
+      AND coalesce(before.completed_at, row.created_at, track.updated_at) < %(end)s
 """
 COMPLETED = """
     SELECT count(*) FROM audio_tasks WHERE task_type = %(task)s AND spotify_track_id IS NOT NULL

@@ -87,7 +87,7 @@ def queue(bench: Bench, tmp_path: Path) -> Queue:
     return operable(bench.url, file)
 
 
-def test_in_reads_they_are_names_and_printed_sql_is_one_statement_that_runs_as_plain_text(
+def test_for_reads_and_doctor_they_are_names_and_printed_sql_is_one_statement_as_plain_text(
     bench: Bench, queue: Queue
 ) -> None:
     id = COLUMNS["tracks"]["spotify_track_id"]
@@ -116,15 +116,12 @@ def test_in_reads_they_are_names_and_printed_sql_is_one_statement_that_runs_as_p
             rows = driver.cursor(binary=True).execute(text).fetchall()
             assert len(rows) == len(getattr(queue, read)(**given))
             assert rows or read == "failures"  # of a track that stands elsewhere
-    left = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', %s)"
-    assert bench.sql(left, SCHEMA) == [(3,)]
-
-
-def test_what_doctor_says_to_do_names_them(bench: Bench, queue: Queue) -> None:
     (fix,) = [found.text for found in doctor.examine(queue) if found.level == "fix"]
     bench.sql(fix[fix.index("CREATE INDEX") :])
     made = "SELECT count(*) FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%% WHERE %%'"
     assert bench.sql(made, TABLES["tracks"]) == [(2,)]
+    left = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', %s)"
+    assert bench.sql(left, SCHEMA) == [(3,)]
 
 
 def test_for_actions_and_their_undo_they_are_names(bench: Bench, queue: Queue) -> None:

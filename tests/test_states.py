@@ -54,14 +54,11 @@ STEPS: dict[str, dict[str, tuple[str, timedelta, Sequence[str]]]] = {
     },
 }
 WORKER = sa.text("""
-    SELECT t.spotify_track_id FROM tracks t
-    WHERE t.stage = :stage AND (
-        NOT EXISTS (SELECT FROM audio_tasks k
-                    WHERE k.spotify_track_id = t.spotify_track_id AND k.task_type = :task)
-        OR EXISTS (SELECT FROM audio_tasks k
-                   WHERE k.spotify_track_id = t.spotify_track_id AND k.task_type = :task
-                     AND k.status IN ('pending', 'failed') AND k.attempts < k.max_attempts
-                     AND (k.next_retry_at IS NULL OR k.next_retry_at <= now())))
+    SELECT t.spotify_track_id FROM tracks AS t
+    LEFT JOIN audio_tasks AS k ON k.spotify_track_id = t.spotify_track_id AND k.task_type = :task
+    WHERE t.stage = :stage AND (k.id IS NULL
+        OR k.status IN ('pending', 'failed') AND k.attempts < k.max_attempts
+           AND (k.next_retry_at IS NULL OR k.next_retry_at <= now()))
 """)
 NO_LIMIT = {"upcoming": {"limit": None}}
 Row = dict[str, Any]
