@@ -33,7 +33,7 @@ COLUMNS: dict[str, list[Any]] = {
     "status": STATUSES[:3] * 2 + STATUSES,
     "attempts": [0, 0, 2, 2, 2, 3, 4, None],
     "max_attempts": [3] * 7 + [0, None],
-    "next_retry_at": [None, None, -HOUR, 0, 1, HOUR, FOREVER, f"-{FOREVER}"],
+    "next_retry_at": [None, -HOUR, 0, 0, 1, HOUR, FOREVER, f"-{FOREVER}"],
     "last_attempt_at": [*TIMES, HOUR],
     "created_at": TIMES,
     "completed_at": [None, None, *TIMES],
