@@ -54,12 +54,6 @@ def test_quantiles_ascend_and_the_record_is_that_of_its_own_ranges(bursty: pd.Da
     assert f"of the last {found.given}, {found.held} held" in found.basis
 
 
-def test_a_weekend_seen_before_is_no_stall() -> None:
-    found = step(GENERATORS["office"](1), pd.Timestamp("2025-02-09 20:00Z"))
-    assert found.status in ("draining", "growing")
-    assert found.clear_p50_at > pd.Timestamp("2025-02-10 14:00Z")  # Monday, 9:00 in New York
-
-
 @cases(5)
 @given(
     items=st.lists(
