@@ -60,6 +60,7 @@ WORKER = sa.text("""
         OR k.status IN ('pending', 'failed') AND k.attempts < k.max_attempts
            AND (k.next_retry_at IS NULL OR k.next_retry_at <= now()))
 """)
+ID = "spotify_track_id"
 NO_LIMIT = {"upcoming": {"limit": None}}
 Row = dict[str, Any]
 
@@ -97,24 +98,23 @@ def queues(draw: st.DrawFn, variant: str, name: str) -> list[Track]:
 def load(connection: sa.Connection, variant: str, tracks: list[Track]) -> datetime:
     """Insert the tracks and their rows; returns now()."""
     now: datetime = connection.execute(sa.text("SELECT now()")).scalar_one()
-
-    def insert(table: str, id: str | None, record: Row) -> None:
-        values = {"spotify_track_id": id} | record
-        for name, at in record.items():
-            if name.endswith("_at") and isinstance(at, int):
-                values[name] = now + timedelta(seconds=at)
-        places = ", ".join(f"%({name})s" for name in values)
-        statement = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})"
-        connection.exec_driver_sql(statement, values)
-
+    standing, rows = [], []
     for track in tracks:
         of_track = {"title": "Song", "artists": "[]", "stage": track.stage}
-        insert("tracks", track.id, of_track | {"updated_at": track.updated_at})
-        for subject, rows in (("track", track.rows), ("tiktok_video", track.videos)):
+        standing.append({ID: track.id, **of_track, "updated_at": track.updated_at})
+        for subject, found in (("track", track.rows), ("tiktok_video", track.videos)):
             about = {"subject_type": subject, "subject_id": track.id} if variant == "b" else {}
-            for task, row in rows.items():
-                id = track.id if subject == "track" else None
-                insert("audio_tasks", id, {"task_type": task} | about | row)
+            id = track.id if subject == "track" else None
+            rows += [{ID: id, "task_type": task} | about | row for task, row in found.items()]
+    for table, records in (("tracks", standing), ("audio_tasks", rows)):
+        for record in records:
+            times = {name: at for name, at in record.items() if name.endswith("_at")}
+            for name, at in times.items():
+                record[name] = now + timedelta(seconds=at) if isinstance(at, int) else at
+        if records:
+            places = ", ".join(f"%({name})s" for name in records[0])
+            statement = f"INSERT INTO {table} ({', '.join(records[0])}) VALUES ({places})"
+            connection.exec_driver_sql(statement, records)
     return now
 
 
