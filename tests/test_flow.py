@@ -196,7 +196,8 @@ def test_depth_waiting_and_completions_are_the_true_ones_at_every_hour(bench: Be
     for track in at_first[::2]:  # had no row made for them after all
         del track.rows["download"]
     every_case_is_there(tracks, len(happened))
-    write(bench, tracks, start)
+    with bench.connection.transaction():
+        write(bench, tracks, start)
     depth, waiting = Counter[Any](), Counter[Any]()
     for hour, track, task, began in happened:
         depth[hour, task] += 1
