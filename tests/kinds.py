@@ -131,6 +131,8 @@ def alter(bench: Bench, kind: Kind) -> None:
     bench.sql(MADE + (NO_ZONE if kind["no_zone"] else ""))
     for number, type in enumerate(sorted(kind["extra"])):
         bench.sql(f"ALTER TABLE audio_tasks ADD extra{number} {type} DEFAULT {EXTRA[type]}")
+        if number % 2:  # what undo puts back is not what a new row would have
+            bench.sql(f"ALTER TABLE audio_tasks ALTER extra{number} DROP DEFAULT")
     for table in ("tracks", "audio_tasks") if kind["inherited"] else ():
         bench.sql(f"CREATE TABLE old_{table} () INHERITS ({table})")
         columns = ", ".join(columns_of(bench, table, "AND attgenerated = ''"))

@@ -25,20 +25,16 @@ import os, subprocess, sys
 from queue_insights import demo
 print(demo.EmbeddedServer().start().postmaster_pid, flush=True)
 """
-FIRST_USE = """
-import sys
-from queue_insights import demo
-print(demo.seeded(demo.default_url()), flush=True)
-"""
+FIRST_USE = "print(demo.seeded(demo.default_url()), flush=True)\n"
 WAIT = "sys.stdin.read()"
-FORKS = f"if os.fork(): os.kill(os.getpid(), 9)\n{WAIT}"
-SPAWNS = "subprocess.Popen(['sleep', '60']); os.kill(os.getpid(), 9)"
+CHILDREN = """
+if os.fork(): subprocess.Popen(['sleep', '60']); os.kill(os.getpid(), 9)
+"""
 PACKAGES = [Path(module.__file__).parents[1] for module in (queue_insights, psycopg)]
 ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(map(str, PACKAGES)), "PATH": os.defpath}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 
 
-@contextlib.contextmanager
 def made() -> Iterator[Path]:
     """Where a server may go. Not tmp_path: it is below a 0700 folder, closed to root's Postgres."""
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="qi-test-") as base:
@@ -47,21 +43,13 @@ def made() -> Iterator[Path]:
         all_gone(Path(base))
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with made() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Path]:
-    with made() as folder:
-        yield folder
+folder = pytest.fixture(name="folder")(made)
+# One that tests use one after the other, which spares them the initdb.
+shared = pytest.fixture(scope="module", name="shared")(made)
 
 
 @pytest.fixture
 def used(shared: Path) -> Iterator[Path]:
-    """A folder that tests share one after the other, which spares them the initdb."""
     yield shared
     all_gone(shared)
 
@@ -89,6 +77,7 @@ def kill(pids: list[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    assert all(ended(pid, within=30) for pid in pids)
 
 
 def client(
@@ -125,10 +114,15 @@ def test_keeps_its_data_listens_on_no_port_and_is_down_once_its_last_client_stop
         ask(server, "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 7 AS n")
         assert ask(server, "SHOW listen_addresses") == ""
         assert ask(server, "SHOW timezone") == "UTC"
+        owner = os.stat(f"/proc/{server.postmaster_pid}").st_uid
     assert not running(used)
+    other = subprocess.Popen(["sleep", "60"], user=owner)
+    (server.data / "postmaster.pid").write_text(f"{other.pid}\n")  # stale: it is no obstacle
     with EmbeddedServer(used, settings={"work_mem": "7MB"}) as server:
         assert ask(server, "SELECT n FROM kept") == 7
         assert ask(server, "SHOW work_mem") == "7MB"
+    other.kill()
+    other.wait()
 
 
 @pytest.mark.proof
@@ -139,41 +133,25 @@ def test_is_down_when_its_last_client_was_killed_and_not_before(used: Path) -> N
     assert said(second) == postmaster
     os.killpg(starter.pid, signal.SIGINT)  # Ctrl-C in its terminal
     starter.communicate()
-    third = client(used)
+    third = client(used, CLIENT + CHILDREN + WAIT, start_new_session=True)
     assert said(third) == postmaster
-    end(second)
+    third.wait()
     assert ask(EmbeddedServer(used), "SELECT 1") == 1
-    end(third)
+    end(second)
     all_gone(used)
+    os.killpg(third.pid, signal.SIGKILL)  # whose children, forked or started, held nothing
+    third.communicate()
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("then", [FORKS, SPAWNS])
-def test_children_of_a_client_do_not_hold_the_server(used: Path, then: str) -> None:
-    process = client(used, CLIENT + then, start_new_session=True)
-    assert said(process)
-    process.wait()
-    all_gone(used)
-    os.killpg(process.pid, signal.SIGKILL)  # the child lived on, holding nothing
-    process.communicate()
-
-
-@pytest.mark.proof
-def test_clients_may_start_it_at_once_even_while_it_stops(folder: Path) -> None:
+def test_clients_may_start_it_at_once_even_while_it_stops_and_share_one_seed(folder: Path) -> None:
     for _ in range(3):
-        clients = [client(folder) for _ in range(3)]
+        clients = [client(folder, CLIENT + FIRST_USE + WAIT) for _ in range(3)]
         assert len({said(process) for process in clients}) == 1
+        (seed,) = {said(process) for process in clients}
+        assert seed.startswith("Seeded(")
         for process in clients:
             end(process)  # the next round comes while the keeper is stopping
-
-
-@pytest.mark.proof
-def test_two_first_users_of_the_demo_share_one_seed(folder: Path) -> None:
-    users = [client(folder, FIRST_USE + WAIT) for _ in range(2)]
-    one, other = map(said, users)
-    assert one == other != ""
-    for user in users:
-        end(user)
 
 
 @pytest.mark.proof
@@ -185,9 +163,7 @@ def test_starts_again_after_a_kill_with_what_was_committed(used: Path, victims: 
         before = running(used)
         pids = {"postmaster": server.postmaster_pid}
         pids["keeper"] = int((used / "server.lock").read_text())
-        killed = [pids[victim] for victim in victims.split()]
-        kill(killed)
-        assert all(ended(pid, within=30) for pid in killed)
+        kill([pids[victim] for victim in victims.split()])
         server.start()
         assert set(before).isdisjoint(running(used))
         assert ask(server, "SELECT count(*) FROM kept") == 1000
@@ -203,17 +179,6 @@ def test_an_initdb_that_was_killed_is_done_again(folder: Path) -> None:
     assert not server.data.exists()
     with server:
         assert ask(server, "SELECT 1") == 1
-
-
-def test_a_stale_pid_file_that_names_a_living_process_is_no_obstacle(used: Path) -> None:
-    with EmbeddedServer(used) as server:
-        owner = os.stat(f"/proc/{server.postmaster_pid}").st_uid
-    other = subprocess.Popen(["sleep", "60"], user=owner)
-    (server.data / "postmaster.pid").write_text(f"{other.pid}\n")
-    with server:
-        assert ask(server, "SELECT 1") == 1
-    other.kill()
-    other.wait()
 
 
 @pytest.mark.proof

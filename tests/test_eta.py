@@ -1,12 +1,10 @@
 """``Queue.eta``: what it reckons with is what the rows say, and it refuses where it cannot know."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
-import numpy as np
 import pandas as pd
-import psycopg
 import pytest
 from click.testing import CliRunner
 
@@ -21,23 +19,16 @@ from queue_insights.sql.frames import fetch
 
 # Arrivals of what was completed since, or waits or is worked on now, by plain SQL.
 ARRIVED = """
-    SELECT count(*) FROM (
-        SELECT coalesce(before.completed_at, row.created_at) AS at
-        FROM audio_tasks AS row LEFT JOIN audio_tasks AS before
-            ON before.spotify_track_id = row.spotify_track_id AND before.task_type = %(before)s
-        WHERE row.task_type = %(task)s AND row.status = 'completed'
-          AND row.completed_at IS NOT NULL
-        UNION ALL
-        SELECT coalesce(before.completed_at, row.created_at, track.updated_at)
-        FROM tracks AS track
-        LEFT JOIN audio_tasks AS row ON row.spotify_track_id = track.spotify_track_id
-                                    AND row.task_type = %(task)s
-        LEFT JOIN audio_tasks AS before ON before.spotify_track_id = track.spotify_track_id
-                                       AND before.task_type = %(before)s
-        WHERE track.stage = %(stage)s AND (row.id IS NULL
+    SELECT count(*) FROM tracks AS track
+    LEFT JOIN audio_tasks AS row ON row.spotify_track_id = track.spotify_track_id
+                                AND row.task_type = %(task)s
+    LEFT JOIN audio_tasks AS before ON before.spotify_track_id = track.spotify_track_id
+                                   AND before.task_type = %(before)s
+    WHERE (row.completed_at IS NOT NULL OR track.stage = %(stage)s AND (row.id IS NULL
             OR row.status IN ('pending', 'failed') AND row.attempts < row.max_attempts
-            OR row.status = 'running' AND row.last_attempt_at >= now() - interval '30 min')
-    ) AS arrival WHERE at >= %(start)s AND at < %(end)s
+            OR row.status = 'running' AND row.last_attempt_at >= now() - interval '30 min'))
+      AND coalesce(before.completed_at, row.created_at, track.updated_at) >= %(start)s
+      AND coalesce(before.completed_at, row.created_at, track.updated_at) < %(end)s
 """
 COMPLETED = """
     SELECT count(*) FROM audio_tasks WHERE task_type = %(task)s AND spotify_track_id IS NOT NULL
@@ -45,28 +36,19 @@ COMPLETED = """
 """
 
 
-@pytest.fixture
-def connection(history_url: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(history_url, autocommit=True) as connection:
-        yield connection
-
-
-def test_it_reckons_with_the_arrivals_and_completions_that_the_rows_tell(
-    history: Queue, connection: psycopg.Connection
-) -> None:
+def test_it_reckons_with_the_arrivals_and_completions_that_the_rows_tell(history: Queue) -> None:
     with history.snapshot() as moment:
         found = history._read("eta", task=None).set_index("task_type")
-    zero = moment.as_of - steps.HISTORY
-    for before, task in zip((None, *TASKS), TASKS, strict=False):
-        for kind, query in (("arrivals", ARRIVED), ("completions", COMPLETED)):
-            numbers, counts = found.loc[task, [f"{kind}_interval", f"{kind}_n"]]
-            told = pd.Series(counts, index=numbers).groupby(lambda i: i // 288).sum()
-            for day in (0, 1, 20, 44):
-                start = zero + timedelta(days=day)
-                span = {"start": start, "end": start + timedelta(days=1)}
-                names = {"task": task, "before": before, "stage": STAGE_OF[task]}
-                (expected,) = connection.execute(query, span | names).fetchone() or (None,)
-                assert told.get(day, 0) == expected, (task, kind, day)
+        for before, task in zip((None, *TASKS), TASKS, strict=False):
+            for kind, query in (("arrivals", ARRIVED), ("completions", COMPLETED)):
+                numbers, counts = found.loc[task, [f"{kind}_interval", f"{kind}_n"]]
+                told = pd.Series(counts, index=numbers).groupby(lambda i: i // 288).sum()
+                for day in (0, 1, 20, 44):
+                    start = moment.as_of - steps.HISTORY + timedelta(days=day)
+                    span = {"start": start, "end": start + timedelta(days=1)}
+                    names = {"task": task, "before": before, "stage": STAGE_OF[task]}
+                    expected = moment.connection.exec_driver_sql(query, span | names).scalar_one()
+                    assert told.get(day, 0) == expected, (task, kind, day)
 
 
 def test_it_gives_no_range_where_it_cannot_know(fresh: Callable[[str], Bench]) -> None:
@@ -89,21 +71,36 @@ def test_it_gives_no_range_where_it_cannot_know(fresh: Callable[[str], Bench]) -
     assert found.loc["clip", "clear_p95_seconds"] == 0
 
 
-def test_the_stuck_and_the_exhausted_are_not_waited_for(fresh: Callable[[str], Bench]) -> None:
+def test_the_stuck_and_the_exhausted_are_not_waited_for_and_no_past_has_a_frame(
+    fresh: Callable[[str], Bench],
+) -> None:
     bench = fresh("b")
     bench.task(bench.track("stuck", "audio_ready"), "align", "running", attempts=1)
     bench.task(bench.track("exhausted", "audio_ready"), "align", "failed", attempts=3)
     bench.track("waits", "audio_ready")
     with bench.queue.snapshot():
-        assert bench.queue.eta("align")["waiting"].tolist() == [1]
+        found = bench.queue.eta("align")
+        assert found[["waiting", "status"]].values.tolist() == [[1, "insufficient_history"]]
         assert bench.queue._read("eta", task="align")[["moving"]].iloc[0].tolist() == [1]
         assert sum(bench.queue._read("eta", task="align")["arrivals_n"][0]) == 1
+    bench.sql("ALTER TABLE tracks DISABLE TRIGGER USER")
+    bench.sql("UPDATE tracks SET updated_at = now() - interval '60 days'")
+    assert bench.queue.eta("align").waiting.tolist() == [1]
+    found = bench.queue.backtest(min_waiting=1)
+    assert found.empty  # who has waited for longer than is looked back makes no past
+    seconds = ("actual_seconds", "p50_seconds", "lower_seconds", "upper_seconds")
+    assert list(found.dtypes.astype(str).items()) == [
+        *(("level", "float64"), ("stage", "str"), ("task_type", "str")),
+        *(("origin", "datetime64[us, UTC]"), ("waiting", "int64")),
+        *((name, "float64") for name in seconds),
+        *(("status", "str"), ("held", "boolean")),
+    ]
 
 
 # -- what if --------------------------------------------------------------------------------------
 
 
-def test_what_if_stands_beside_what_is(history: Queue) -> None:
+def test_what_if_stands_beside_what_is(history: Queue, history_url: str) -> None:
     with history.snapshot():
         standing = history.backlog().set_index("task_type")[["stuck", "exhausted", "drifted"]]
         task, state = standing.stack().idxmax()
@@ -125,38 +122,35 @@ def test_what_if_stands_beside_what_is(history: Queue) -> None:
         f"2 times the speed from now on, {idle:,} more waiting now; arrivals as they are"
     )
     assert found.dtypes["if_clear_p80_at"] == asis.dtypes["clear_p80_at"]
+    line = f"eta --speed {task}=2 --extra {task}={state} --extra {others[0]}=7 --format json"
+    result = CliRunner(env={READ_URL: history_url}).invoke(main, line.split())
+    records = json.loads(result.stdout)
+    assert list(records[0]) == list(found.columns)
+    assert [row["if_waiting"] for row in records] == found["if_waiting"].tolist()
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
+def test_what_cannot_be_supposed_is_refused(history: Queue, history_url: str) -> None:
+    for given, said in (
         ({"speed": {"allign": 2}}, "did you mean 'align'"),
         ({"speed": {"align": 0}}, "speed of align: found 0"),
         ({"speed": {"align": "fast"}}, "'fast', expected a factor"),
         ({"extra": {"align": "pending"}}, "'pending', expected a number, or one of stuck"),
         ({"extra": {"align": "exhuasted"}}, "did you mean 'exhausted'"),
         ({"extra": {"align": -1}}, "found -1"),
-    ],
-)
-def test_what_cannot_be_supposed_is_refused(bench: Bench, given: dict, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        bench.queue.eta(**given)
-
-
-def test_a_command_supposes_the_same(history_url: str, history: Queue) -> None:
-    line = "eta --speed align=2 --extra align=exhausted --extra clip=7 --format json"
-    result = CliRunner(env={READ_URL: history_url}).invoke(main, line.split())
-    assert result.exit_code == 0, result.output
-    expected = history.eta(speed={"align": 2}, extra={"align": "exhausted", "clip": 7})
-    records = json.loads(result.stdout)
-    assert list(records[0]) == list(expected.columns)
-    assert [row["if_waiting"] for row in records] == expected["if_waiting"].tolist()
-    for wrong in ("--speed align", "--extra =3", "--speed align=2 --speed align=3"):
-        result = CliRunner(env={READ_URL: history_url}).invoke(main, ["eta", *wrong.split()])
+    ):
+        with pytest.raises(InputError, match=said):
+            history.eta(**given)
+    for wrong, said in (
+        ({"levels": ()}, "level"),
+        ({"levels": (0.8, 1.5)}, "level"),
+        ({"task": "allign"}, "unknown task 'allign'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            history.backtest(**wrong)
+    for line in ("--speed align", "--extra =3", "--speed align=2 --speed align=3"):
+        result = CliRunner(env={READ_URL: history_url}).invoke(main, ["eta", *line.split()])
         assert result.exit_code == 2
         assert "expected STEP=" in result.stderr
-    printed = CliRunner(env={READ_URL: history_url}).invoke(main, [*line.split(), "--sql"])
-    assert "arrivals_interval" in printed.stdout
 
 
 # -- from end to end ------------------------------------------------------------------------------
@@ -170,17 +164,15 @@ THROUGH = """
 """
 
 
-def test_the_pipeline_is_one_queue_that_the_last_step_completes(
-    history: Queue, connection: psycopg.Connection
-) -> None:
+def test_the_pipeline_is_one_queue_that_the_last_step_completes(history: Queue) -> None:
     with history.snapshot() as moment:
         found = fetch(moment.connection, history._end_to_end()).iloc[0]
         said = history.eta_end_to_end().iloc[0]
         backlog = history.backlog()
+        span = {"start": moment.as_of - steps.HISTORY, "inside": list(STAGE_OF.values())}
+        through = moment.connection.exec_driver_sql(THROUGH, span).scalar_one()
     moving = ("missing", "pending", "retryable", "backing_off", "running")
     assert found["moving"] == said["inside"] == backlog[list(moving)].to_numpy().sum()
-    span = {"start": moment.as_of - steps.HISTORY, "inside": list(STAGE_OF.values())}
-    (through,) = connection.execute(THROUGH, span).fetchone() or (None,)
     assert abs(sum(found["completions_n"]) - through) <= 2  # a few stand at a step once more
     assert said["lower_seconds"] < said["p50_seconds"] < said["p80_seconds"] < said["upper_seconds"]
     assert said["status"] in ("draining", "growing")
@@ -188,90 +180,23 @@ def test_the_pipeline_is_one_queue_that_the_last_step_completes(
 
 # -- what eta would have said about the queue's own past ----------------------------------------
 
-LEVELS = (0.5, 0.8)
-WIDTH = 300  # seconds: the times that eta has are so coarse
-PAIRS = """
-    SELECT before.completed_at, row.completed_at FROM audio_tasks AS row
-    JOIN audio_tasks AS before ON before.spotify_track_id = row.spotify_track_id
-    WHERE row.task_type = 'separate' AND before.task_type = 'translate'
-      AND row.completed_at >= before.completed_at
-"""
 
-# They came to separate, as far as their rows tell, and left it for a stage that the file does not
-# name: history takes them for waiting still, so that fewer seem to have waited before.
-PARKED = "SELECT count(*) FROM tracks WHERE stage IN ('translation_quiz_ready', 'trivia_ready')"
-
-
-@pytest.fixture(scope="module")
-def past(history: Queue) -> pd.DataFrame:
-    return history.backtest("separate", LEVELS, min_waiting=5)
-
-
-def test_there_is_a_row_for_every_level_and_moment(past: pd.DataFrame) -> None:
-    first, second = (past[past["level"] == level] for level in LEVELS)
+def test_the_past_has_a_row_for_every_level_and_moment_which_held_or_not(history: Queue) -> None:
+    past = history.backtest("separate", (0.5, 0.8), min_waiting=5)
+    first, second = (past[past["level"] == level] for level in (0.5, 0.8))
+    assert first["origin"].is_monotonic_increasing
+    assert first["origin"].is_unique
     assert list(first["origin"]) == list(second["origin"])
     assert len(first) > 30
-    assert first["origin"].is_unique
     apart = first["origin"].diff().dropna() / pd.Timedelta("6h")
     assert (apart == apart.round()).all()
     assert set(past["task_type"]) == {"separate"}
     assert (past["waiting"] >= 5).all()
-
-
-def test_held_says_whether_what_happened_lies_in_the_range(past: pd.DataFrame) -> None:
     given = past.dropna(subset=["lower_seconds"])
     inside = given["actual_seconds"].between(given["lower_seconds"], given["upper_seconds"])
     assert given["held"].tolist() == inside.tolist()
     assert 0 < given["held"].sum() < len(given)
     assert past.loc[past["lower_seconds"].isna(), "held"].isna().all()
-
-
-def test_waiting_and_what_came_of_it_are_what_the_rows_tell(
-    history: Queue, past: pd.DataFrame
-) -> None:
-    with history.snapshot() as moment:
-        rows = moment.connection.exec_driver_sql(PAIRS).all()
-        parked = moment.connection.exec_driver_sql(PARKED).scalar_one()
-    came, done = np.array([[time.timestamp() for time in times] for times in rows]).T
-    now = int(history.backlog().set_index("task_type")["total"]["separate"])
-    for row in past.itertuples():
-        at, later = row.origin.timestamp(), row.origin.timestamp() + row.actual_seconds
-        surely = ((came <= at - WIDTH) & (done > at + WIDTH)).sum()
-        perhaps = ((came <= at + WIDTH) & (done > at - WIDTH)).sum()
-        assert surely - parked <= row.waiting <= perhaps + now
-        assert ((done > at + WIDTH) & (done <= later - WIDTH)).sum() <= row.waiting
-        assert ((done > at - WIDTH) & (done <= later + WIDTH)).sum() >= row.waiting
-
-
-def test_all_steps_are_judged_in_pipeline_order(history: Queue) -> None:
     found = history.backtest(min_waiting=1)
     assert list(found["task_type"].unique()) == TASKS
     assert set(found["level"]) == {0.8}
-
-
-def test_without_history_the_frame_is_empty_with_its_columns(bench: Bench) -> None:
-    found = bench.queue.backtest()
-    assert found.empty
-    seconds = ("actual_seconds", "p50_seconds", "lower_seconds", "upper_seconds")
-    assert list(found.dtypes.astype(str).items()) == [
-        *(("level", "float64"), ("stage", "str"), ("task_type", "str")),
-        *(("origin", "datetime64[us, UTC]"), ("waiting", "int64")),
-        *((name, "float64") for name in seconds),
-        *(("status", "str"), ("held", "boolean")),
-    ]
-
-
-def test_who_has_waited_for_longer_than_is_looked_back_makes_no_past(bench: Bench) -> None:
-    bench.track("an old one", "audio_ready")
-    bench.sql("ALTER TABLE tracks DISABLE TRIGGER USER")
-    bench.sql("UPDATE tracks SET updated_at = now() - interval '60 days'")
-    assert bench.queue.eta("align").waiting.tolist() == [1]
-    assert len(bench.queue.backtest("align", min_waiting=1)) == 0
-
-
-def test_what_makes_no_sense_is_refused(bench: Bench) -> None:
-    for levels in ((), (0.8, 1.5)):
-        with pytest.raises(InputError, match="level"):
-            bench.queue.backtest(levels=levels)
-    with pytest.raises(InputError, match="unknown task 'allign'"):
-        bench.queue.backtest("allign")

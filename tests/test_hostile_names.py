@@ -1,7 +1,6 @@
 """Names in the tables and in the pipeline file that would be SQL if they were not quoted."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import pytest
 from psycopg import sql
 
 from conftest import Bench
-from queue_insights import pipeline
-from queue_insights.database import Database
+from operating import operable
+from queue_insights import doctor
 from queue_insights.ddl import trigger, views
 from queue_insights.queue import Queue
 from queue_insights.reads import READS
@@ -37,11 +36,10 @@ FIRST, SECOND = "do'; DELETE FROM tracks; --", "al\\ign %d :task \"' \\' ${x}"
 TRACK = "id'); DROP TABLE tracks; -- {} "
 
 
-@pytest.fixture(params=["a", "b"])
-def bench(fresh: Callable[[str], Bench], request: pytest.FixtureRequest) -> Bench:
+@pytest.fixture
+def bench(bench: Bench) -> Bench:
     """Two tracks at the first step, one of them with a row, which also has an orphan; one at the
     second; and the tables renamed under their owner's feet."""
-    bench = fresh(request.param)
     bench.sql("ALTER TABLE tracks DROP CONSTRAINT tracks_stage_check")
     bench.sql("ALTER TABLE audio_tasks DROP CONSTRAINT audio_tasks_task_type_check")
     bench.sql("DROP VIEW task_summary, audio_progress")
@@ -50,17 +48,22 @@ def bench(fresh: Callable[[str], Bench], request: pytest.FixtureRequest) -> Benc
         bench.track(f"{TRACK}{i}", stage, "title'; DROP TABLE tracks; --")
     bench.task(f"{TRACK}0", FIRST)
     bench.task(f"{TRACK}0", SECOND, status="failed")
-    bench.connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
+    execute(bench, "CREATE SCHEMA {}", SCHEMA)
     for table, columns in COLUMNS.items():
         for old, new in columns.items():
-            rename(bench, "ALTER TABLE {} RENAME COLUMN {} TO {}", table, old, new)
-        rename(bench, "ALTER TABLE {} RENAME TO {}", table, TABLES[table])
-        rename(bench, "ALTER TABLE {} SET SCHEMA {}", TABLES[table], SCHEMA)
+            execute(bench, "ALTER TABLE {} RENAME COLUMN {} TO {}", table, old, new)
+        execute(bench, "ALTER TABLE {} RENAME TO {}", table, TABLES[table])
+        execute(bench, "ALTER TABLE {} SET SCHEMA {}", TABLES[table], SCHEMA)
+    # The application's own triggers do not survive what was renamed.
+    execute(bench, "DROP TRIGGER tracks_set_updated_at ON {}.{}", SCHEMA, TABLES["tracks"])
+    execute(bench, "ALTER TABLE {}.{} DISABLE TRIGGER USER", SCHEMA, TABLES["audio_tasks"])
     return bench
 
 
-def rename(bench: Bench, statement: str, *names: str) -> None:
-    bench.connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+def execute(bench: Bench, statement: str, *names: str, **values: str) -> None:
+    literals = {name: sql.Literal(value) for name, value in values.items()}
+    named = sql.SQL(statement).format(*map(sql.Identifier, names), **literals)
+    bench.connection.execute(named)
 
 
 @pytest.fixture
@@ -81,10 +84,12 @@ def queue(bench: Bench, tmp_path: Path) -> Queue:
     }
     file = tmp_path / "hostile.yaml"
     file.write_text(json.dumps(content, ensure_ascii=False))
-    return Queue(Database(bench.url), pipeline.load(file))
+    return operable(bench.url, file)
 
 
-def test_they_are_names(queue: Queue) -> None:
+def test_for_reads_and_doctor_they_are_names_and_printed_sql_is_one_statement_as_plain_text(
+    bench: Bench, queue: Queue
+) -> None:
     id = COLUMNS["tracks"]["spotify_track_id"]
     backlog, audit = queue.backlog(), queue.audit(sources=True)
     columns = ["stage", "task_type", "total", "missing", "pending", "visible"]
@@ -92,24 +97,15 @@ def test_they_are_names(queue: Queue) -> None:
         [WORK, FIRST, 2, 1, 1, 1],
         [MORE, SECOND, 1, 1, 0, 0],
     ]
-    assert list(audit.orphans) == [0, 1]
-    assert list(audit.get_pending_tasks) == [1, 0]
-    assert list(queue.missing(SECOND)[id]) == [f"{TRACK}2"]
-    assert list(queue.missing(FIRST)[id]) == [f"{TRACK}1"]
+    assert audit[["orphans", "get_pending_tasks"]].values.tolist() == [[0, 1], [1, 0]]
+    assert list(queue.missing()[id]) == [f"{TRACK}1", f"{TRACK}2"]
     assert list(queue.upcoming(FIRST, limit=1).title) == ["title'; DROP TABLE tracks; --"]
-    assert list(queue.tasks("pending")[id]) == [f"{TRACK}0"]
-    assert list(queue.orphans()[id]) == [f"{TRACK}0"]
+    assert list(queue.tasks("pending")[id]) == list(queue.orphans()[id]) == [f"{TRACK}0"]
     assert COLUMNS["audio_tasks"]["next_retry_at"] in queue.tasks().columns
-    assert list(queue.eta().waiting) == list(backlog.waiting)
-    assert list(queue.durations().waiting) == list(backlog.waiting)
+    for read in (queue.eta, queue.durations):
+        assert list(read().waiting) == list(backlog.waiting)
     last = queue.flow("1D", "1h").tail(2)
     assert (last.depth + last.arrivals - last.departures).tolist() == list(backlog.total)
-    assert set(queue.throughput().task_type) == {FIRST, SECOND}
-
-
-def test_printed_sql_is_one_statement_that_runs_as_plain_text_and_none_of_them_is_run(
-    bench: Bench, queue: Queue
-) -> None:
     with queue.snapshot() as moment:
         for read in READS:
             given = {"id": f"{TRACK}0"} if read == "track" else {}
@@ -120,20 +116,20 @@ def test_printed_sql_is_one_statement_that_runs_as_plain_text_and_none_of_them_i
             rows = driver.cursor(binary=True).execute(text).fetchall()
             assert len(rows) == len(getattr(queue, read)(**given))
             assert rows or read == "failures"  # of a track that stands elsewhere
+    (fix,) = [found.text for found in doctor.examine(queue) if found.level == "fix"]
+    bench.sql(fix[fix.index("CREATE INDEX") :])
+    made = "SELECT count(*) FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%% WHERE %%'"
+    assert bench.sql(made, TABLES["tracks"]) == [(2,)]
     left = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', %s)"
     assert bench.sql(left, SCHEMA) == [(3,)]
 
 
 def test_for_actions_and_their_undo_they_are_names(bench: Bench, queue: Queue) -> None:
-    tasks = queue.schema.tasks
-    table, status = sql.Identifier(tasks.schema, tasks.name), sql.Identifier(tasks.roles["status"])
-    # The application's own trigger does not survive what was renamed.
-    bench.connection.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER USER").format(table))
+    names = (SCHEMA, TABLES["audio_tasks"], COLUMNS["audio_tasks"]["status"])
     assert queue.plan_prune(status="failed").apply(max_rows=1).undo().row["rows_undone"] == 1
     assert queue.plan_backfill().apply(max_rows=2).row["rows_done"] == 2
     for action, of in (("reset", "running"), ("retry", "failed"), ("requeue", "completed")):
-        change = sql.SQL("UPDATE {} SET {} = {}").format(table, status, sql.Literal(of))
-        bench.connection.execute(change)
+        execute(bench, "UPDATE {}.{} SET {} = {of}", *names, of=of)
         plan = queue.plan(action)
         run = plan.apply(confirm=plan.token)
         assert len(queue.tasks("pending")) == run.row["rows_done"] == plan.rows == 3
@@ -142,22 +138,17 @@ def test_for_actions_and_their_undo_they_are_names(bench: Bench, queue: Queue) -
 
 
 def test_for_trigger_and_views_they_are_names(bench: Bench, queue: Queue) -> None:
-    # The application's own trigger does not survive what was renamed.
-    tracks = queue.schema.tracks
-    table = sql.Identifier(tracks.schema, tracks.name)
-    bench.connection.execute(sql.SQL("DROP TRIGGER tracks_set_updated_at ON {}").format(table))
     trigger.install(queue)
     views.install(queue)
     assert trigger.verify(queue, prove=True) == []
     assert views.verify(queue) == []
-    id = tracks.roles["id"]
-    stage, key = map(sql.Identifier, (tracks.roles["stage"], id))
-    move = sql.SQL("UPDATE {} SET {} = {} WHERE {} = {}")
+    columns = COLUMNS["tracks"]
+    names = (SCHEMA, TABLES["tracks"], columns["stage"], columns["spotify_track_id"])
     for number, to in ((3, MORE), (2, WORK)):
-        track = sql.Literal(f"{TRACK}{number}")
-        bench.connection.execute(move.format(table, stage, sql.Literal(to), key, track))
-    assert list(queue.tasks("pending", SECOND)[id]) == [f"{TRACK}3"]
-    assert f"{TRACK}2" in list(queue.tasks("pending", FIRST)[id])
+        track = f"{TRACK}{number}"
+        execute(bench, "UPDATE {}.{} SET {} = {to} WHERE {} = {track}", *names, to=to, track=track)
+    assert list(queue.tasks("pending", SECOND)[names[3]]) == [f"{TRACK}3"]
+    assert f"{TRACK}2" in list(queue.tasks("pending", FIRST)[names[3]])
     assert bench.sql("SELECT count(*) FROM bait") == [(0,)]
     trigger.uninstall(queue)
     views.uninstall(queue)

@@ -17,13 +17,14 @@ from queue_insights.database import READ_URL
 from queue_insights.demo import binaries
 
 LINES, LONG, WIDTH = 80, 130, 120
-LIMITS = {
-    **dict.fromkeys(("backlog", "audit", "audit --sources", "missing", "upcoming"), LINES),
-    **dict.fromkeys(("missing --task align --limit 7", "tasks --state stuck", "tasks"), LINES),
-    **dict.fromkeys(("orphans --limit 9", "upcoming --task clip"), LINES),
-    **dict.fromkeys(("throughput --since 2D", "throughput --bucket 1D", "durations"), LONG),
-    **dict.fromkeys(("flow", "flow --bucket 1W --zone America/New_York --task align"), LONG),
-}
+SHORT = (
+    *("backlog", "audit", "audit --sources", "missing", "missing --task align --limit 7"),
+    *("upcoming", "upcoming --task clip", "tasks", "tasks --state stuck", "orphans --limit 9"),
+)
+OF_HISTORY = (
+    *("throughput --since 2D", "throughput --bucket 1D", "durations", "flow"),
+    "flow --bucket 1W --zone America/New_York --task align",
+)
 # What psql reads may not change an answer.
 SETTINGS = {"PGTZ": "Asia/Tokyo", "PGDATESTYLE": "German", "PSQLRC": os.devnull}
 
@@ -34,14 +35,11 @@ def command(url: str, line: str) -> str:
     return done.stdout
 
 
-def printed(url: str, line: str, most: int) -> str:
+def in_psql(url: str, line: str) -> list[dict[str, str]]:
+    """What psql gives for what the command prints, which fits on a screen."""
     sql = command(url, f"{line} --sql")
-    assert len(sql.splitlines()) <= most
+    assert len(sql.splitlines()) <= (LINES if line in SHORT else LONG)
     assert max(map(len, sql.splitlines())) <= WIDTH
-    return sql
-
-
-def in_psql(url: str, sql: str) -> list[dict[str, str]]:
     program = Path(binaries.installed()) / "psql"
     arguments = [program, "-X", "-q", "--csv", "-v", "ON_ERROR_STOP=1", url]
     settings = os.environ | SETTINGS
@@ -63,13 +61,12 @@ def same(name: str, shown: str, value: Any) -> bool:
     return json.loads(shown) == value if isinstance(value, dict | list | int) else shown == value
 
 
-@pytest.mark.parametrize("line", LIMITS)
+@pytest.mark.parametrize("line", [*SHORT, *OF_HISTORY])
 def test_it_fits_on_a_screen_and_gives_in_psql_what_the_command_gives(
     history_url: str, line: str
 ) -> None:
-    sql = printed(history_url, line, LIMITS[line])
+    rows = in_psql(history_url, line)
     records = json.loads(command(history_url, f"{line} --format json"))
-    rows = in_psql(history_url, sql)
     assert len(rows) == len(records) > 0
     for row, record in zip(rows, records, strict=True):
         assert list(row) == list(record)
@@ -79,12 +76,9 @@ def test_it_fits_on_a_screen_and_gives_in_psql_what_the_command_gives(
 
 def test_the_track_and_the_counts_of_a_forecast_likewise(history_url: str) -> None:
     id = json.loads(command(history_url, "upcoming --limit 1 --format json"))[0]["spotify_track_id"]
-    assert (
-        in_psql(history_url, command(history_url, f"track {id} --sql"))[0]["spotify_track_id"] == id
-    )
-    for line in ("eta", "eta --task align", "eta --end-to-end"):
-        assert len(in_psql(history_url, printed(history_url, line, LONG))) > 0
+    assert in_psql(history_url, f"track {id}")[0]["spotify_track_id"] == id
+    assert len(in_psql(history_url, "eta --end-to-end")) == 1
     backlog = {r["task_type"]: r for r in json.loads(command(history_url, "backlog --format json"))}
-    for row in in_psql(history_url, command(history_url, "eta --sql")):
+    for row in in_psql(history_url, "eta") + in_psql(history_url, "eta --task align"):
         assert int(row["waiting"]) == backlog[row["task_type"]]["waiting"]
         assert len(row["arrivals_n"].split(",")) == len(row["arrivals_interval"].split(","))
