@@ -232,23 +232,6 @@ def jobs(rng, end):
     return arrived, serve(arrived, work, int(work.sum() / end / 0.85) + 1)
 
 
-def stalled(seed: int) -> pd.DataFrame:
-    """A steady queue whose workers died five days before the end."""
-    end = 30 * DAY
-    events = frame(*_steady(np.random.default_rng(seed), end), end)
-    death = START + pd.Timedelta(days=25)
-    events.loc[events["completed_at"] > death, "completed_at"] = pd.NaT
-    return events
-
-
-def nine(seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    arrived = np.sort(rng.uniform(0, 20 * DAY, 9))
-    done = arrived + rng.exponential(DAY, 9)
-    done[6:] = np.inf
-    return frame(arrived, done, 21 * DAY)
-
-
 STEPS = ["download", "align", "translate", "separate", "segment", "enhance", "clip"]
 BACKOFF = (300.0, 900.0)
 FAILED = 0.05  # of the attempts

@@ -20,8 +20,8 @@ pytestmark = [
     pytest.mark.skipif(AIRFLOW is None, reason="make test-airflow sets AIRFLOW"),
 ]
 STATES = (
-    "SELECT map_index, task_id, state, try_number FROM task_instance WHERE map_index >= 0 AND run_id"
-    " = (SELECT run_id FROM dag_run ORDER BY id DESC LIMIT 1)"
+    "SELECT map_index, task_id, state, try_number FROM task_instance "
+    "WHERE map_index >= 0 AND run_id = (SELECT run_id FROM dag_run ORDER BY id DESC LIMIT 1)"
 )
 
 

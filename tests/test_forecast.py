@@ -1,6 +1,7 @@
 """Forecasts: what they say of a queue, alone and from end to end, and where they say nothing."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from fuzzing import cases
 from generators import GENERATORS, seven_steps
 from mechanisms import DAY, HOUR, START, daily, events, frame, poisson, serve
-from queue_insights.forecast import backtest, forecast
+from queue_insights.forecast import COLUMNS, backtest, forecast
 from queue_insights.forecast.history import History, seconds
 
 
@@ -27,7 +28,8 @@ def step(log: pd.DataFrame, now: pd.Timestamp, **what_if):
     """The forecast from what had happened by now."""
     both = (seconds(log[name], name) for name in ("arrived_at", "completed_at"))
     came, went = (each[each <= now.timestamp()] for each in both)
-    return forecast(History(came, went, max(0, len(went) - len(came))), now, **what_if)
+    answer = forecast(History(came, went, max(0, len(went) - len(came))), now, **what_if)
+    return SimpleNamespace(**dict.fromkeys(COLUMNS) | answer)
 
 
 def test_a_draining_queue_empties_after_it_clears() -> None:

@@ -118,8 +118,7 @@ def test_for_reads_and_doctor_they_are_names_and_printed_sql_is_one_statement_as
             assert rows or read == "failures"  # of a track that stands elsewhere
     (fix,) = [found.text for found in doctor.examine(queue) if found.level == "fix"]
     bench.sql(fix[fix.index("CREATE INDEX") :])
-    made = "SELECT count(*) FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%% WHERE %%'"
-    assert bench.sql(made, TABLES["tracks"]) == [(2,)]
+    assert "fix" not in {found.level for found in doctor.examine(queue)}
     left = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', %s)"
     assert bench.sql(left, SCHEMA) == [(3,)]
 
