@@ -49,7 +49,7 @@ class World:
 
     def write(self, connection: psycopg.Connection) -> None:
         """The tables as they are now; needs an empty database."""
-        tables = (HERE / "river.sql").read_text("utf-8").split("CREATE TABLE truth")[0]
+        tables = (HERE / "river.sql").read_text("utf-8").split("DELETE FROM truth")[0]
         connection.execute(tables.encode())
         with connection.cursor().copy(COPY) as copy:
             for job in self.jobs:

@@ -1,0 +1,91 @@
+"""Lives a story with a vendor's queue; a script for each vendor says how that is done with it.
+
+``SCRIPT URL STEPS`` does the steps (as in `STEPS` of __init__.py), by an interpreter that has the
+vendor's package, and prints as JSON what the last one gave.
+"""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+_, URL, STEPS = sys.argv
+TEN_YEARS = timedelta(days=3650)
+KINDS = ("resize", "doomed", "slow", "flaky", "later", "mail", "hang")
+FAILING = ("doomed", "slow", "flaky")  # for good, until in ten years, until `hasten`
+finished: list[str] = []
+succeeding = False
+
+
+def act(kind: str, job: object) -> bool:
+    """What the handler of any kind does; whether it is never to end."""
+    if succeeding:
+        finished.append(str(job))
+    elif kind in FAILING:
+        raise ValueError(f"{kind}: track {job} of 'Mo \"X\"' not found, HTTP 404 after 3.5 s")
+    elif kind == "hang":
+        print(job, flush=True)
+        return True
+    return False
+
+
+def sql(statement: str, *values: object) -> list[Any]:
+    with psycopg.connect(URL) as connection:
+        cursor = connection.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def waiting(due: datetime | None, state: str = "pending") -> str:
+    return state if due is None or due <= datetime.now(UTC) else "backing_off"
+
+
+class Runner:
+    """What is alike with all vendors. Each adds: make the tables; enqueue a job, for its id; work
+    until nothing more can run; hang, as a worker that takes what never ends; drop, which cancels
+    ids; jobs, as (id, kind, state, error) by the vendor's own API; and two statements."""
+
+    HASTEN = ""  # makes what waits of a kind due
+    SILENCE = ""  # lets who runs the ids be silent for long
+
+    async def add(self, kind: str, count: int) -> list[Any]:
+        return [await self.enqueue(kind) for _ in range(count)]
+
+    async def cancel(self, kind: str, count: int) -> None:
+        await self.drop(await self.add(kind, count))
+
+    async def hasten(self, kind: str) -> None:
+        sql(self.HASTEN, kind)
+
+    async def taken(self, count: int) -> list[Any]:
+        """Jobs whose worker was killed when it had begun them all."""
+        jobs = await self.add("hang", count)
+        command = [sys.executable, sys.argv[0], URL, '[["hang"]]']
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+            begun = [worker.stdout.readline() for _ in jobs]
+            worker.kill()
+        assert all(begun), "the worker ended before it was killed"
+        return jobs
+
+    async def lose(self, dead: int, alive: int) -> None:
+        """Kill workers; of some it is known at once, the others have just given a sign of life."""
+        jobs = await self.taken(dead)
+        await self.taken(alive)
+        sql(self.SILENCE, jobs)
+
+    async def tell(self) -> list[Any]:
+        return [(str(id), *rest) for id, *rest in await self.jobs()]
+
+    async def finish(self) -> list[str]:
+        """Work with handlers that all succeed: the ids of what they finished."""
+        global succeeding
+        succeeding = True
+        await self.work()
+        return finished
+
+    async def live(self) -> None:
+        for step, *values in json.loads(STEPS):
+            result = await getattr(self, step)(*values)
+        print(json.dumps(result))
