@@ -9,8 +9,6 @@ from chancy import Chancy, Queue, Worker
 from chancy.job import Job, QueuedJob
 from chancy.plugins.retry import RetryPlugin
 
-STATES = {"running": "running", "succeeded": "completed", "failed": "exhausted"}
-WAITING = {"pending": "pending", "retrying": "retryable"}
 HEARTBEAT = timedelta(seconds=90)  # of a worker: after that, Recovery takes its jobs
 FAR = {"backoff": runner.TEN_YEARS.total_seconds(), "backoff_limit": 1e9}
 
@@ -24,6 +22,10 @@ doomed = slow = flaky = later = mail = hang = resize
 
 
 class Runner(runner.Runner):
+    STATES = {  # noqa: RUF012
+        **{"pending": "pending", "retrying": "retryable", "running": "running"},
+        **{"succeeded": "completed", "failed": "exhausted"},
+    }
     HASTEN = "UPDATE chancy_jobs SET scheduled_at = now() WHERE func = 'run_chancy.' || %s"
     SILENCE = """
         UPDATE chancy_workers SET last_seen = now() - interval '1 hour'
@@ -71,21 +73,16 @@ class Runner(runner.Runner):
         taken = runner.sql("SELECT id FROM chancy_jobs WHERE taken_by = ANY (%s)", [*alive])
         jobs = []
         for job in await self.chancy.get_jobs(self.references):
-            waits = WAITING.get(job.state.value)
-            state = STATES.get(job.state.value) or runner.waiting(job.scheduled_at, waits)
-            if state == "running" and (job.id,) not in taken:
-                state = "stuck"
             error = job.errors[-1]["traceback"] if job.errors else None
-            jobs.append((job.id, job.func, state, error))
+            status = (job.state.value, job.scheduled_at, (job.id,) in taken)
+            jobs.append((job.id, job.func, *status, error))
         return jobs
 
 
-async def main() -> None:
+def opened() -> Chancy:
     log = logging.getLogger("chancy")  # its own would print among the answers
-    plugins = {"plugins": [RetryPlugin()], "no_default_plugins": True}
-    async with Chancy(runner.URL, log=log, **plugins) as chancy:
-        await Runner(chancy).live()
+    return Chancy(runner.URL, log=log, plugins=[RetryPlugin()], no_default_plugins=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    runner.play(opened, Runner)

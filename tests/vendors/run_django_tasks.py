@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import django
 import runner
@@ -40,6 +40,10 @@ resize, doomed, later, mail, hang = map(handler, ("resize", "doomed", "later", "
 
 
 class Runner(runner.Runner):
+    STATES = {  # noqa: RUF012
+        **{"READY": "pending", "RUNNING": "running"},
+        **{"SUCCESSFUL": "completed", "FAILED": "exhausted"},
+    }
     SILENCE = """
         UPDATE django_tasks_database_dbtaskresult SET started_at = now() - interval '1 day'
         WHERE id = ANY (%s::uuid[])
@@ -65,17 +69,13 @@ class Runner(runner.Runner):
         return jobs
 
     async def jobs(self) -> list[tuple]:
-        rows = DBTaskResult.objects
-        found = {"completed": rows.successful(), "exhausted": rows.failed()}
-        found |= {"pending": rows.ready(), "running": rows.running()}
-        states = {row.id: state for state, all in found.items() for row in all}
-        long_ago = "SELECT id FROM django_tasks_database_dbtaskresult WHERE status = 'RUNNING'"
-        for (id,) in runner.sql(f"{long_ago} AND started_at < now() - interval '30 min'"):
-            states[id] = "stuck"
-        return [
-            (row.id, row.task_path, states.get(row.id, "backing_off"), row.traceback or None)
-            for row in rows.all()
-        ]
+        ready = set(DBTaskResult.objects.ready())
+        jobs, since = [], datetime.now(UTC) - timedelta(minutes=30)
+        for row in DBTaskResult.objects.all():
+            due = None if row in ready else row.run_after
+            alive = row.started_at and row.started_at > since
+            jobs.append((row.id, row.task_path, row.status, due, alive, row.traceback or None))
+        return jobs
 
 
 asyncio.run(Runner().live())

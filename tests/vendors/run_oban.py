@@ -11,9 +11,6 @@ from psycopg_pool import AsyncConnectionPool
 
 LIFELINE = timedelta(hours=1)  # after which it rescues what is executing
 QUEUES = {"default": 5}
-STATES = {"available": "pending", "completed": "completed", "cancelled": "skipped"}
-STATES |= {"discarded": "exhausted", "executing": "running", "suspended": "blocked"}
-WAITING = {"scheduled": "pending", "retryable": "retryable"}
 
 
 def worker_of(kind: str) -> type:
@@ -33,6 +30,11 @@ def utc(moment: datetime) -> datetime:
 
 
 class Runner(runner.Runner):
+    STATES = {  # noqa: RUF012
+        **{"available": "pending", "scheduled": "pending", "retryable": "retryable"},
+        **{"completed": "completed", "cancelled": "skipped", "discarded": "exhausted"},
+        **{"executing": "running", "suspended": "blocked"},
+    }
     HASTEN = """
         UPDATE oban_jobs SET scheduled_at = timezone('UTC', now())
         WHERE worker = '__main__.' || initcap(%s)
@@ -41,10 +43,10 @@ class Runner(runner.Runner):
         UPDATE oban_jobs SET attempted_at = timezone('UTC', now()) - interval '1 day'
         WHERE id = ANY (%s)
     """
-    workers = {kind: worker_of(kind) for kind in runner.KINDS}  # noqa: RUF012
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self.pool, self.oban = pool, Oban(pool=pool)
+        self.workers = {kind: worker_of(kind) for kind in runner.KINDS}
 
     async def make(self) -> None:
         await install(self.pool)
@@ -73,18 +75,10 @@ class Runner(runner.Runner):
     async def jobs(self) -> list[tuple]:
         jobs, rescued = [], datetime.now(UTC) - LIFELINE
         for job in await self.oban._query.all_jobs([state.value for state in JobState]):
-            waits = WAITING.get(job.state)
-            state = STATES.get(job.state) or runner.waiting(utc(job.scheduled_at), waits)
-            if state == "running" and utc(job.attempted_at) < rescued:
-                state = "stuck"
+            alive = job.attempted_at and utc(job.attempted_at) >= rescued
             error = job.errors[-1]["error"] if job.errors else None
-            jobs.append((job.id, job.worker, state, error))
+            jobs.append((job.id, job.worker, job.state, utc(job.scheduled_at), alive, error))
         return jobs
 
 
-async def main() -> None:
-    async with AsyncConnectionPool(runner.URL, open=False) as pool:
-        await Runner(pool).live()
-
-
-asyncio.run(main())
+runner.play(lambda: AsyncConnectionPool(runner.URL, open=False), Runner)

@@ -10,11 +10,12 @@ from pgqueuer.core.applications import PgQueuer
 from pgqueuer.core.insights import InsightsService
 from pgqueuer.domain.errors import RetryRequested
 
-STATES = {"picked": "running", "failed": "exhausted"}
-ENDS = {"successful": "completed", "exception": "exhausted"}
 
-
-class Pgqueuer(runner.Runner):
+class Runner(runner.Runner):
+    STATES = {  # noqa: RUF012
+        **{"queued": "pending", "picked": "running", "failed": "exhausted"},
+        **{"successful": "completed", "exception": "exhausted"},
+    }
     HASTEN = "UPDATE pgqueuer SET execute_after = now() WHERE entrypoint = %s"
     SILENCE = "UPDATE pgqueuer SET heartbeat = now() - interval '1 hour' WHERE id = ANY (%s)"
 
@@ -68,20 +69,21 @@ class Pgqueuer(runner.Runner):
         errors = {line.job_id: line.traceback.exception_message for line in log if line.traceback}
         jobs = {}
         for job in await insights.browse_queue(limit=1000):
-            state = STATES.get(job.status) or runner.waiting(job.execute_after)
-            state = "stuck" if job.id in stale else state
-            error = errors.get(job.id) if state == "exhausted" else None
-            jobs[job.id] = (job.id, job.entrypoint, state, error)
+            error = (
+                errors.get(job.id) if job.status == "failed" else None
+            )  # else it was tried again
+            alive = job.id not in stale
+            jobs[job.id] = (job.id, job.entrypoint, job.status, job.execute_after, alive, error)
         for line in log:
-            if line.status in ENDS:
-                over = (line.job_id, line.entrypoint, ENDS[line.status], errors.get(line.job_id))
-                jobs.setdefault(line.job_id, over)
+            if line.status in ("successful", "exception"):
+                over = (line.status, None, False, errors.get(line.job_id))
+                jobs.setdefault(line.job_id, (line.job_id, line.entrypoint, *over))
         return list(jobs.values())
 
 
 async def main() -> None:
     connection = await asyncpg.connect(runner.URL)
-    await Pgqueuer(connection).live()
+    await Runner(connection).live()
     await connection.close()
 
 

@@ -6,8 +6,6 @@ import procrastinate
 import runner
 
 app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=runner.URL))
-STATES = {"doing": "running", "succeeded": "completed", "failed": "exhausted"}
-STATES |= {"cancelled": "skipped", "aborted": "skipped"}
 
 
 def task(kind: str) -> procrastinate.tasks.Task:
@@ -21,13 +19,19 @@ def task(kind: str) -> procrastinate.tasks.Task:
     return app.task(name=kind, queue=queue, pass_context=True, retry=retry)(run)
 
 
-class Procrastinate(runner.Runner):
+class Runner(runner.Runner):
+    STATES = {  # noqa: RUF012
+        **{"todo": "pending", "doing": "running", "succeeded": "completed", "failed": "exhausted"},
+        **{"cancelled": "skipped", "aborted": "skipped"},
+    }
     HASTEN = "UPDATE procrastinate_jobs SET scheduled_at = now() WHERE task_name = %s"
     SILENCE = """
         UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'
         WHERE id IN (SELECT worker_id FROM procrastinate_jobs WHERE id = ANY (%s))
     """
-    tasks = {kind: task(kind) for kind in runner.KINDS}  # noqa: RUF012
+
+    def __init__(self, _: object) -> None:
+        self.tasks = {kind: task(kind) for kind in runner.KINDS}
 
     async def make(self) -> None:
         await app.schema_manager.apply_schema_async()
@@ -48,20 +52,14 @@ class Procrastinate(runner.Runner):
 
     async def jobs(self) -> list[tuple]:
         stalled = await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=30)
-        states = {job.id: "stuck" for job in stalled}
+        dead = {job.id for job in stalled}
         jobs = await app.job_manager.list_jobs_async()
-        for job in jobs:
-            state = STATES.get(job.status) or runner.waiting(job.scheduled_at)
-            states.setdefault(job.id, state)
         by_kind = await app.job_manager.list_tasks_async()
-        waiting = [state for state in states.values() if state in ("pending", "backing_off")]
-        assert sum(kind["todo"] for kind in by_kind) == len(waiting)
-        return [(job.id, job.task_name, states[job.id], None) for job in jobs]
+        assert sum(kind["todo"] for kind in by_kind) == sum(job.status == "todo" for job in jobs)
+        return [
+            (job.id, job.task_name, job.status, job.scheduled_at, job.id not in dead, None)
+            for job in jobs
+        ]
 
 
-async def main() -> None:
-    async with app.open_async():
-        await Procrastinate().live()
-
-
-asyncio.run(main())
+runner.play(app.open_async, Runner)

@@ -4,9 +4,11 @@
 vendor's package, and prints as JSON what the last one gave.
 """
 
+import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,15 +40,12 @@ def sql(statement: str, *values: object) -> list[Any]:
         return cursor.fetchall() if cursor.description else []
 
 
-def waiting(due: datetime | None, state: str = "pending") -> str:
-    return state if due is None or due <= datetime.now(UTC) else "backing_off"
-
-
 class Runner:
     """What is alike with all vendors. Each adds: make the tables; enqueue a job, for its id; work
     until nothing more can run; hang, as a worker that takes what never ends; drop, which cancels
-    ids; jobs, as (id, kind, state, error) by the vendor's own API; and two statements."""
+    ids; jobs, by its own API: id, kind, status, when due, whether who runs it is alive, error."""
 
+    STATES: dict[str, str]  # its statuses in our words
     HASTEN = ""  # makes what waits of a kind due
     SILENCE = ""  # lets who runs the ids be silent for long
 
@@ -76,7 +75,15 @@ class Runner:
         sql(self.SILENCE, jobs)
 
     async def tell(self) -> list[Any]:
-        return [(str(id), *rest) for id, *rest in await self.jobs()]
+        told = []
+        for id, kind, status, due, alive, error in await self.jobs():
+            state = self.STATES[status]
+            if state in ("pending", "retryable") and due and due > datetime.now(UTC):
+                state = "backing_off"
+            elif state == "running" and not alive:
+                state = "stuck"
+            told.append((str(id), kind, state, error))
+        return told
 
     async def finish(self) -> list[str]:
         """Work with handlers that all succeed: the ids of what they finished."""
@@ -89,3 +96,13 @@ class Runner:
         for step, *values in json.loads(STEPS):
             result = await getattr(self, step)(*values)
         print(json.dumps(result))
+
+
+def play(opened: Callable[[], Any], made: Callable[[Any], Runner]) -> None:
+    """Live with what is *made* of an async context."""
+
+    async def live() -> None:
+        async with opened() as resource:
+            await made(resource).live()
+
+    asyncio.run(live())
