@@ -22,10 +22,7 @@ doomed = slow = flaky = later = mail = hang = resize
 
 
 class Runner(runner.Runner):
-    STATES = {  # noqa: RUF012
-        **{"pending": "pending", "retrying": "retryable", "running": "running"},
-        **{"succeeded": "completed", "failed": "exhausted"},
-    }
+    STATES = "retrying=retryable succeeded=completed failed=exhausted"
     HASTEN = "UPDATE chancy_jobs SET scheduled_at = now() WHERE func = 'run_chancy.' || %s"
     SILENCE = """
         UPDATE chancy_workers SET last_seen = now() - interval '1 hour'

@@ -40,10 +40,7 @@ resize, doomed, later, mail, hang = map(handler, ("resize", "doomed", "later", "
 
 
 class Runner(runner.Runner):
-    STATES = {  # noqa: RUF012
-        **{"READY": "pending", "RUNNING": "running"},
-        **{"SUCCESSFUL": "completed", "FAILED": "exhausted"},
-    }
+    STATES = "READY=pending RUNNING=running SUCCESSFUL=completed FAILED=exhausted"
     SILENCE = """
         UPDATE django_tasks_database_dbtaskresult SET started_at = now() - interval '1 day'
         WHERE id = ANY (%s::uuid[])

@@ -30,19 +30,12 @@ def utc(moment: datetime) -> datetime:
 
 
 class Runner(runner.Runner):
-    STATES = {  # noqa: RUF012
-        **{"available": "pending", "scheduled": "pending", "retryable": "retryable"},
-        **{"completed": "completed", "cancelled": "skipped", "discarded": "exhausted"},
-        **{"executing": "running", "suspended": "blocked"},
-    }
-    HASTEN = """
-        UPDATE oban_jobs SET scheduled_at = timezone('UTC', now())
-        WHERE worker = '__main__.' || initcap(%s)
-    """
-    SILENCE = """
-        UPDATE oban_jobs SET attempted_at = timezone('UTC', now()) - interval '1 day'
-        WHERE id = ANY (%s)
-    """
+    STATES = (
+        "available=pending scheduled=pending executing=running discarded=exhausted"
+        " cancelled=skipped"
+    )
+    HASTEN = "UPDATE oban_jobs SET scheduled_at = now() WHERE worker = '__main__.' || initcap(%s)"
+    SILENCE = "UPDATE oban_jobs SET attempted_at = now() - interval '1 day' WHERE id = ANY (%s)"
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self.pool, self.oban = pool, Oban(pool=pool)

@@ -12,15 +12,14 @@ from pgqueuer.domain.errors import RetryRequested
 
 
 class Runner(runner.Runner):
-    STATES = {  # noqa: RUF012
-        **{"queued": "pending", "picked": "running", "failed": "exhausted"},
-        **{"successful": "completed", "exception": "exhausted"},
-    }
+    STATES = (
+        "queued=pending picked=running failed=exhausted successful=completed exception=exhausted"
+    )
     HASTEN = "UPDATE pgqueuer SET execute_after = now() WHERE entrypoint = %s"
     SILENCE = "UPDATE pgqueuer SET heartbeat = now() - interval '1 hour' WHERE id = ANY (%s)"
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self.worker = PgQueuer.from_asyncpg_connection(connection)
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self.worker = PgQueuer.from_asyncpg_pool(pool)
         self.queries = self.worker.qm.queries
 
     async def make(self) -> None:
@@ -69,9 +68,7 @@ class Runner(runner.Runner):
         errors = {line.job_id: line.traceback.exception_message for line in log if line.traceback}
         jobs = {}
         for job in await insights.browse_queue(limit=1000):
-            error = (
-                errors.get(job.id) if job.status == "failed" else None
-            )  # else it was tried again
+            error = errors.get(job.id) if job.status == "failed" else None  # else it waits
             alive = job.id not in stale
             jobs[job.id] = (job.id, job.entrypoint, job.status, job.execute_after, alive, error)
         for line in log:
@@ -81,10 +78,4 @@ class Runner(runner.Runner):
         return list(jobs.values())
 
 
-async def main() -> None:
-    connection = await asyncpg.connect(runner.URL)
-    await Runner(connection).live()
-    await connection.close()
-
-
-asyncio.run(main())
+runner.play(lambda: asyncpg.create_pool(runner.URL), Runner)

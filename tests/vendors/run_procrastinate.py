@@ -20,10 +20,7 @@ def task(kind: str) -> procrastinate.tasks.Task:
 
 
 class Runner(runner.Runner):
-    STATES = {  # noqa: RUF012
-        **{"todo": "pending", "doing": "running", "succeeded": "completed", "failed": "exhausted"},
-        **{"cancelled": "skipped", "aborted": "skipped"},
-    }
+    STATES = "todo=pending doing=running succeeded=completed failed=exhausted cancelled=skipped"
     HASTEN = "UPDATE procrastinate_jobs SET scheduled_at = now() WHERE task_name = %s"
     SILENCE = """
         UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'

@@ -35,7 +35,7 @@ def act(kind: str, job: object) -> bool:
 
 
 def sql(statement: str, *values: object) -> list[Any]:
-    with psycopg.connect(URL) as connection:
+    with psycopg.connect(URL, options="-c timezone=UTC") as connection:
         cursor = connection.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
 
@@ -45,7 +45,7 @@ class Runner:
     until nothing more can run; hang, as a worker that takes what never ends; drop, which cancels
     ids; jobs, by its own API: id, kind, status, when due, whether who runs it is alive, error."""
 
-    STATES: dict[str, str]  # its statuses in our words
+    STATES = ""  # which of its statuses has another name with us
     HASTEN = ""  # makes what waits of a kind due
     SILENCE = ""  # lets who runs the ids be silent for long
 
@@ -75,9 +75,9 @@ class Runner:
         sql(self.SILENCE, jobs)
 
     async def tell(self) -> list[Any]:
-        told = []
+        told, names = [], dict(pair.split("=") for pair in self.STATES.split())
         for id, kind, status, due, alive, error in await self.jobs():
-            state = self.STATES[status]
+            state = names.get(status, status)
             if state in ("pending", "retryable") and due and due > datetime.now(UTC):
                 state = "backing_off"
             elif state == "running" and not alive:
