@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -93,15 +93,6 @@ class Letters:
 
     def rows(self) -> list[Any]:
         return self.sql("SELECT letter::text FROM letter ORDER BY id").fetchall()
-
-    @contextmanager
-    def role(self, name: str, rights: str) -> Iterator["Letters"]:
-        """The same letters, seen by a new role with these rights."""
-        self.sql(f"DROP ROLE IF EXISTS {name}; CREATE ROLE {name} LOGIN; {rights}")
-        try:
-            yield replace(self, url=self.url.replace("postgres@", f"{name}@"))
-        finally:
-            self.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
 @contextmanager
