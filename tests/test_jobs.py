@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -173,17 +172,6 @@ def test_the_worked_example_of_the_docs_works(letters: Letters) -> None:
     assert "undo" not in lines  # there is no way back
     assert letters.queue(file).backlog()["pending"].sum() == 1
     letters.said("eta", file)
-
-
-def test_what_is_printed_as_sql_gives_the_same_in_psql(letters: Letters) -> None:
-    letters.add("bills", "new", made=datetime(2026, 1, 1))
-    letters.add("cards", "again", tries=1)
-    settings, _, query = letters.queue().sql("backlog").partition("\n\n")
-    assert "READ ONLY" in settings
-    with psycopg.connect(letters.url, autocommit=True) as connection:
-        connection.execute(settings)
-        found = connection.execute(query.removesuffix("\n\nCOMMIT;")).fetchall()
-    assert [row[1] for row in found] == ["bills", "cards"]
 
 
 def test_a_report_says_of_letters_what_it_can_and_why_it_cannot_the_rest(

@@ -49,42 +49,23 @@ STORY = {
 }
 
 
-@dataclass(frozen=True)
-class Vendor:
-    """``by`` runs its script (without, an SQL file has the tables); ``words`` are for states that
-    it calls differently, or keeps no job of; ``lacks`` is what it cannot do or try again;
-    ``sign`` is where a living worker writes the time every few seconds."""
-
-    by: str = ""
-    words: tuple[tuple[str, str], ...] = ()
-    lacks: tuple[str, ...] = ()
-    sign: str = ""
-
-    def story(self) -> dict[tuple[str, str], int]:
-        found: Counter[tuple[str, str]] = Counter()
-        for (kind, state), count in STORY.items():
-            word = dict(self.words).get(state, state)
-            if word and kind not in self.lacks:
-                found[kind, word] += count
-        return found
-
-
-GONE = ("skipped", "")
+# By what a vendor's script is run; where it is nothing, an SQL file has the tables.
 VENDORS = {
-    "procrastinate": Vendor(
-        "queues", (("retryable", "pending"),), sign="procrastinate_workers.last_heartbeat"
-    ),
-    "pgqueuer": Vendor("queues", (("retryable", "pending"), GONE), sign="pgqueuer.heartbeat"),
-    "chancy": Vendor("queues", (GONE,), ("cancel",), "chancy_workers.last_seen"),
-    "django_tasks": Vendor("queues", (GONE,), ("cancel", "slow", "flaky")),
-    "oban": Vendor("oban"),
-    "pgboss": Vendor("node"),
-    "pgboss10": Vendor("node"),
-    "graphile_worker": Vendor("node", (("completed", ""), GONE)),
-    "river": Vendor(),
-    "good_job": Vendor(sign="good_job_processes.updated_at"),
-    "solid_queue": Vendor(sign="solid_queue_processes.last_heartbeat_at"),
-    "que": Vendor(),
+    **dict.fromkeys(("procrastinate", "pgqueuer", "chancy", "django_tasks"), "queues"),
+    **{"oban": "oban", **dict.fromkeys(("pgboss", "pgboss10", "graphile_worker"), "node")},
+    **dict.fromkeys(("river", "good_job", "solid_queue", "que"), ""),
+}
+WORDS = {  # for states that a vendor calls differently, or keeps nothing of
+    **{"procrastinate": {"retryable": "pending"}, "chancy": {"skipped": ""}},
+    **{"pgqueuer": {"retryable": "pending", "skipped": ""}, "django_tasks": {"skipped": ""}},
+    "graphile_worker": {"completed": "", "skipped": ""},
+}
+LACKS = {"chancy": {"cancel"}, "django_tasks": {"cancel", "slow", "flaky"}}
+SIGNS = {  # where a living worker writes the time every few seconds
+    "procrastinate": "procrastinate_workers.last_heartbeat",
+    **{"pgqueuer": "pgqueuer.heartbeat", "chancy": "chancy_workers.last_seen"},
+    "good_job": "good_job_processes.updated_at",
+    "solid_queue": "solid_queue_processes.last_heartbeat_at",
 }
 
 
@@ -106,12 +87,12 @@ class Lived:
 
     def queue(self) -> Queue:
         """Ours; who was alive at the end of the story is alive now."""
-        table, _, sign = VENDORS[self.vendor].sign.partition(".")
+        table, _, sign = SIGNS.get(self.vendor, "").partition(".")
         if table:
             alive = f"UPDATE {table} SET {sign} = now() WHERE {sign} > now() - interval '30 min'"
             with psycopg.connect(self.url, options="-c timezone=UTC") as connection:
                 connection.execute(alive)
-        return Queue(Database(self.url), pipeline.load(self.vendor.rstrip("0123456789")))
+        return Queue(Database(self.url), pipeline.load(_plain(self.vendor)))
 
     def ids(self, *states: str) -> set[str]:
         return {job.id for job in self.jobs if job.state in states}
@@ -126,7 +107,7 @@ def lived(vendor: str, server: Url) -> Iterator[Lived]:
     """Where its package is not installed the test is skipped, or fails if CI=true."""
     with ExitStack() as ends:
         url = ends.enter_context(database(server))
-        jobs = _told(vendor, url) if VENDORS[vendor].by else _written(vendor, url)
+        jobs = _told(vendor, url) if VENDORS[vendor] else _written(vendor, url)
         if vendor == "que":
             here, elsewhere = (
                 ends.enter_context(closing(psycopg.connect(where, autocommit=True)))
@@ -134,6 +115,10 @@ def lived(vendor: str, server: Url) -> Iterator[Lived]:
             )
             _lock(jobs, here, elsewhere)
         yield Lived(vendor, url, jobs)
+
+
+def _plain(vendor: str) -> str:
+    return vendor.removesuffix("10")
 
 
 def _lock(jobs: list[Job], here: psycopg.Connection, elsewhere: psycopg.Connection) -> None:
@@ -157,16 +142,19 @@ def _written(vendor: str, url: str) -> list[Job]:
 
 
 def _told(vendor: str, url: str) -> list[Job]:
-    lacks = VENDORS[vendor].lacks
-    steps = [step for step in STEPS if not {*lacks} & {*map(str, step)}]
-    jobs = [Job(*job) for job in _run(vendor, url, steps)]
+    lacks = LACKS.get(vendor, set())
+    jobs = [Job(*job) for job in _run(vendor, url, [s for s in STEPS if not lacks & {*s[:2]}])]
+    expected: Counter[tuple[str, str]] = Counter()
+    for (kind, state), count in STORY.items():
+        word = WORDS.get(vendor, {}).get(state, state)
+        expected += Counter({(kind, word): count if word and kind not in lacks else 0})
     found = Counter((job.kind.rsplit(".", 1)[-1].lower(), job.state) for job in jobs)
-    assert found == VENDORS[vendor].story(), "the vendor tells another story"
+    assert found == expected, "the vendor tells another story"
     return jobs
 
 
 def _run(vendor: str, url: str, steps: list[list[Any]]) -> list[Any]:
-    by = VENDORS[vendor].by
+    by = VENDORS[vendor]
     python = ROOT / f".venv-{by}" / "bin" / "python"
     interpreter = NODE / ".bin" / "node" if by == "node" else python
     if not interpreter.exists():
@@ -174,9 +162,7 @@ def _run(vendor: str, url: str, steps: list[list[Any]]) -> list[Any]:
         made = python.parents[1].joinpath("stamp").exists()
         fail = pytest.fail if os.environ.get("CI") == "true" and not made else pytest.skip
         fail(f"{vendor} is not installed: run `make queues`")
-    script = {"pgboss10": "node/run_pgboss.mjs"}.get(
-        vendor, f"node/run_{vendor}.mjs" if by == "node" else f"run_{vendor}.py"
-    )
+    script = f"node/run_{_plain(vendor)}.mjs" if by == "node" else f"run_{vendor}.py"
     command = [interpreter, HERE / script, url, json.dumps(steps)]
     command += ["pg-boss-10"] if vendor == "pgboss10" else []
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

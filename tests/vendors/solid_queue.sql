@@ -2,35 +2,28 @@
 CREATE TABLE solid_queue_jobs (
     id bigserial PRIMARY KEY,
     queue_name varchar NOT NULL, class_name varchar NOT NULL, arguments text,
-    priority integer NOT NULL DEFAULT 0,
-    active_job_id varchar,
+    priority integer NOT NULL DEFAULT 0, active_job_id varchar, concurrency_key varchar,
     scheduled_at timestamp(6), finished_at timestamp(6),
-    concurrency_key varchar,
     created_at timestamp(6) NOT NULL, updated_at timestamp(6) NOT NULL
 );
 CREATE INDEX ON solid_queue_jobs (finished_at);
 CREATE INDEX ON solid_queue_jobs (scheduled_at, finished_at);
 CREATE TABLE solid_queue_processes (
     id bigserial PRIMARY KEY,
-    kind varchar NOT NULL,
-    last_heartbeat_at timestamp(6) NOT NULL,
-    supervisor_id bigint, pid integer NOT NULL,
-    hostname varchar, metadata text,
-    created_at timestamp(6) NOT NULL,
-    name varchar NOT NULL
+    kind varchar NOT NULL, name varchar NOT NULL,
+    supervisor_id bigint, pid integer NOT NULL, hostname varchar, metadata text,
+    last_heartbeat_at timestamp(6) NOT NULL, created_at timestamp(6) NOT NULL
 );
 CREATE TABLE solid_queue_failed_executions (
     id bigserial PRIMARY KEY,
     job_id bigint NOT NULL UNIQUE REFERENCES solid_queue_jobs ON DELETE CASCADE,
-    error text,
-    created_at timestamp(6) NOT NULL
+    error text, created_at timestamp(6) NOT NULL
 );
 CREATE TABLE solid_queue_claimed_executions (LIKE solid_queue_failed_executions INCLUDING ALL);
 ALTER TABLE solid_queue_claimed_executions DROP error, ADD process_id bigint;
 CREATE TABLE solid_queue_ready_executions (
     LIKE solid_queue_claimed_executions INCLUDING ALL,
-    queue_name varchar NOT NULL,
-    priority integer NOT NULL DEFAULT 0
+    queue_name varchar NOT NULL, priority integer NOT NULL DEFAULT 0
 );
 ALTER TABLE solid_queue_ready_executions DROP process_id;
 CREATE TABLE solid_queue_scheduled_executions (
