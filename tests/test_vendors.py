@@ -1,9 +1,7 @@
 """Other people's queues: what is said of them, against what their vendors' own words are."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import cache
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -20,14 +18,9 @@ NO_RETRY = ["pgqueuer", "good_job", "solid_queue", "que", "chancy", "django_task
 
 
 @pytest.fixture(scope="module")
-def build(server: Url) -> Iterator[Callable[[str], Lived]]:
-    with ExitStack() as ends:
-        yield cache(lambda vendor: ends.enter_context(lived(vendor, server)))
-
-
-@pytest.fixture
-def story(request: pytest.FixtureRequest, build: Callable[[str], Lived]) -> Lived:
-    return build(request.param)
+def story(request: pytest.FixtureRequest, server: Url) -> Iterator[Lived]:
+    with lived(request.param, server) as made:
+        yield made
 
 
 def every(*vendors: str) -> pytest.MarkDecorator:
