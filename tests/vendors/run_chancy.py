@@ -14,8 +14,7 @@ FAR = {"backoff": runner.TEN_YEARS.total_seconds(), "backoff_limit": 1e9}
 
 
 async def resize(*, job: QueuedJob) -> None:
-    if runner.act(job.func.rsplit(".", 1)[-1], job.id):
-        await asyncio.Event().wait()
+    await runner.handle(job.func.rsplit(".", 1)[-1], job.id)
 
 
 doomed = slow = flaky = later = mail = hang = resize

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import runner
 from oban import Oban, worker
@@ -15,8 +16,7 @@ QUEUES = {"default": 5}
 
 def worker_of(kind: str) -> type:
     async def process(self, job) -> None:
-        if runner.act(kind, job.id):
-            await asyncio.Event().wait()
+        await runner.handle(kind, job.id)
 
     body = {"process": process, "backoff": lambda self, job: int(runner.TEN_YEARS.total_seconds())}
     attempts = 1 if kind == "doomed" else 5
@@ -39,10 +39,8 @@ class Runner(runner.Runner):
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self.pool, self.oban = pool, Oban(pool=pool)
+        self.make, self.drop = partial(install, pool), self.oban.cancel_many_jobs
         self.workers = {kind: worker_of(kind) for kind in runner.KINDS}
-
-    async def make(self) -> None:
-        await install(self.pool)
 
     async def enqueue(self, kind: str) -> int:
         how = {"scheduled_in": runner.TEN_YEARS} if kind == "later" else {}
@@ -61,9 +59,6 @@ class Runner(runner.Runner):
     async def hang(self) -> None:
         async with Oban(pool=self.pool, queues={"hangs": 5}):
             await asyncio.Event().wait()
-
-    async def drop(self, jobs: list[int]) -> None:
-        await self.oban.cancel_many_jobs(jobs)
 
     async def jobs(self) -> list[tuple]:
         jobs, rescued = [], datetime.now(UTC) - LIFELINE

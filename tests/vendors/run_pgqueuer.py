@@ -21,9 +21,7 @@ class Runner(runner.Runner):
     def __init__(self, pool: asyncpg.Pool) -> None:
         self.worker = PgQueuer.from_asyncpg_pool(pool)
         self.queries = self.worker.qm.queries
-
-    async def make(self) -> None:
-        await self.queries.install()
+        self.make, self.drop = self.queries.install, self.queries.mark_job_as_cancelled
 
     async def enqueue(self, kind: str) -> int:
         after = runner.TEN_YEARS if kind == "later" else None
@@ -32,8 +30,7 @@ class Runner(runner.Runner):
     def handle(self, kind: str) -> None:
         async def run(job) -> None:
             try:
-                if runner.act(kind, job.id):
-                    await asyncio.Event().wait()
+                await runner.handle(kind, job.id)
             except ValueError as error:
                 if kind == "doomed":
                     raise
@@ -57,9 +54,6 @@ class Runner(runner.Runner):
 
     async def hang(self) -> None:
         await self.work(["hang"], beat=30)
-
-    async def drop(self, jobs: list[int]) -> None:
-        await self.queries.mark_job_as_cancelled(jobs)
 
     async def jobs(self) -> list[tuple]:
         insights = InsightsService(self.queries)

@@ -1,7 +1,5 @@
 """procrastinate: see runner.py."""
 
-import asyncio
-
 import procrastinate
 import runner
 
@@ -12,8 +10,7 @@ def task(kind: str) -> procrastinate.tasks.Task:
     wait = procrastinate.RetryStrategy(wait=int(runner.TEN_YEARS.total_seconds()))
 
     async def run(context: procrastinate.JobContext) -> None:
-        if runner.act(kind, context.job.id):
-            await asyncio.Event().wait()
+        await runner.handle(kind, context.job.id)
 
     queue, retry = "hangs" if kind == "hang" else "default", wait if kind != "doomed" else False
     return app.task(name=kind, queue=queue, pass_context=True, retry=retry)(run)
@@ -29,9 +26,7 @@ class Runner(runner.Runner):
 
     def __init__(self, _: object) -> None:
         self.tasks = {kind: task(kind) for kind in runner.KINDS}
-
-    async def make(self) -> None:
-        await app.schema_manager.apply_schema_async()
+        self.make = app.schema_manager.apply_schema_async
 
     async def enqueue(self, kind: str) -> int:
         how = {"schedule_in": {"days": runner.TEN_YEARS.days}} if kind == "later" else {}

@@ -34,6 +34,11 @@ def act(kind: str, job: object) -> bool:
     return False
 
 
+async def handle(kind: str, job: object) -> None:
+    if act(kind, job):
+        await asyncio.Event().wait()
+
+
 def sql(statement: str, *values: object) -> list[Any]:
     with psycopg.connect(URL, options="-c timezone=UTC") as connection:
         cursor = connection.execute(statement, values)
