@@ -59,10 +59,10 @@ class Runner(runner.Runner):
     async def hang(self) -> None:
         await self.work("hangs")
 
-    async def taken(self, count: int) -> list[str]:
+    async def taken(self, count: str) -> list[str]:
         jobs = []
-        for _ in range(count):  # a worker runs one at a time
-            jobs += await super().taken(1)
+        for _ in range(int(count)):  # a worker runs one at a time
+            jobs += await super().taken("1")
         return jobs
 
     async def jobs(self) -> list[tuple]:

@@ -54,26 +54,26 @@ class Runner:
     HASTEN = ""  # makes what waits of a kind due
     SILENCE = ""  # lets who runs the ids be silent for long
 
-    async def add(self, kind: str, count: int) -> list[Any]:
-        return [await self.enqueue(kind) for _ in range(count)]
+    async def add(self, kind: str, count: str) -> list[Any]:
+        return [await self.enqueue(kind) for _ in range(int(count))]
 
-    async def cancel(self, kind: str, count: int) -> None:
+    async def cancel(self, kind: str, count: str) -> None:
         await self.drop(await self.add(kind, count))
 
     async def hasten(self, kind: str) -> None:
         sql(self.HASTEN, kind)
 
-    async def taken(self, count: int) -> list[Any]:
+    async def taken(self, count: str) -> list[Any]:
         """Jobs whose worker was killed when it had begun them all."""
         jobs = await self.add("hang", count)
-        command = [sys.executable, sys.argv[0], URL, '[["hang"]]']
+        command = [sys.executable, sys.argv[0], URL, "hang"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
             begun = [worker.stdout.readline() for _ in jobs]
             worker.kill()
         assert all(begun), "the worker ended before it was killed"
         return jobs
 
-    async def lose(self, dead: int, alive: int) -> None:
+    async def lose(self, dead: str, alive: str) -> None:
         """Kill workers; of some it is known at once, the others have just given a sign of life."""
         jobs = await self.taken(dead)
         await self.taken(alive)
@@ -98,7 +98,8 @@ class Runner:
         return finished
 
     async def live(self) -> None:
-        for step, *values in json.loads(STEPS):
+        for words in STEPS.split("; "):
+            step, *values = words.split()
             result = await getattr(self, step)(*values)
         print(json.dumps(result))
 

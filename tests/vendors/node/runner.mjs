@@ -22,7 +22,7 @@ export async function act(kind, job) {
 }
 
 async function killed(jobs) {
-  const command = [process.argv[1], URL, '[["hang"]]', ...(PACKAGE ? [PACKAGE] : [])];
+  const command = [process.argv[1], URL, "hang", ...(PACKAGE ? [PACKAGE] : [])];
   const worker = spawn(process.execPath, command, { stdio: ["ignore", "pipe", "inherit"] });
   const lines = createInterface({ input: worker.stdout })[Symbol.asyncIterator]();
   for (let taken = 0; taken < jobs; taken++)
@@ -54,6 +54,9 @@ export async function live(vendor) {
     },
   };
   let result;
-  for (const [step, ...values] of JSON.parse(STEPS)) result = await steps[step](...values);
+  for (const words of STEPS.split("; ")) {
+    const [step, ...values] = words.split(" ");
+    result = await steps[step](...values);
+  }
   console.log(JSON.stringify(result));
 }
