@@ -71,24 +71,18 @@ class Letters:
         row = self.sql(f"INSERT INTO letter ({names}) VALUES ({places}) RETURNING id", *values)
         return int(next(row)[0])
 
-    def run(self, command: str, text: str = FILE + RETRY) -> tuple[int, list[str]]:
-        """The exit code of a command on that pipeline file, and the lines that it printed."""
+    def said(self, command: str, text: str = FILE + RETRY, code: int = 0) -> list[str]:
+        """The lines of a command on that pipeline file, which ends with *code*."""
         self.file.write_text(text, "utf-8")
         given = [*shlex.split(command), "--pipeline", str(self.file)]
         result = CliRunner(env={READ_URL: self.url}).invoke(main, given)
         assert isinstance(result.exception, SystemExit | None), result.exception
-        return result.exit_code, result.output.splitlines()
-
-    def said(self, command: str, text: str = FILE + RETRY) -> list[str]:
-        """The lines of a command that is fine."""
-        code, lines = self.run(command, text)
-        assert code == 0, lines
-        return lines
+        assert result.exit_code == code, result.output
+        return result.output.splitlines()
 
     def refused(self, command: str, text: str = FILE + RETRY, code: int = 2) -> str:
-        """The one line of a command that is not."""
-        found, lines = self.run(command, text)
-        assert (found, len(lines)) == (code, 1), lines
+        lines = self.said(command, text, code)
+        assert len(lines) == 1, lines
         return lines[0]
 
     def rows(self) -> list[Any]:
