@@ -164,15 +164,6 @@ def templates(server: Url) -> Iterator[dict[str, str]]:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-@pytest.fixture(scope="session")
-def stories(server: Url) -> Iterator[Any]:
-    """Databases of other people's queues: see ``vendors.Stories``."""
-    from vendors import Stories  # which imports this
-
-    with closing(Stories(server)) as made:
-        yield made
-
-
 @pytest.fixture
 def fresh(server: Url, templates: dict[str, str]) -> Iterator[Callable[[str], Bench]]:
     """Make a Bench of a variant; its database is dropped afterwards."""

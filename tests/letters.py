@@ -1,6 +1,8 @@
 """A queue of jobs that nobody knows, letters, in a database of its own, for tests."""
 
+import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -59,31 +61,43 @@ class Letters:
         self.file.write_text(text, "utf-8")
         return Queue(Database(self.url), pipeline.load(self.file))
 
-    def add(self, sort: str, state: str, **columns: Any) -> int:
-        names = ["sort", "state", *columns]
-        statement = (
-            f"INSERT INTO letter ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))}) "
-            "RETURNING id"
-        )
-        row = self.connection.execute(statement, [sort, state, *columns.values()]).fetchone()
-        assert row
-        return int(row[0])
+    def sql(self, statement: str, *values: Any) -> psycopg.Cursor[Any]:
+        return self.connection.execute(statement, values or None)
 
-    def run(self, *arguments: str, text: str = FILE + RETRY) -> tuple[int, list[str]]:
-        """The exit code of a command on that pipeline file, and the lines that it printed."""
+    def add(self, sort: str, state: str, **columns: Any) -> int:
+        names = ", ".join(["sort", "state", *columns])
+        values = [sort, state, *columns.values()]
+        places = ", ".join(["%s"] * len(values))
+        row = self.sql(f"INSERT INTO letter ({names}) VALUES ({places}) RETURNING id", *values)
+        return int(next(row)[0])
+
+    def said(self, command: str, text: str = FILE + RETRY, code: int = 0) -> list[str]:
+        """The lines of a command on that pipeline file, which ends with *code*."""
         self.file.write_text(text, "utf-8")
-        given = [*arguments, "--pipeline", str(self.file)]
+        given = [*shlex.split(command), "--pipeline", str(self.file)]
         result = CliRunner(env={READ_URL: self.url}).invoke(main, given)
         assert isinstance(result.exception, SystemExit | None), result.exception
-        return result.exit_code, result.output.splitlines()
+        assert result.exit_code == code, result.output
+        return result.output.splitlines()
+
+    def refused(self, command: str, text: str = FILE + RETRY, code: int = 2) -> str:
+        lines = self.said(command, text, code)
+        assert len(lines) == 1, lines
+        return lines[0]
 
     def rows(self) -> list[Any]:
-        return self.connection.execute("SELECT letter::text FROM letter ORDER BY id").fetchall()
+        return self.sql("SELECT letter::text FROM letter ORDER BY id").fetchall()
+
+
+@contextmanager
+def office(server: Url, folder: Path) -> Iterator[Letters]:
+    with database(server) as url, psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        connection.execute(TABLE)
+        yield Letters(url, connection, folder / "letters.yaml")
 
 
 @pytest.fixture
 def letters(server: Url, tmp_path: Path) -> Iterator[Letters]:
-    with database(server) as url, psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("SET timezone = 'UTC'")
-        connection.execute(TABLE)
-        yield Letters(url, connection, tmp_path / "letters.yaml")
+    with office(server, tmp_path) as made:
+        yield made

@@ -1,14 +1,17 @@
-"""django-tasks-db: see story.py. It tries nothing twice, cancels nothing, calls nothing stuck."""
+"""django-tasks-db: see runner.py. It tries nothing twice, cancels nothing, calls nothing stuck."""
 
+import asyncio
+import os
 import threading
 from datetime import UTC, datetime, timedelta
 
 import django
-import story
+import runner
 from django.conf import settings
 from psycopg.conninfo import conninfo_to_dict
 
-where = conninfo_to_dict(story.URL)
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # nothing here truly runs at a time
+where = conninfo_to_dict(runner.URL)
 database = {"ENGINE": "django.db.backends.postgresql", "NAME": where.pop("dbname")}
 database |= {name.upper(): value for name, value in where.items()}
 tasks = {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "hangs"]}
@@ -22,12 +25,10 @@ from django.core.management import call_command  # noqa: E402
 from django_tasks import task  # noqa: E402
 from django_tasks_db.models import DBTaskResult  # noqa: E402
 
-STUCK_AFTER = timedelta(minutes=30)  # ours: it has no notion of it
-
 
 def handler(kind: str):
     def run(context) -> None:
-        if story.act(kind, context.task_result.id):
+        if runner.act(kind, context.task_result.id):
             threading.Event().wait()
 
     run.__name__ = run.__qualname__ = kind
@@ -38,43 +39,40 @@ def handler(kind: str):
 resize, doomed, later, mail, hang = map(handler, ("resize", "doomed", "later", "mail", "hang"))
 
 
-def work(queue: str) -> None:
-    call_command("db_worker", queue_name=queue, batch=True, startup_delay=False, verbosity=0)
+class Runner(runner.Runner):
+    STATES = "READY=pending RUNNING=running SUCCESSFUL=completed FAILED=exhausted"
+    SILENCE = """
+        UPDATE django_tasks_database_dbtaskresult SET started_at = now() - interval '1 day'
+        WHERE id = ANY (%s::uuid[])
+    """
+
+    async def make(self) -> None:
+        call_command("migrate", verbosity=0)
+
+    async def enqueue(self, kind: str) -> str:
+        how = {"run_after": datetime.now(UTC) + runner.TEN_YEARS} if kind == "later" else {}
+        return globals()[kind].using(**how).enqueue().id
+
+    async def work(self, queue: str = "default") -> None:
+        call_command("db_worker", queue_name=queue, batch=True, startup_delay=False, verbosity=0)
+
+    async def hang(self) -> None:
+        await self.work("hangs")
+
+    async def taken(self, count: str) -> list[str]:
+        jobs = []
+        for _ in range(int(count)):  # a worker runs one at a time
+            jobs += await super().taken("1")
+        return jobs
+
+    async def jobs(self) -> list[tuple]:
+        ready = set(DBTaskResult.objects.ready())
+        jobs, since = [], datetime.now(UTC) - timedelta(minutes=30)
+        for row in DBTaskResult.objects.all():
+            due = None if row in ready else row.run_after
+            alive = row.started_at and row.started_at > since
+            jobs.append((row.id, row.task_path, row.status, due, alive, row.traceback or None))
+        return jobs
 
 
-def build() -> None:
-    call_command("migrate", verbosity=0)
-
-    def enqueue(what, count: int, **how) -> list[str]:
-        return [what.using(**how).enqueue().id for _ in range(count)]
-
-    enqueue(resize, story.DONE)
-    enqueue(doomed, 4)
-    work("default")
-    enqueue(resize, 6)
-    enqueue(later, 5, run_after=datetime.now(UTC) + story.TEN_YEARS)
-    enqueue(mail, 6)
-    dead = enqueue(hang, story.HUNG_BY_THE_DEAD)
-    for _ in dead:  # a worker runs one at a time
-        story.killed(1)
-    rows = DBTaskResult.objects
-    rows.filter(id__in=dead).update(started_at=datetime.now(UTC) - timedelta(days=1))
-    enqueue(hang, story.HUNG_BY_THE_LIVING)
-    story.killed(story.HUNG_BY_THE_LIVING)
-
-    found = {"completed": rows.successful(), "exhausted": rows.failed(), "pending": rows.ready()}
-    states = {row.id: state for state, all in found.items() for row in all}
-    for row in rows.running():
-        lost = row.started_at < datetime.now(UTC) - STUCK_AFTER
-        states[row.id] = "stuck" if lost else "running"
-    jobs = []
-    for row in rows.all():
-        state = states.get(row.id, "backing_off")
-        jobs.append((row.id, row.task_path, state, row.traceback or None))
-    story.tell(jobs, renamed={"skipped": ""}, without="slow flaky")
-
-
-if story.COMMAND == "build":
-    build()
-else:
-    work("hangs")
+asyncio.run(Runner().live())

@@ -1,86 +1,57 @@
-"""procrastinate: see story.py."""
-
-import asyncio
-import json
-from datetime import UTC, datetime
+"""procrastinate: see runner.py."""
 
 import procrastinate
-import story
-from procrastinate.jobs import Status
+import runner
 
-app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=story.URL))
-STATES = {"doing": "running", "succeeded": "completed", "failed": "exhausted"}
+app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=runner.URL))
 
 
 def task(kind: str) -> procrastinate.tasks.Task:
-    again = kind in ("slow", "flaky")
-    wait = procrastinate.RetryStrategy(wait=int(story.TEN_YEARS.total_seconds()))
+    wait = procrastinate.RetryStrategy(wait=int(runner.TEN_YEARS.total_seconds()))
 
     async def run(context: procrastinate.JobContext) -> None:
-        if story.act(kind, context.job.id):
-            await asyncio.Event().wait()
+        await runner.handle(kind, context.job.id)
 
-    queue = "hangs" if kind == "hang" else "default"
-    return app.task(name=kind, queue=queue, pass_context=True, retry=wait if again else False)(run)
-
-
-TASKS = {kind: task(kind) for kind in story.STORY}
+    queue, retry = "hangs" if kind == "hang" else "default", wait if kind != "doomed" else False
+    return app.task(name=kind, queue=queue, pass_context=True, retry=retry)(run)
 
 
-async def sql(statement: str) -> None:
-    await app.connector.execute_query_async(statement)
+class Runner(runner.Runner):
+    STATES = "todo=pending doing=running succeeded=completed failed=exhausted cancelled=skipped"
+    HASTEN = "UPDATE procrastinate_jobs SET scheduled_at = now() WHERE task_name = %s"
+    SILENCE = """
+        UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'
+        WHERE id IN (SELECT worker_id FROM procrastinate_jobs WHERE id = ANY (%s))
+    """
+
+    def __init__(self, _: object) -> None:
+        self.tasks = {kind: task(kind) for kind in runner.KINDS}
+        self.make = app.schema_manager.apply_schema_async
+
+    async def enqueue(self, kind: str) -> int:
+        how = {"schedule_in": {"days": runner.TEN_YEARS.days}} if kind == "later" else {}
+        return await self.tasks[kind].configure(**how).defer_async()
+
+    async def work(self) -> None:
+        await app.run_worker_async(wait=False, install_signal_handlers=False)
+
+    async def hang(self) -> None:
+        await app.run_worker_async(queues=["hangs"], concurrency=5)
+
+    async def drop(self, jobs: list[int]) -> None:
+        for job in jobs:
+            await app.job_manager.cancel_job_by_id_async(job)
+
+    async def jobs(self) -> list[tuple]:
+        stalled = await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=30)
+        dead = {job.id for job in stalled}
+        jobs = await app.job_manager.list_jobs_async()
+        by_kind = await app.job_manager.list_tasks_async()
+        assert sum(kind["todo"] for kind in by_kind) == sum(job.status == "todo" for job in jobs)
+        return [
+            (job.id, job.task_name, job.status, job.scheduled_at, job.id not in dead, None)
+            for job in jobs
+        ]
 
 
-async def defer(kind: str, count: int, **how) -> list[int]:
-    return [await TASKS[kind].configure(**how).defer_async() for _ in range(count)]
-
-
-async def build() -> None:
-    await app.schema_manager.apply_schema_async()
-    later = {"schedule_in": {"days": story.TEN_YEARS.days}}
-    for kind, count in (("resize", story.DONE), ("doomed", 4), ("slow", 3), ("flaky", 2)):
-        await defer(kind, count)
-    await app.run_worker_async(wait=False, install_signal_handlers=False)
-    await sql("UPDATE procrastinate_jobs SET scheduled_at = now() WHERE task_name = 'flaky'")
-    await defer("resize", 6)
-    await defer("later", 5, **later)
-    for job in (await defer("mail", 9))[:3]:
-        await app.job_manager.cancel_job_by_id_async(job)
-    await defer("hang", story.HUNG_BY_THE_DEAD)
-    story.killed(story.HUNG_BY_THE_DEAD)
-    await sql("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
-    await defer("hang", story.HUNG_BY_THE_LIVING)
-    story.killed(story.HUNG_BY_THE_LIVING)
-    manager = app.job_manager
-    stalled = {job.id for job in await manager.get_stalled_jobs(seconds_since_heartbeat=30)}
-    jobs = []
-    for job in await manager.list_jobs_async():
-        state = STATES.get(job.status, job.status)
-        if job.status == "todo":
-            due = job.scheduled_at is None or job.scheduled_at <= datetime.now(UTC)
-            state = "pending" if due else "backing_off"
-        elif job.status in ("cancelled", "aborted"):
-            state = "skipped"
-        elif job.id in stalled:
-            state = "stuck"
-        jobs.append((job.id, job.task_name, state, None))
-    by_status = {status.value: 0 for status in Status}
-    for row in await manager.list_tasks_async():
-        for status in by_status:
-            by_status[status] += row.get(status, 0)
-    assert by_status["todo"] == sum(j[2] in ("pending", "backing_off") for j in jobs)
-    story.tell(jobs, renamed={"retryable": "pending"})  # its todo does not say which
-
-
-async def main() -> None:
-    async with app.open_async():
-        if story.COMMAND == "build":
-            await build()
-        elif story.COMMAND == "hang":
-            await app.run_worker_async(queues=["hangs"], concurrency=5)
-        else:
-            await app.run_worker_async(wait=False, install_signal_handlers=False)
-            print(json.dumps(story.finished))
-
-
-asyncio.run(main())
+runner.play(app.open_async, Runner)
