@@ -7,7 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -18,7 +18,7 @@ import pandas as pd
 import psycopg
 import pytest
 
-from conftest import database
+from conftest import Url, database
 from queue_insights import connect, demo, show
 from queue_insights.database import READ_URL
 from queue_insights.queue import Queue
@@ -75,15 +75,12 @@ def below(name: str) -> str:
     return name.removeprefix(f"{PACKAGE}.")
 
 
-def test_the_map_of_the_code_has_every_module_once() -> None:
-    assert sorted(layers()) == sorted(MODULES)
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_what_the_map_has_before_it(module: str) -> None:
+def test_a_module_imports_only_what_the_map_of_the_code_has_before_it() -> None:
     order = layers()
-    above = [name for name in imports(module) if order.index(name) >= order.index(module)]
-    assert not above, f"{module} imports {above}, which the map has after it"
+    assert sorted(order) == sorted(MODULES)
+    for module in MODULES:
+        above = [name for name in imports(module) if order.index(name) >= order.index(module)]
+        assert not above, f"{module} imports {above}, which the map has after it"
 
 
 def test_few_modules_stand_at_the_root_and_none_is_imported_under_another_name() -> None:
@@ -132,10 +129,10 @@ def test_only_actions_and_migrations_open_a_transaction_that_writes() -> None:
     assert writers == {"actions.plan", "actions.ledger", "actions.runs", "ddl.migration"}
 
 
-@pytest.mark.parametrize("folder", ["src", "tests", "benchmarks"])
-def test_no_module_is_long(folder: str) -> None:
-    files = sorted((ROOT / folder).rglob("*.py"))
-    assert files
+def test_no_module_is_long() -> None:
+    files = [
+        file for folder in ("src", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")
+    ]
     assert [f for f in files if len(f.read_text("utf-8").splitlines()) > LONGEST] == []
 
 
@@ -167,7 +164,7 @@ def test_importing_is_light(statement: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def url(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
+def url(server: Url, templates: dict[str, str]) -> Iterator[str]:
     """Of a database with the demo's incident in it."""
     with database(server, templates["a"]) as url:
         demo.seed(url, "a", demo.FEWEST)
@@ -208,22 +205,15 @@ def examples() -> dict[str, tuple[str, list[doctest.Example]]]:
 EXAMPLES = examples()
 
 
-@pytest.fixture
-def names(connected: str) -> dict[str, Any]:
-    """What the examples take for granted."""
+@pytest.mark.parametrize("where", EXAMPLES)
+def test_an_example_in_a_docstring_runs_and_says_what_it_shows(where: str, connected: str) -> None:
+    module, here = EXAMPLES[where]
+    prefix = "" if module == PACKAGE else f"{PACKAGE}."
     now = datetime.now(UTC)
     arrived = pd.Series(pd.date_range(now - timedelta(days=60), now, freq="h", unit="us"))
     events = pd.DataFrame({"arrived_at": arrived, "completed_at": arrived + timedelta(minutes=30)})
-    return {"queue": connect(), "show": show, "events": events, "now": now}
-
-
-@pytest.mark.parametrize("where", EXAMPLES)
-def test_an_example_in_a_docstring_runs_and_says_what_it_shows(
-    where: str, names: dict[str, Any]
-) -> None:
-    module, here = EXAMPLES[where]
-    prefix = "" if module == PACKAGE else f"{PACKAGE}."
-    everything = {**vars(importlib.import_module(f"{prefix}{module}")), **names}
+    names = {"queue": connect(), "show": show, "events": events, "now": now}  # for granted
+    everything = vars(importlib.import_module(f"{prefix}{module}")) | names
     for example in here:
         with redirect_stdout(StringIO()) as printed:
             exec(compile(example.source, f"<{where}>", "single"), everything)
