@@ -1,4 +1,5 @@
-"""Parameters are checked against the notebook's cell, strictly, and nothing in it is run."""
+"""Parameters are checked against the notebook's cell, strictly, and nothing in it is run; what
+thresholds mean."""
 
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from queue_insights.errors import InputError
-from queue_insights.report import parameters
+from queue_insights.report import parameters, thresholds
 
 CELL = '''\
 """A text in which = nothing is assigned."""
@@ -67,3 +68,41 @@ def test_a_notebook_without_the_cell_takes_no_parameters() -> None:
     assert parameters.declared(new_notebook(), "mine") == {}
     with pytest.raises(InputError, match="unknown parameter 'a': mine takes none"):
         parameters.validated({}, {"a": 1}, [], "mine", "-f x")
+
+
+FIGURES = {"hidden": 50, "stuck": 5, "oldest_waiting_seconds": 7201.0, "eta_seconds": None}
+STEPS = {
+    "name": "by_stage",
+    "columns": ["stage", "task_type", "stuck", "oldest_waiting_seconds", "verdict"],
+    "rows": [
+        ["audio_ready", "align", 0, None, "hidden"],
+        ["aligned", "translate", 7, 90.0, "visible"],
+        ["enhanced", "clip", 9, 30.0, "visible"],
+    ],
+}
+
+
+def breached(*texts: str) -> list[dict[str, Any]]:
+    return thresholds.breaches([*map(thresholds.parse, texts)], FIGURES, [STEPS])
+
+
+def test_a_threshold_is_breached_where_it_holds() -> None:
+    for holds, does_not in {
+        **{"  hidden>0  ": "hidden < -1.5", "by_stage.stuck > 8": "by_stage.stuck > 9"},
+        "oldest_waiting > 2h": "oldest_waiting > 2h1m",
+        "oldest_waiting_seconds > 7200": "oldest_waiting_seconds > 7201.5",
+        "by_stage.oldest_waiting > 1m": "eta > 3d",
+    }.items():
+        assert breached(holds)
+        assert not breached(does_not)
+
+
+def test_a_breach_says_which_value_and_of_a_table_where_it_is_worst() -> None:
+    worst = breached("by_stage.stuck > 5", "by_stage.oldest_waiting < 2m", "oldest_waiting > 2h")
+    assert [thresholds.describe(breach) for breach in worst] == [
+        "by_stage.stuck > 5: 9 at clip",
+        "by_stage.oldest_waiting < 2m: 30s at clip",
+        "oldest_waiting > 2h: 2h 00m",
+    ]
+    stuck = {"threshold": "by_stage.stuck > 5", "figure": "by_stage.stuck"}
+    assert worst[0] == {**stuck, "value": 9, "where": "clip"}
