@@ -77,24 +77,21 @@ def write(folder: Path, *sources: str, parameters: str | None = None, title: str
     return path
 
 
-def commands(
-    group: click.Group = main, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
+            yield from commands(command, *path, name)
         else:
             yield (*path, name), command
 
 
-COMMANDS = dict(commands())
+COMMANDS = dict(commands(main))
 
 
 def queue_insights(
     *arguments: str | Path, url: str | None = None, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the CLI in this process, which spares it what it imports, the database in the
-    environment."""
+    """Run the CLI in this process, which spares it the imports."""
     if url is not None:
         environment["QUEUE_INSIGHTS_URL"] = url
     words = [*map(str, arguments)]

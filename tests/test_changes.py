@@ -1,5 +1,6 @@
-"""What a report says has changed since the run of a day ago, and what it must not compare."""
+"""Reports beside each other: what has changed since a day ago, the index, names, pruning."""
 
+import contextlib
 import csv
 import json
 import shlex
@@ -13,11 +14,12 @@ import pytest
 
 from conftest import Bench, Url
 from operating import edited
-from queue_insights import pipeline, summary
+from queue_insights import formats, pipeline, summary
 from queue_insights.actions.definitions import ACTIONS
 from queue_insights.database import Database
 from queue_insights.queue import Queue
-from queue_insights.report import changes
+from queue_insights.report import changes, folders
+from queue_insights.report.execution import ReportError
 from reporting import MISSING, incident, queue_insights
 
 FAIL = """
@@ -183,3 +185,65 @@ def test_the_commands_to_run_next_plan_what_is_said_to_be_done(
     causes = summary.causes(failures)
     (failure,) = failures["failure"]
     assert list(causes["retry"]) == [f"queue-insights retry --task align --failure {failure}"]
+
+
+NOW = datetime.now(UTC)
+
+
+def made(output: Path, hours: float, name: str = "backlog_report", **summary: Any) -> str:
+    """Make a report that is *hours* old; returns its folder's name."""
+    start = {"report": name, "started_at": formats.iso(NOW - timedelta(hours=hours))}
+    with folders.unfinished(output, start) as folder:
+        (folder / "report.html").write_text("")
+        return folders.publish(folder, start | summary).name
+
+
+def failed(output: Path, hours: float) -> None:
+    at = formats.iso(NOW - timedelta(hours=hours))
+    start = {"report": "backlog_report", "started_at": at}
+    with contextlib.suppress(ReportError), folders.unfinished(output, start):
+        raise ReportError("cell 2 <failed>")
+
+
+def page(output: Path) -> str:
+    return (output / "index.html").read_text("utf-8")
+
+
+def test_complete_runs_and_failures_are_listed_newest_first(tmp_path: Path) -> None:
+    first = f"backlog_report-{NOW:%Y%m%dT%H%M%SZ}"  # two in one second
+    assert [made(tmp_path, 0), made(tmp_path, 0)] == [first, f"{first}-2"]
+    broken = {"half": '{"report": "bro', ".unfinished-x": '{"report": "bro", "started_at": "1"}'}
+    for name, text in {**broken, "list": "[1]"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(text)
+    made(tmp_path, 3, title="Oldest")
+    figures = {"waiting": 4, "oldest_waiting_seconds": 9000.0, "drifted": 1}
+    changes = {"waiting": -6, "oldest_waiting_seconds": 1800.0}
+    shown = {"tiles": [["waiting", "w"], ["oldest_waiting_seconds", "o"]], "figures": figures}
+    breached = {"breached": [{"threshold": "hidden > 0"}], "changes": changes}
+    made(tmp_path, 1, title="Newest & <best>", **shown, **breached)
+    failed(tmp_path, 2)
+    text = page(tmp_path)
+    order = [text.index(word) for word in ("Newest &amp; &lt;best&gt;", "&lt;failed&gt;", "Oldest")]
+    assert order == sorted(order)
+    assert text.count("<tr>") == 3 + len(order)
+    assert "1 breached" in text
+    assert '<dd>4 <small class="better">-6</small></dd>' in text
+    assert '<dd>2h 30m <small class="worse">+30m</small></dd>' in text
+    assert "drifted" not in text
+
+
+@pytest.mark.parametrize(("keep", "left"), [("2", [1, 30]), ("2d", [1, 30]), ("9", [1, 30, 60])])
+def test_pruning_keeps_the_newest_and_other_reports(
+    tmp_path: Path, keep: str, left: list[int]
+) -> None:
+    ours = {age: made(tmp_path, age) for age in (1, 30, 60)}
+    other = made(tmp_path, 600, "other")
+    failed(tmp_path, 700)
+    folders.prune(tmp_path, "backlog_report", folders.parse_keep(keep))
+    names = {path.name for path in tmp_path.iterdir()} - {"index.html", "failed"}
+    assert names == {other, *(ours[age] for age in left)}
+    assert all(name in page(tmp_path) for name in names)
+    has_failure = keep != "2d"
+    assert ("&lt;failed&gt;" in page(tmp_path)) is has_failure
+    assert len(list((tmp_path / "failed").iterdir())) == has_failure

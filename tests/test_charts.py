@@ -3,7 +3,6 @@
 import json
 
 import pandas as pd
-import pytest
 
 from queue_insights import charts
 from queue_insights.reads import STATES
@@ -32,15 +31,13 @@ def eta(**columns: object) -> pd.DataFrame:
 
 def flow() -> pd.DataFrame:
     """Of two steps, at which seven were at first."""
-    steps = {"align": ([5, 2, 0, 1], [1, 3, 2, 0]), "clip": ([0, 1, 0, 0], [0, 0, 0, 1])}
-    found = [
-        pd.DataFrame({"arrivals": a, "departures": d}).assign(task_type=task)
-        for task, (a, d) in steps.items()
-    ]
-    for step in found:
+    counts = {"align": ([5, 2, 0, 1], [1, 3, 2, 0]), "clip": ([0, 1, 0, 0], [0, 0, 0, 1])}
+    found = []
+    for task, (arrivals, departures) in counts.items():
+        step = pd.DataFrame({"task_type": task, "arrivals": arrivals, "departures": departures})
         gained = step["arrivals"] - step["departures"]
-        step["depth"] = 7 + gained.cumsum() - gained
-        step["bucket"] = pd.date_range(NOW, periods=4, freq="1h")
+        times = pd.date_range(NOW, periods=4, freq="1h")
+        found.append(step.assign(depth=7 + gained.cumsum() - gained, bucket=times))
     return pd.concat(found).sort_values("bucket", kind="stable")
 
 
@@ -86,28 +83,26 @@ def test_an_axis_of_counts_has_few_numbers_and_none_twice() -> None:
         assert most / axis.dtick <= 4
 
 
-@pytest.mark.parametrize("name", ["<b>x</b>", "<a href='javascript:alert(1)'>x</a>", "a&lt;b"])
-def test_markup_in_names_is_escaped(name: str) -> None:
-    step = {"stage": name, "task_type": name}
-    for figure in (
-        charts.backlog_by_state(backlog({**step, "pending": 1})),
-        charts.hidden_vs_visible(frame({**step, "eligible": 1, "visible": 1, "hidden": 0})),
-        charts.time_to_clear(eta(**step)),
-        charts.depth_over_time(flow().assign(task_type=name)),
-    ):
-        assert json.dumps(name)[1:-1] not in figure.to_json()
+def test_markup_in_names_is_escaped() -> None:
+    for name in ("<b>x</b>", "<a href='javascript:alert(1)'>x</a>", "a&lt;b"):
+        step = {"stage": name, "task_type": name}
+        for figure in (
+            charts.backlog_by_state(backlog({**step, "pending": 1})),
+            charts.hidden_vs_visible(frame({**step, "eligible": 1, "visible": 1, "hidden": 0})),
+            charts.time_to_clear(eta(**step)),
+            charts.depth_over_time(flow().assign(task_type=name)),
+        ):
+            assert json.dumps(name)[1:-1] not in figure.to_json()
 
 
 def test_what_has_nothing_to_draw_says_so_instead() -> None:
     none = pd.DataFrame({"level": [], "held": pd.array([], dtype="boolean")})
     unknown = eta(status="insufficient_history", clear_p50_seconds=NAN)
     hours = pd.DataFrame({"bucket": pd.date_range(NOW, periods=3, freq="1h"), "completions": 0})
+    audit = frame({"eligible": 0, "visible": 0, "hidden": 0})
     for figure, words in (
         (charts.backlog_by_state(backlog({}).assign(stage=None)), "Nothing is in the queue"),
-        (
-            charts.hidden_vs_visible(frame({"eligible": 0, "visible": 0, "hidden": 0})),
-            "show nothing",
-        ),
+        (charts.hidden_vs_visible(audit), "show nothing"),
         (charts.time_to_clear(eta(status="empty", clear_p50_seconds=0.0)), "Nothing waits"),
         (charts.time_to_clear(unknown), "No step has a range: insufficient history."),
         (charts.drain_fan(unknown), "align: insufficient history"),

@@ -1,4 +1,4 @@
-"""The command line: what it prints, and how it exits."""
+"""The command line: what it prints, how it exits, and that it never says a password."""
 
 import csv
 import io
@@ -8,16 +8,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from conftest import Bench
 from operating import many
 from queue_insights.cli import main
-from queue_insights.database import READ_URL
+from queue_insights.database import READ_URL, WRITE_URL
 from queue_insights.reads import READS
+from reporting import COMMANDS, QUOTED, SECRET
 
 Run = Callable[..., Result]
 STEP = ["stage", "task_type"]
@@ -133,3 +136,34 @@ def test_a_reader_that_stops_reading_is_no_traceback(fresh: Callable[[str], Benc
         assert process.stdout.readline().startswith("spotify_track_id")
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
+
+
+# Every command but those that start a server or a kernel, with something for each argument.
+LINES = [
+    (*path, *("1" for parameter in command.params if isinstance(parameter, click.Argument)))
+    for path, command in COMMANDS.items()
+    if path[0] not in ("demo", "lab", "report")
+]
+
+
+@pytest.mark.parametrize("broken", ["", "no_such_database", "no_such_host"])
+def test_no_command_says_the_password(
+    fresh: Callable[[str], Bench], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: str
+) -> None:
+    bench = fresh("a")
+    bench.track("a", "audio_ready")
+    url = bench.url.replace("postgres@", f"postgres:{QUOTED}@", 1)
+    if broken == "no_such_database":
+        url = url.replace("/test_", "/no_test_")
+    elif broken:
+        url = f"postgresql://postgres:{QUOTED}@127.0.0.1:1/db"
+    monkeypatch.setenv(READ_URL, url)
+    monkeypatch.setenv(WRITE_URL, f"{url}{'&' if '?' in url else '?'}sslpassword={QUOTED}")
+    monkeypatch.chdir(tmp_path)
+    for command in LINES:
+        result = CliRunner().invoke(main, command)
+        assert isinstance(result.exception, SystemExit | None), command
+        said = result.output + result.stderr
+        assert not [secret for secret in (SECRET, QUOTED) if secret in said], command
+        assert command != ("backlog",) or result.exit_code == (1 if broken else 0)
+    assert not list(tmp_path.iterdir())

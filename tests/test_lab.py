@@ -1,7 +1,6 @@
 """``queue-insights lab``: JupyterLab itself, driven in a browser, on the shipped notebook."""
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -106,16 +105,16 @@ def opened(
         assert not [asked for asked in requests(browser) if not asked.startswith(own)]
 
 
+COLOURS = """const [of, page] = [arguments[0], '.jp-Notebook'].map(
+        selector => getComputedStyle(document.querySelector(selector)));
+    return [of[arguments[1]], page.backgroundColor].map(colour => '#' + colour.match(/[\\d.]+/g)
+        .slice(0, 3).map(part => Math.round(part).toString(16).padStart(2, '0')).join(''))"""
+
+
 def contrast(browser: Chrome, selector: str, key: str) -> float:
     """That of the first such element's colour with the notebook's ground."""
-    script = """const [of, page] = [arguments[0], '.jp-Notebook'].map(
-            selector => getComputedStyle(document.querySelector(selector)));
-        return [of[arguments[1]], page.backgroundColor];"""
-    colours = []
-    for colour in browser.execute_script(script, selector, key):
-        parts = [float(part) for part in re.findall(r"[\d.]+", colour)[:3]]
-        colours.append(luminance("#" + "".join(f"{round(part):02x}" for part in parts)))
-    return (max(colours) + 0.05) / (min(colours) + 0.05)
+    dark, light = sorted(map(luminance, browser.execute_script(COLOURS, selector, key)))
+    return (light + 0.05) / (dark + 0.05)
 
 
 def run_all(browser: Chrome) -> None:

@@ -83,37 +83,26 @@ def test_text_from_anywhere_is_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["step", LONG], ids=["short", "long"])
 def test_the_largest_queue_makes_a_small_mail(tmp_path: Path, word: str) -> None:
-    steps, kinds = 300, 1000
-    names = [f"{i}{word}" for i in range(steps)]
-    waiting = [i * 10**7 for i in range(steps)]
-    seconds = [f"clear_{n}_seconds" for n in ("p50", "p80", "lower", "upper")]
+    steps, kinds = range(300), range(1000)
+    waiting = [i * 10**7 for i in steps]
+    names = {"task_type": [f"{i}{word}" for i in steps], "waiting": waiting}
+    ranges = {f"clear_{n}_seconds": [1e7] * len(steps) for n in ("p50", "p80", "lower", "upper")}
+    failures = {
+        **{"task_type": ["align"] * len(kinds), "failure": [f"{i:08x}" for i in kinds]},
+        **{"error": [word] * len(kinds), "rows": [*kinds], "new": [i in (5, 7) for i in kinds]},
+        "retry": ["retry" + " '\"'" * 60] * len(kinds),
+    }
     tables = [
-        table("by_stage", task_type=names, waiting=waiting, missing=[n // 2 for n in waiting]),
-        table(
-            *("eta",),
-            **{"task_type": names, "waiting": waiting, "status": ["growing"] * steps},
-            **dict.fromkeys(seconds, [1e7] * steps),
-        ),
-        table(
-            *("failures",),
-            **{"task_type": ["align"] * kinds, "failure": [f"{i:08x}" for i in range(kinds)]},
-            **{"error": [word] * kinds, "rows": [*range(kinds)]},
-            **{
-                "new": [i in (5, 7) for i in range(kinds)],
-                "retry": ["retry" + " '\"'" * 60] * kinds,
-            },
-        ),
+        table("by_stage", **names, missing=[n // 2 for n in waiting]),
+        table("eta", **names, status=["growing"] * len(steps), **ranges),
+        table("failures", **failures),
     ]
     breach = {"threshold": f"{word} > 0", "figure": word, "value": 1, "where": word}
-    html, text = written(
-        tmp_path,
-        tables,
-        **{"title": word, "verdict": word * 9, "database": word, "pipeline": {"name": word}},
-        **{"breached": [breach] * 99, "warnings": [word] * 99, "tiles": [[word, word]] * 99},
-        next=[{"why": word, "command": "queue-insights" + " ''" * 90}] * 99,
-    )
-    found = " ".join(cells(html))
-    for words in (found, text):
+    about = {"title": word, "verdict": word * 9, "database": word, "pipeline": {"name": word}}
+    about |= {"breached": [breach] * 99, "warnings": [word] * 99, "tiles": [[word, word]] * 99}
+    about["next"] = [{"why": word, "command": "queue-insights" + " ''" * 90}] * 99
+    html, text = written(tmp_path, tables, **about)
+    for words in (" ".join(cells(html)), text):
         others = int(re.findall(r"(\d+) more steps", words)[0])
         assert others in ([260] if word == "step" else [280, 290])
         beside = [i for i in (others - 1, others, 299) if f" {i}{word[:3]}" in words]

@@ -14,8 +14,17 @@ from plotly.offline import get_plotlyjs
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import Url
-from reporting import MISSING, QUOTED, SECRET, TITLES, incident, process, queue_insights
-from reporting import refused, write
+from reporting import (
+    MISSING,
+    QUOTED,
+    SECRET,
+    TITLES,
+    incident,
+    process,
+    queue_insights,
+    refused,
+    write,
+)
 
 HIDDEN = sum(MISSING.values())
 TABLES = ["audit", "failures", "eta", "by_stage", "missing", "stuck", "exhausted"]
@@ -235,7 +244,8 @@ def test_parameters_reach_the_notebook_with_their_types(tmp_path: Path) -> None:
         "\nthresholds: list[str] = ['count >= 5']",
     )
     (tmp_path / "x.yaml").write_text("count: 4\nratio: 2\n")
-    given = ("-f", tmp_path / "x.yaml", *"-p flag false -p count 5 -p task 404".split())
+    values = {"flag": "false", "count": "5", "task": "404"}
+    given = ("-f", tmp_path / "x.yaml", *(w for pair in values.items() for w in ("-p", *pair)))
     done = queue_insights("report", path, *given, "--output", tmp_path)
     assert done.returncode == 3, done.stderr  # the notebook's own threshold
     summary = summary_of(done.stdout)
