@@ -138,7 +138,6 @@ HEAVY = {"plotly", "papermill", "nbconvert", "IPython", "matplotlib", "pandas.pl
 STARTS = {
     "import queue_insights": HEAVY | {"pandas", "sqlalchemy"},
     "from queue_insights import cli": HEAVY | {"pandas", "sqlalchemy"},
-    "from queue_insights import Queue": HEAVY - {"pandas.plotting._core"},
     "from queue_insights import forecast": {"sqlalchemy", "psycopg", "queue_insights.database"},
     "from queue_insights import charts": {"papermill", "queue_insights.queue"},
 }

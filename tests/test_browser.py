@@ -159,18 +159,17 @@ def test_every_chart_is_drawn_and_fits_and_follows_the_window(
     assert (complaints(browser), asked(browser)) == ([], {file.as_uri()})
 
 
-def test_titles_are_text(browser: Chrome, reports: Path, page: Chrome) -> None:
+def test_titles_are_text(page: Chrome, reports: Path) -> None:
     assert set(TITLES) <= set(texts(page, "td"))
     assert page.title.startswith("Backlog report")
     assert not found(page, "td *")
-    opened(browser, page_of(reports, "mine"), DESKTOP)
-    assert texts(browser, "h1") == [f"Title {MARKUP}"]
-    assert texts(browser, "pre") == [f"{MARKUP}\n"]
-    assert texts(browser, "tbody td")[:3] == [MARKUP[:46] + "..."] * 3  # pandas cuts at 50
-    assert browser.title.startswith(f"Title {MARKUP}")
-    opened(browser, reports / "index.html", PHONE)
-    assert f"Title {MARKUP}" in texts(browser, "td:first-child")
-    assert browser.title == "Queue reports"
+    opened(page, page_of(reports, "mine"), DESKTOP)
+    assert texts(page, "h1, pre") == [f"Title {MARKUP}", f"{MARKUP}\n"]
+    assert texts(page, "tbody td")[:3] == [MARKUP[:46] + "..."] * 3  # pandas cuts at 50
+    assert page.title.startswith(f"Title {MARKUP}")
+    opened(page, reports / "index.html", PHONE)
+    assert f"Title {MARKUP}" in texts(page, "td:first-child")
+    assert page.title == "Queue reports"
 
 
 def test_a_heading_sorts_by_text_or_size_and_says_so(page: Chrome) -> None:
@@ -191,22 +190,20 @@ def test_a_heading_sorts_by_text_or_size_and_says_so(page: Chrome) -> None:
     assert column(page, "#looked-at", len(headers))[-1] == "-"  # nothing to compare comes last
 
 
-def test_searching_leaves_the_rows_that_hold_every_word(page: Chrome) -> None:
-    table, box = named(page, HIDDEN), found(page, "input[type=search]")[-1]
-    box.send_keys("ALIGN karaoke")
-    assert column(page, table, 2) == ["🎤 Karaoke 🎶"]
+def test_searching_leaves_the_rows_that_hold_every_word_and_says_what_it_searched(
+    page: Chrome, reports: Path
+) -> None:
+    found(page, "input[type=search]")[-1].send_keys("ALIGN karaoke")
+    assert column(page, named(page, HIDDEN), 2) == ["🎤 Karaoke 🎶"]
     assert found(page, ".search output")[-1].text.startswith("1 of ")
-
-
-def test_searching_a_table_that_was_cut_says_so(browser: Chrome, reports: Path) -> None:
     file = page_of(reports, "mine")
-    opened(browser, file, DESKTOP)
-    assert texts(browser, "caption") == ["Tracks: the first 100 of 10,000"]
-    assert texts(browser, ".search") == ["Search in the first 100 of 10,000"]
-    found(browser, ".search input")[0].send_keys("song 99")
-    assert column(browser, named(browser, -1), 1) == ["Song 99"]
-    assert texts(browser, ".search") == ["Search 1 found in the first 100 of 10,000"]
-    (link,) = found(browser, "main a")
+    opened(page, file, DESKTOP)
+    assert texts(page, "caption") == ["Tracks: the first 100 of 10,000"]
+    assert texts(page, ".search") == ["Search in the first 100 of 10,000"]
+    found(page, ".search input")[0].send_keys("song 99")
+    assert column(page, named(page, -1), 1) == ["Song 99"]
+    assert texts(page, ".search") == ["Search 1 found in the first 100 of 10,000"]
+    (link,) = found(page, "main a")
     assert link.text == "All 10,000 rows"
     assert link.get_attribute("href") == (file.parent / "tables" / "long.csv").as_uri()
 

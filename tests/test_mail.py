@@ -156,13 +156,6 @@ def test_changes_are_coloured_and_say_since_when(tmp_path: Path) -> None:
         assert "There is no run of a day ago to compare with" in both
 
 
-def test_a_notebook_that_shows_nothing_of_ours_has_a_mail_too(tmp_path: Path) -> None:
-    html, text = written(tmp_path, [table("by_stage", mine=["x"]), table("eta")])
-    for words in (BeautifulSoup(html, "html.parser").text, text):
-        assert re.findall(r"\S.*", words.split("Mine")[-1])[0] == ABOUT["started_at"]
-        assert "report.html" in words
-
-
 def program(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text)
     (folder / name).chmod(0o755)

@@ -11,18 +11,15 @@ from processes import until
 from queue_insights.errors import DatabaseError
 from queue_insights.reads import READS
 
-WRITES = (
-    *("DELETE FROM audio_tasks", "SELECT * FROM tracks FOR UPDATE", "CREATE TABLE mine ()"),
-    *("SELECT nextval('audio_tasks_id_seq')", "SELECT volatile_write()"),
-)
-
 
 def test_a_read_cannot_write(bench: Bench) -> None:
     bench.sql("""
         CREATE FUNCTION volatile_write() RETURNS int VOLATILE LANGUAGE sql
         AS $$ INSERT INTO audio_tasks (task_type) VALUES ('align') RETURNING id $$
     """)
-    for statement, primary in itertools.product(WRITES, (False, True)):
+    writes = ("DELETE FROM audio_tasks", "SELECT * FROM tracks FOR UPDATE", "CREATE TABLE mine ()")
+    writes += ("SELECT nextval('audio_tasks_id_seq')", "SELECT volatile_write()")
+    for statement, primary in itertools.product(writes, (False, True)):
         with (
             pytest.raises(DatabaseError, match="read-only transaction"),
             bench.queue.database.read(primary=primary) as moment,

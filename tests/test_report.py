@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import Url
+from queue_insights.pipeline import load
 from reporting import (
     MISSING,
     QUOTED,
@@ -96,7 +97,8 @@ def test_a_run_is_a_folder_with_page_notebook_summary_and_tables(backlog: Simple
 def test_the_summary_holds_the_key_figures_of_the_incident(backlog: SimpleNamespace) -> None:
     summary = backlog.summary
     assert (summary["schema_version"], summary["report"]) == (1, "backlog_report")
-    assert summary["pipeline"]["name"] == "karaoke"
+    assert (summary["pipeline"]["name"], summary["variant"]) == ("karaoke", "a")
+    assert summary["pipeline"]["fingerprint"] == load().fingerprint
     given = {"pipeline": "karaoke", "limit": 50, "timezone": "Europe/Berlin"}
     assert summary["parameters"] == given
     figures = summary["figures"]

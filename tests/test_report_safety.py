@@ -35,12 +35,8 @@ def running(tmp_path: Path) -> Iterator[Running]:
         command = [sys.executable, "-m", "queue_insights", "report", write(tmp_path, pid, cell)]
         # Whoever starts the tests in the background leaves them, and their children, deaf to it.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        report = subprocess.Popen(
-            [*command, "--output", tmp_path / "reports"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        report = subprocess.Popen([*command, "--output", tmp_path / "reports"], **pipes)
         signal.signal(signal.SIGINT, before)
         started.append(report)
         assert select.select([reader], [], [], 300)[0], "the report's kernel has not come up"
