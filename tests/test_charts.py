@@ -75,14 +75,6 @@ def test_a_colour_stands_out_and_has_one_meaning() -> None:
         assert not {colour for colour in colours if colour in figure.to_json()}
 
 
-def test_an_axis_of_counts_has_few_numbers_and_none_twice() -> None:
-    for most in (1, 2, 7, 50, 999, 10_000, 3_000_000):
-        axis = charts.backlog_by_state(backlog({"missing": most})).layout.xaxis
-        assert axis.dtick >= 1
-        assert axis.dtick == int(axis.dtick)
-        assert most / axis.dtick <= 4
-
-
 def test_markup_in_names_is_escaped() -> None:
     for name in ("<b>x</b>", "<a href='javascript:alert(1)'>x</a>", "a&lt;b"):
         step = {"stage": name, "task_type": name}

@@ -1,10 +1,10 @@
 """Random input, in parameters, durations, thresholds, files, command lines, is no traceback."""
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +62,19 @@ def test_any_parameters_of_a_report_are_of_its_types_or_an_input_error(data: st.
             assert (type(found[name]), found[name]) == (type(value), value)
 
 
-UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-PARTS = st.tuples(
-    st.sampled_from(["1", "30", "0.5", "9" * 400, "0", "٣"]),
-    st.sampled_from([*UNITS, "S", "H", "D", "MIN", "\u017f", "m\u0131n", "K", "y", "", " d "]),
-).map("".join)
-
-
-DURATIONS = ("90s", "30min", "1h30m", "7D", "2w", "1.5h", " 1 d 2 h ")
+DURATIONS = {
+    **{"90s": 90, "30min": 1800, "1h30m": 5400, "7D": 604_800, "2w": 1_209_600},
+    **{"1.5h": 5400, " 1 d 2 h ": 93_600},
+}
 
 
 @cases(150)
-@given(st.sampled_from(DURATIONS) | TEXTS | st.lists(PARTS, max_size=3).map("".join))
+@given(TEXTS | st.sampled_from([*DURATIONS]))
 @example("5\u017f")
+@example("٣h")
 @example("1e5d")
 @example("0.0000001s")
+@example("9" * 400 + "w")
 def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
     try:
         found = parse_duration(text)
@@ -84,21 +82,16 @@ def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
         assert text not in DURATIONS
         return
     assert timedelta() < found <= timedelta(days=36_500)
-    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*(min|[smhdw])\s*", text.lower())
-    assert "".join(text.lower().split()) == "".join(number + unit for number, unit in parts)
-    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
-    assert math.isclose(found.total_seconds(), seconds, rel_tol=1e-9, abs_tol=1e-5)
+    assert re.fullmatch(r"([0-9]+(\.[0-9]+)?\s*(min|[smhdw])\s*)+", text.lower().strip(), re.ASCII)
+    assert text not in DURATIONS or found.total_seconds() == DURATIONS[text]
 
 
 FIGURES = {"hidden": 3, "oldest_waiting_seconds": 60.0, "verdict": "x", "none": None}
 LIMITS = st.one_of(TEXTS, st.integers().map(str), st.sampled_from(["2h", "x", "'x'", "1.5", "-3"]))
-SIGNS = st.sampled_from(["<", ">", "<=", ">=", "==", "!=", "=", ""])
 NEAR = st.sampled_from(["2", "3", "3.0", "4"])
 TABLE_VALUES = st.none() | st.integers() | st.floats() | st.text(max_size=3)
-COMPARED = {
-    **{"<": float.__lt__, ">": float.__gt__, "<=": float.__le__, ">=": float.__ge__},
-    **{"==": float.__eq__, "!=": float.__ne__},
-}
+COMPARED = {"<": lt, ">": gt, "<=": le, ">=": ge, "==": eq, "!=": ne}
+SIGNS = st.sampled_from([*COMPARED, "=", ""])
 
 
 @cases(150)

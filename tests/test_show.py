@@ -120,13 +120,17 @@ def test_a_chart_is_data_and_without_plotly_bars_of_table_cells_and_words(
     assert caption["text/plain"] == "What waits"
 
 
-def test_a_figure_without_anything_is_a_sentence(shown: list[dict[str, Any]]) -> None:
+def test_lines_are_columns_and_a_figure_without_anything_a_sentence(
+    shown: list[dict[str, Any]],
+) -> None:
     times = pd.date_range("2026-07-01", periods=100, freq="1h", tz="UTC")
-    show.chart(
-        charts.depth_over_time(pd.DataFrame({"bucket": times, "task_type": "x", "depth": 0})), ""
-    )
-    assert set(shown[0]) == {show.MIME, "text/plain", "text/html"}
-    assert shown[0]["text/plain"] == "Nothing was in the queue in this time."
+    flow = pd.DataFrame({"bucket": times, "task_type": "align", "depth": range(100)})
+    show.chart(charts.depth_over_time(flow), "There")
+    assert shown[0][show.MIME]["words"] == "align: 0 at first, 99 at most, 99 at last"
+    assert 20 <= shown[0]["text/html"].count("<i class") <= 48
+    show.chart(charts.depth_over_time(flow.assign(depth=0)), "There")
+    assert set(shown[-1]) == {show.MIME, "text/plain", "text/html"}
+    assert shown[-1]["text/plain"] == "Nothing was in the queue in this time."
     show.chart(go.Figure().add_pie(values=[1, 2]), "Somebody's own")  # drawn by plotly only
     assert shown[-2]["text/html"].strip() == ""
 
