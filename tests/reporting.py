@@ -152,11 +152,14 @@ def chromium(*switches: str) -> Iterator[Chrome]:
         browser.quit()
 
 
-def luminance(colour: str) -> float:
-    """Of ``#rrggbb``, as the Web Content Accessibility Guidelines define it."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+def contrast(*colours: str) -> float:
+    """Of two colours ``#rrggbb``, as the Web Content Accessibility Guidelines define it."""
+    luminances = []
+    for colour in colours:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        luminances.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
 
 
 def requests(browser: Chrome) -> list[str]:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from queue_insights import charts
 from queue_insights.reads import STATES
-from reporting import luminance
+from reporting import contrast
 
 NOW = pd.Timestamp("2026-11-22 10:00", tz="UTC")
 BERLIN = "Europe/Berlin"  # an hour ahead then
@@ -64,8 +64,7 @@ def test_a_colour_stands_out_and_has_one_meaning() -> None:
     assert not colours & others
     for ground in ("#ffffff", "#15181c", "#111111", "#212121"):  # pages, JupyterLab; light, dark
         for colour in colours | others:
-            dark, light = sorted((luminance(colour), luminance(ground)))
-            assert (light + 0.05) / (dark + 0.05) >= 3, colour
+            assert contrast(colour, ground) >= 3, colour
     past = pd.DataFrame({"level": [0.5, 0.8], "held": pd.array([True, False], dtype="boolean")})
     for figure in (
         charts.depth_over_time(flow()),

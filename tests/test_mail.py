@@ -14,7 +14,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from queue_insights.report import mail
-from reporting import ROOT
+from reporting import ROOT, contrast
 
 DOCS = (ROOT / "docs" / "mail.md").read_text("utf-8")
 LARGEST, WIDEST = 100_000, 78  # bytes of the HTML, columns of the text
@@ -43,6 +43,10 @@ def checked(folder: Path) -> tuple[str, str]:
     assert [line for line in text.splitlines() if len(line) > WIDEST] == []
     elements = BeautifulSoup(html, "html.parser").find_all(True)
     assert {element.name for element in elements} <= set(TAGS.split())
+    for element in elements:  # what has a colour has a ground, or is lost in the dark
+        colours = dict(re.findall(r"((?:background-)?color):(#\w{6})", str(element.get("style"))))
+        assert colours.keys() in (set(), {"color", "background-color"})
+        assert not colours or not element.text.strip() or contrast(*colours.values()) >= 4.5
     attributes = {(name, str(value)) for each in elements for name, value in each.attrs.items()}
     asking = {"src", "href", "background", "srcset", "class", "id"}
     assert not [name for name, _ in attributes if name in asking or name.startswith("on")]
