@@ -139,6 +139,7 @@ PIECES = "abe:-[]{}&*!|>?#%@`,'\"\\ \n0~<=."
 @example(b"!!float ''")
 @example(b"? {a: b}\n: c")
 @example(b"<<: 5")
+@example(b"a: 1\na: 2")
 @example(b"a: 1e99999999999\nb: " + b"9" * 5000)
 def test_any_bytes_are_a_pipeline_or_an_input_error(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "file.yaml"

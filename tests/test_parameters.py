@@ -10,6 +10,7 @@ from queue_insights.errors import InputError
 from queue_insights.report import parameters, thresholds
 
 CELL = """
+"A text in which = nothing is assigned."
 count: int = 3
 label = "x"
 other = None  # type: Optional[str] as papermill has it, such as x = 1
