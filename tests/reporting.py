@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
-from conftest import database
+from conftest import Url, database
 from queue_insights.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -39,9 +39,7 @@ MISSING = {"audio_ready": 50, "aligned": 3, "enhanced": 1}
 
 
 @contextlib.contextmanager
-def incident(
-    server: Callable[[str], str], templates: dict[str, str], variant: str = "a"
-) -> Iterator[str]:
+def incident(server: Url, templates: dict[str, str], variant: str = "a") -> Iterator[str]:
     """The URL of a database with the incident in it; dropped afterwards."""
     with database(server, templates[variant]) as url:
         with psycopg.connect(url) as connection:
@@ -50,21 +48,23 @@ def incident(
 
 
 def _fill(connection: psycopg.Connection, variant: str) -> None:
-    track = "INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at) VALUES "
+    titles = dict(enumerate(TITLES, 20))
     for stage, count in MISSING.items():
         for i in range(count):
-            title = TITLES[i] if stage == "audio_ready" and i < len(TITLES) else f"Song {i}"
-            age = f"now() - interval '{i + 10} minutes'"
             connection.execute(
-                f"{track} (%s, %s, '[]', %s, {age})", (f"{stage}{i:02}", title, stage)
+                "INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at) "
+                "VALUES (%s, %s, '[]', %s, now() - make_interval(mins => %s))",
+                (f"{stage}{i:02}", titles.get(i, f"Song {i}"), stage, i + 10),
             )
-    connection.execute(f"{track} ('stuck', 'Stuck', '[]', 'separated', now())")
-    subject, values = ("", "") if variant == "a" else (", subject_id", ", 'stuck'")
-    connection.execute(
-        "INSERT INTO audio_tasks (spotify_track_id, task_type, status, attempts, last_attempt_at"
-        f"{subject}) VALUES ('stuck', 'segment', 'running', 1, now() - interval '5 h'{values}), "
-        f"('stuck', 'download', 'pending', 0, null{values})"
-    )
+    subject = "spotify_track_id" if variant == "a" else "spotify_track_id, subject_id"
+    stuck = "'stuck'" if variant == "a" else "'stuck', 'stuck'"
+    connection.execute(f"""
+        INSERT INTO tracks (spotify_track_id, title, artists, stage)
+        VALUES ('stuck', 'Stuck', '[]', 'separated');
+        INSERT INTO audio_tasks ({subject}, task_type, status, attempts, last_attempt_at)
+        VALUES ({stuck}, 'segment', 'running', 1, now() - interval '5 h'),
+               ({stuck}, 'download', 'pending', 0, null)
+    """)
 
 
 def write(folder: Path, *sources: str, parameters: str | None = None, title: str = "Mine") -> Path:
@@ -77,24 +77,21 @@ def write(folder: Path, *sources: str, parameters: str | None = None, title: str
     return path
 
 
-def commands(
-    group: click.Group = main, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
+            yield from commands(command, *path, name)
         else:
             yield (*path, name), command
 
 
-COMMANDS = dict(commands())
+COMMANDS = dict(commands(main))
 
 
 def queue_insights(
     *arguments: str | Path, url: str | None = None, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the CLI in this process, which spares it what it imports, the database in the
-    environment."""
+    """Run the CLI in this process, which spares it the imports."""
     if url is not None:
         environment["QUEUE_INSIGHTS_URL"] = url
     words = [*map(str, arguments)]
@@ -155,21 +152,21 @@ def chromium(*switches: str) -> Iterator[Chrome]:
         browser.quit()
 
 
-def luminance(colour: str) -> float:
-    """Of ``#rrggbb``, as the Web Content Accessibility Guidelines define it."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+def contrast(*colours: str) -> float:
+    """Of two colours ``#rrggbb``, as the Web Content Accessibility Guidelines define it."""
+    luminances = []
+    for colour in colours:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        luminances.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
 
 
 def requests(browser: Chrome) -> list[str]:
     """Every URL that pages asked for since the last call."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [
-        event["params"]["request"]["url"]
-        for event in events
-        if event["method"] == "Network.requestWillBeSent"
-    ]
+    sent = [event for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [event["params"]["request"]["url"] for event in sent]
 
 
 def complaints(browser: Chrome) -> list[str]:

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from conftest import database
+from conftest import Url, database
 from queue_insights import demo
 from reporting import TITLES, chromium, complaints, incident, queue_insights, requests, write
 
@@ -36,38 +36,38 @@ def browser() -> Iterator[Chrome]:
 @pytest.fixture(scope="module")
 def reports(
     browser: Chrome,
-    server: Callable[[str], str],
+    server: Url,
     templates: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A folder with a run of the backlog report, and one of a notebook titled with markup."""
+    """A folder with runs of the backlog report, of throughput_eta on a queue with sixty days of
+    history, and of a notebook titled with markup whose table is cut."""
     output = tmp_path_factory.mktemp("reports")
-    frame = f"import pandas as pd; pd.DataFrame({{'title': [{MARKUP!r}] * 3}})"
-    hostile = write(output, f"print({MARKUP!r})", frame, title=f"Title {MARKUP}")
-    with incident(server, templates) as url:
-        breached = ("-p", "thresholds", "[hidden > 0]")
-        done = queue_insights("report", "backlog_report", *breached, "--output", output, url=url)
-        assert done.returncode == 3, done.stderr
-    assert queue_insights("report", hostile, "--output", output).returncode == 0
+    tracks = "pd.DataFrame({'track': [f'Song {i}' for i in range(5000)]})"
+    hostile = write(
+        output,
+        f"import pandas as pd; from queue_insights import show; print({MARKUP!r})",
+        f"pd.DataFrame({{'title': [{MARKUP!r}] * 3}})",
+        f"show.table('long', show.save('long', [{tracks}] * 2, limit=100), 'Tracks')",
+        title=f"Title {MARKUP}",
+    )
+    with incident(server, templates) as backlog, database(server) as history:
+        demo.seed(history, "b", 2000)
+        runs = {"backlog_report": (backlog, 3), "throughput_eta": (history, 0), hostile: (None, 0)}
+        for name, (url, code) in runs.items():
+            done = queue_insights("report", name, "--output", output, url=url)
+            assert done.returncode == code, done.stderr
     return output
+
+
+def page_of(reports: Path, name: str) -> Path:
+    (file,) = reports.glob(f"{name}-*/report.html")
+    return file
 
 
 @pytest.fixture
 def page(browser: Chrome, reports: Path) -> Chrome:
-    (folder,) = reports.glob("backlog_report-*")
-    return opened(browser, folder / "report.html", DESKTOP)
-
-
-@pytest.fixture(scope="module")
-def forecast(server: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a run of throughput_eta, on a queue with sixty days of history."""
-    output = tmp_path_factory.mktemp("forecasts")
-    with database(server) as url:
-        demo.seed(url, "b", 2000)
-        zone = ("-p", "timezone", "Europe/Berlin")
-        done = queue_insights("report", "throughput_eta", *zone, "--output", output, url=url)
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.splitlines()[-1])
+    return opened(browser, page_of(reports, "backlog_report"), DESKTOP)
 
 
 def emulate(browser: Chrome, size: tuple[int, int], **media: Any) -> None:
@@ -109,225 +109,141 @@ def named(browser: Chrome, position: int) -> str:
     return "#looked-at"
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE])
-def test_every_chart_is_drawn_and_fits_without_complaint_or_request(
-    page: Chrome, size: tuple[int, int]
-) -> None:
-    url = page.current_url
-    opened(page, Path(url.removeprefix("file://")), size)
-    charts = found(page, "figure.chart")
-    assert len(charts) == 2
-    for chart in charts:
-        assert found(chart, ".barlayer, .scatterlayer")
-        assert found(chart, ".point path, .textpoint")
-        assert chart.size["width"] <= size[0]
-    assert page.execute_script("return document.documentElement.scrollWidth") <= size[0]
-    assert (complaints(page), asked(page)) == ([], {url})
-
-
-def test_charts_of_flow_and_forecast_are_drawn_and_follow_the_window(
-    browser: Chrome, forecast: Path
-) -> None:
-    drawn = (
+DRAWN = {
+    "backlog_report": [".barlayer .point path"] * 2,
+    "throughput_eta": [
         ".barlayer .point path",  # time to clear
         *[".scatterlayer .fills path.js-fill"] * 3,  # fan, cumulative flow, depth
         ".heatmaplayer image",  # throughput by hour
         ".scatterlayer .point",  # calibration
-    )
-    opened(browser, forecast, DESKTOP)
-    for size in (DESKTOP, PHONE):  # the second is the first page, resized
-        emulate(browser, size)
-        fits = (
-            "return [...document.querySelectorAll('.js-plotly-plot')].every("
-            "e => Math.abs(e.querySelector('.main-svg').clientWidth - e.clientWidth) < 2)"
-        )
-        WebDriverWait(browser, 10).until(lambda _, fits=fits: browser.execute_script(fits))
-        for chart, selector in zip(found(browser, "figure.chart"), drawn, strict=True):
+    ],
+}
+FITS = """return [...document.querySelectorAll('.js-plotly-plot')].every(
+    e => Math.abs(e.querySelector('.main-svg').clientWidth - e.clientWidth) < 2)"""
+ENDS = """return ['.main-svg', 'figcaption'].map(
+    s => arguments[0].querySelector(s).getBoundingClientRect())"""
+# Of such labels, those that cover the next of the same chart.
+OVERLAPPING = """return [...document.querySelectorAll('.plot')].flatMap(chart => {
+      const labels = [...chart.querySelectorAll(arguments[0])];
+      const boxes = labels.map(label => label.getBoundingClientRect());
+      return labels.filter((label, i) => boxes.some((box, j) => j > i
+        && box.left < boxes[i].right - 1 && boxes[i].left < box.right - 1
+        && box.top < boxes[i].bottom - 1 && boxes[i].top < box.bottom - 1));
+    }).map(label => label.textContent)"""
+AXES = """return [...document.querySelectorAll('.plot [class$=axislayer-above]')].map(
+    axis => [...axis.querySelectorAll('text')].map(label => label.textContent))"""
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_chart_is_drawn_and_fits_and_follows_the_window(
+    browser: Chrome, reports: Path, name: str
+) -> None:
+    file = page_of(reports, name)
+    opened(browser, file, DESKTOP)
+    emulate(browser, PHONE)
+    WebDriverWait(browser, 10).until(lambda _: browser.execute_script(FITS))
+    for size in (DESKTOP, PHONE):
+        opened(browser, file, size)
+        WebDriverWait(browser, 10).until(lambda _: browser.execute_script(FITS))
+        for chart, selector in zip(found(browser, "figure.chart"), DRAWN[name], strict=True):
             assert found(chart, selector)
             assert chart.size["width"] <= size[0]
-            drawing, caption = browser.execute_script(
-                "return ['.main-svg', 'figcaption'].map("
-                "s => arguments[0].querySelector(s).getBoundingClientRect())",
-                chart,
-            )
+            drawing, caption = browser.execute_script(ENDS, chart)
             assert drawing["bottom"] <= caption["top"] + 1  # it does not cover what follows it
-            assert drawing["height"] >= 300
-    assert "should." in found(browser, "figcaption")[0].text
-    assert (complaints(browser), asked(browser)) == ([], {forecast.as_uri()})
-
-
-def test_titles_from_the_database_are_text(page: Chrome) -> None:
-    assert set(TITLES) <= set(texts(page, "td"))
-    assert page.title.startswith("Backlog report")
-    assert not found(page, "td *")
-
-
-def test_titles_of_notebooks_are_text_on_page_and_index(browser: Chrome, reports: Path) -> None:
-    (folder,) = reports.glob("mine-*")
-    opened(browser, folder / "report.html", DESKTOP)
-    assert texts(browser, "h1") == [f"Title {MARKUP}"]
-    assert texts(browser, "pre") == [f"{MARKUP}\n"]
-    assert texts(browser, "tbody td") == [MARKUP[:46] + "..."] * 3  # pandas cuts at 50 characters
-    assert browser.title.startswith(f"Title {MARKUP}")
-    assert complaints(browser) == []
-    opened(browser, reports / "index.html", PHONE)
-    assert f"Title {MARKUP}" in texts(browser, "td:first-child")
-    assert browser.title == "Queue reports"
-    assert complaints(browser) == []
-    assert all(address.startswith("file:") for address in asked(browser))
-
-
-def test_a_heading_sorts_by_text_or_size_and_says_so(page: Chrome) -> None:
-    table = named(page, HIDDEN)
-    headers = found(page, f"{table} thead th")
-    (title,) = (header for header in headers if header.text.startswith("title"))
-    for order in ("ascending", "descending"):
-        title.find_element(By.CSS_SELECTOR, "[role=button]").send_keys(Keys.ENTER)
-        assert title.get_attribute("aria-sort") == order
-        songs = [text for text in column(page, table, 2) if text.startswith("Song")]
-        assert songs == sorted(songs, reverse=order == "descending")
-    page.execute_script("document.querySelector('#looked-at').removeAttribute('id')")
-    table = named(page, 3)  # of steps
-    headers = found(page, f"{table} thead th")
-    assert [headers[i].text for i in (2, -1)] == ["total", "oldest waiting"]
-    headers[2].find_element(By.CSS_SELECTOR, "[role=button]").click()
-    totals = [int(text) for text in column(page, table, 3)]
-    assert totals == sorted(totals)
-    assert len(set(totals)) > 2
-    headers[-1].find_element(By.CSS_SELECTOR, "[role=button]").click()
-    assert column(page, table, len(headers))[-1] == "-"  # nothing to compare comes last
-
-
-def test_searching_leaves_the_rows_that_hold_every_word(page: Chrome) -> None:
-    table, box = named(page, HIDDEN), found(page, "input[type=search]")[-1]
-    box.send_keys("ALIGN karaoke")
-    assert column(page, table, 2) == ["🎤 Karaoke 🎶"]
-    assert found(page, ".search output")[-1].text.startswith("1 of ")
-
-
-def test_searching_a_table_that_was_cut_says_so(browser: Chrome, tmp_path: Path) -> None:
-    tracks = "pd.DataFrame({'track': [f'Song {i}' for i in range(5000)]})"
-    listed = f"show.table('long', show.save('long', [{tracks}] * 2, limit=100), 'Tracks')"
-    path = write(tmp_path, "import pandas as pd; from queue_insights import show", listed)
-    done = queue_insights("report", path, "--output", tmp_path / "reports")
-    assert done.returncode == 0, done.stderr
-    file = Path(done.stdout.splitlines()[-1])
-    opened(browser, file, DESKTOP)
-    assert texts(browser, "caption") == ["Tracks: the first 100 of 10,000"]
-    assert texts(browser, ".search") == ["Search in the first 100 of 10,000"]
-    found(browser, ".search input")[0].send_keys("song 99")
-    assert column(browser, "table", 1) == ["Song 99"]
-    assert texts(browser, ".search") == ["Search 1 found in the first 100 of 10,000"]
-    (link,) = found(browser, "main a")
-    assert link.text == "All 10,000 rows"
-    assert link.get_attribute("href") == (file.parent / "tables" / "long.csv").as_uri()
-    assert complaints(browser) == []
-
-
-def test_the_verdict_and_what_is_breached_come_first_and_have_names(page: Chrome) -> None:
-    header = page.find_element(By.TAG_NAME, "header").text
-    for text in ("tracks wait, all of them missing", "1 threshold breached", "hidden > 0: 54"):
-        assert text in header
-    (tile,) = found(page, ".figures .bad")
-    assert tile.text.startswith("missing")
-    # What a screen reader needs.
-    assert page.execute_script("return document.documentElement.lang") == "en"
-    assert len(found(page, "h1")) == 1
-    for plot in found(page, ".plot"):
-        assert plot.get_attribute("role") == "img"
-        assert len(plot.get_attribute("aria-label") or "") > 20
-    for table in found(page, "table"):
-        assert found(table, "thead th[scope=col]")
-        assert found(table, "caption")
-    assert all(box.find_elements(By.XPATH, "ancestor::label") for box in found(page, "input"))
-    assert found(page, "a")[0].get_attribute("class") == "skip"
-
-
-def test_a_dark_page_has_light_text_in_its_charts_too(page: Chrome) -> None:
-    def brightness(selector: str, key: str) -> float:
-        colour = page.execute_script(
-            "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]",
-            *(selector, key),
-        )
-        parts = colour.removeprefix("rgb(").removesuffix(")").split(",")
-        return sum(float(part) for part in parts[:3]) / 765
-
-    label = ".js-plotly-plot .ytick text"
-    assert brightness("body", "backgroundColor") > 0.9
-    assert brightness(label, "fill") < 0.3
-    emulate(page, DESKTOP, features=[{"name": "prefers-color-scheme", "value": "dark"}])
-    redrawing = [JavascriptException]  # there is no label for a moment
-    waiting = WebDriverWait(page, 10, ignored_exceptions=redrawing)
-    waiting.until(lambda _: brightness(label, "fill") > 0.7)
-    assert brightness("body", "backgroundColor") < 0.2
-
-
-def overlapping(browser: Chrome, selector: str) -> list[str]:
-    """Of such labels, those that cover the next of the same chart."""
-    return browser.execute_script(
-        """const charts = [...document.querySelectorAll('.plot')];
-        return charts.flatMap(chart => {
-          const labels = [...chart.querySelectorAll(arguments[0])];
-          const boxes = labels.map(label => label.getBoundingClientRect());
-          return labels.filter((label, i) => boxes.some((box, j) => j > i
-            && box.left < boxes[i].right - 1 && boxes[i].left < box.right - 1
-            && box.top < boxes[i].bottom - 1 && boxes[i].top < box.bottom - 1));
-        }).map(label => label.textContent);""",
-        selector,
-    )
-
-
-@pytest.mark.parametrize("size", [DESKTOP, PHONE])
-def test_labels_do_not_overlap_and_say_no_number_twice(
-    page: Chrome, forecast: Path, size: tuple[int, int]
-) -> None:
-    for file in (Path(page.current_url.removeprefix("file://")), forecast):
-        opened(page, file, size)
         for labels in (".ytick text", ".xtick text"):
-            assert overlapping(page, labels) == []
-        axes = page.execute_script(
-            "return [...document.querySelectorAll('.plot [class$=axislayer-above]')].map("
-            "axis => [...axis.querySelectorAll('text')].map(label => label.textContent))"
-        )
+            assert browser.execute_script(OVERLAPPING, labels) == []
+        axes = browser.execute_script(AXES)
         numbers = [axis for axis in axes if all(re.fullmatch(r"[\d.,]+[kM%]?", n) for n in axis)]
         assert [axis for axis in numbers if len(set(axis)) < len(axis)] == []
         assert max(map(len, numbers)) > 2
+    assert (complaints(browser), asked(browser)) == ([], {file.as_uri()})
 
 
-def test_a_chart_says_in_words_what_it_shows(page: Chrome) -> None:
-    words = [plot.get_attribute("aria-label") or "" for plot in found(page, ".plot")]
-    assert "align at audio_ready: 50 missing" in words[0]
-    assert "align at audio_ready: 0 shown by dashboards" in words[1]
-    legend = [name for name in texts(page, ".legend li") if name.endswith(("row", "dashboards"))]
-    assert legend == ["with a task row", "shown by dashboards"]
+def test_titles_are_text(page: Chrome, reports: Path) -> None:
+    assert set(TITLES) <= set(texts(page, "td"))
+    assert page.title.startswith("Backlog report")
+    assert not found(page, "td *")
+    opened(page, page_of(reports, "mine"), DESKTOP)
+    assert texts(page, "h1, pre") == [f"Title {MARKUP}", f"{MARKUP}\n"]
+    assert texts(page, "tbody td")[:3] == [MARKUP[:46] + "..."] * 3  # pandas cuts at 50
+    assert page.title.startswith(f"Title {MARKUP}")
+    opened(page, reports / "index.html", PHONE)
+    assert f"Title {MARKUP}" in texts(page, "td:first-child")
+    assert page.title == "Queue reports"
 
 
-def test_without_javascript_there_are_the_same_bars_and_tables(
-    page: Chrome, forecast: Path
+def test_a_heading_sorts_by_text_or_size_and_says_so(page: Chrome) -> None:
+    title, button = named(page, HIDDEN) + " th:nth-child(2)", " [role=button]"
+    for order in ("ascending", "descending"):
+        found(page, title + button)[0].send_keys(Keys.ENTER)
+        assert found(page, title)[0].get_attribute("aria-sort") == order
+        songs = [text for text in column(page, "#looked-at", 2) if text.startswith("Song")]
+        assert songs == sorted(songs, reverse=order == "descending")
+    page.execute_script("document.querySelector('#looked-at').removeAttribute('id')")
+    headers = found(page, named(page, 3) + " thead th")  # of steps
+    assert [headers[i].text for i in (2, -1)] == ["total", "oldest waiting"]
+    found(headers[2], button)[0].click()
+    totals = [int(text) for text in column(page, "#looked-at", 3)]
+    assert totals == sorted(totals)
+    assert len(set(totals)) > 2
+    found(headers[-1], button)[0].click()
+    assert column(page, "#looked-at", len(headers))[-1] == "-"  # nothing to compare comes last
+
+
+def test_searching_leaves_the_rows_that_hold_every_word_and_says_what_it_searched(
+    page: Chrome, reports: Path
 ) -> None:
-    for file in (Path(page.current_url.removeprefix("file://")), forecast):
-        count = len(found(opened(page, file, PHONE), "figure.chart"))
-        page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-        try:
-            page.get(file.as_uri())
-            tables = found(page, "figure noscript table")
-            assert len(tables) == count
-            assert all(table.is_displayed() and found(table, "td.words") for table in tables)
-            assert found(page, "figure noscript td.bar i")
-        finally:
-            page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    found(page, "input[type=search]")[-1].send_keys("ALIGN karaoke")
+    assert column(page, named(page, HIDDEN), 2) == ["🎤 Karaoke 🎶"]
+    assert found(page, ".search output")[-1].text.startswith("1 of ")
+    file = page_of(reports, "mine")
+    opened(page, file, DESKTOP)
+    assert texts(page, "caption") == ["Tracks: the first 100 of 10,000"]
+    assert texts(page, ".search") == ["Search in the first 100 of 10,000"]
+    found(page, ".search input")[0].send_keys("song 99")
+    assert column(page, named(page, -1), 1) == ["Song 99"]
+    assert texts(page, ".search") == ["Search 1 found in the first 100 of 10,000"]
+    (link,) = found(page, "main a")
+    assert link.text == "All 10,000 rows"
+    assert link.get_attribute("href") == (file.parent / "tables" / "long.csv").as_uri()
 
 
-def test_on_paper_no_column_is_lost(page: Chrome, forecast: Path) -> None:
+BRIGHTNESS = """const style = getComputedStyle(document.querySelector(arguments[0]));
+    return style[arguments[1]].match(/[\\d.]+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 765"""
+
+
+def test_a_dark_page_has_light_text_in_its_charts_too(page: Chrome) -> None:
+    label, ground = (".js-plotly-plot .ytick text", "fill"), ("body", "backgroundColor")
+    assert page.execute_script(BRIGHTNESS, *ground) > 0.9
+    assert page.execute_script(BRIGHTNESS, *label) < 0.3
+    emulate(page, DESKTOP, features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    redrawing = [JavascriptException]  # there is no label for a moment
+    waiting = WebDriverWait(page, 10, ignored_exceptions=redrawing)
+    waiting.until(lambda _: page.execute_script(BRIGHTNESS, *label) > 0.7)
+    assert page.execute_script(BRIGHTNESS, *ground) < 0.2
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_without_javascript_and_on_paper_nothing_is_lost(
+    browser: Chrome, reports: Path, name: str
+) -> None:
     paper = (700, 1000)  # A4 less its margins, in CSS pixels
-    for file in (Path(page.current_url.removeprefix("file://")), forecast):
-        opened(page, file, paper)
-        emulate(page, paper, media="print")
-        outside = page.execute_script(
-            "return [...document.querySelectorAll('main *')].filter(e => !e.closest('svg') && "
-            "e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 200))"
-        )
-        assert outside == []
+    opened(browser, page_of(reports, name), paper)
+    emulate(browser, paper, media="print")
+    outside = browser.execute_script(
+        "return [...document.querySelectorAll('main *')].filter(e => !e.closest('svg') && "
+        "e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 200))"
+    )
+    assert outside == []
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        opened(browser, page_of(reports, name), PHONE)
+        tables = found(browser, "figure noscript table")
+        assert len(tables) == len(DRAWN[name])
+        assert all(table.is_displayed() and found(table, "td.words") for table in tables)
+        assert found(browser, "figure noscript td.bar i")
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
 @pytest.fixture(scope="module")
@@ -343,15 +259,19 @@ def axe() -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_amiss(
-    page: Chrome, reports: Path, forecast: Path, axe: str, scheme: str
+def test_no_page_or_mail_is_hard_to_read_too_wide_or_asks_for_anything(
+    browser: Chrome, reports: Path, axe: str, scheme: str
 ) -> None:
-    mails = [*reports.glob("backlog_report-*/mail.html")]
-    for file in (*reports.glob("*/report.html"), reports / "index.html", forecast, *mails):
+    files = [*reports.glob("*/report.html"), *reports.glob("*/mail.html"), reports / "index.html"]
+    assert len(files) == 7
+    for file in files:
         for size in (DESKTOP, PHONE):
-            opened(page, file, size)
-            emulate(page, size, features=[{"name": "prefers-color-scheme", "value": scheme}])
-            page.execute_script(axe)
-            found = page.execute_async_script("axe.run().then(arguments[0])")["violations"]
-            where = [(each["id"], each["nodes"][0]["html"][:200]) for each in found]
-            assert where == [], file
+            opened(browser, file, size)
+            emulate(browser, size, features=[{"name": "prefers-color-scheme", "value": scheme}])
+            width = browser.execute_script("return document.documentElement.scrollWidth")
+            assert (width <= size[0], asked(browser), complaints(browser)) == (
+                *(True, {file.as_uri()}, []),
+            )
+            browser.execute_script(axe)
+            found = browser.execute_async_script("axe.run().then(arguments[0])")["violations"]
+            assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == [], file

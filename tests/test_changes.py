@@ -1,7 +1,10 @@
-"""What a report says has changed since the run of a day ago, and what it must not compare."""
+"""Reports beside each other: what has changed since a day ago, the index, names, pruning."""
 
+import contextlib
+import csv
 import json
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from conftest import Bench
-from queue_insights import pipeline, summary
+from conftest import Bench, Url
+from operating import edited
+from queue_insights import formats, pipeline, summary
 from queue_insights.actions.definitions import ACTIONS
 from queue_insights.database import Database
 from queue_insights.queue import Queue
-from queue_insights.report import changes
+from queue_insights.report import changes, folders
+from queue_insights.report.execution import ReportError
 from reporting import MISSING, incident, queue_insights
 
 FAIL = """
@@ -27,7 +32,7 @@ FAIL = """
 
 
 @pytest.fixture
-def url(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
+def url(server: Url, templates: dict[str, str]) -> Iterator[str]:
     with incident(server, templates) as url:
         yield url
 
@@ -47,14 +52,10 @@ def report(url: str, output: Path, *arguments: str) -> tuple[int, dict[str, Any]
     return done.returncode, json.loads((folder / "summary.json").read_text("utf-8")), folder
 
 
-def a_day_older(folder: Path, **changed: Any) -> None:
-    """Make that run one of a day ago."""
-    file = folder / "summary.json"
-    summary = json.loads(file.read_text("utf-8")) | changed
-    for name in ("as_of", "started_at", "finished_at"):
-        at = datetime.fromisoformat(summary[name]) - timedelta(days=1)
-        summary[name] = at.isoformat().replace("+00:00", "Z")
-    file.write_text(json.dumps(summary), "utf-8")
+def change(folder: Path, **changed: Any) -> None:
+    """Make that run one of which other things are said."""
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
+    (folder / "summary.json").write_text(json.dumps(summary | changed), "utf-8")
 
 
 def test_a_report_says_what_has_changed_since_that_of_a_day_ago(url: str, tmp_path: Path) -> None:
@@ -68,7 +69,10 @@ def test_a_report_says_what_has_changed_since_that_of_a_day_ago(url: str, tmp_pa
     assert first["figures"]["new_failures"] is None
     page = (folder / "report.html").read_text("utf-8")
     assert "There is no run of a day ago to compare with" in page
-    a_day_older(folder)
+    times = ("as_of", "started_at", "finished_at")
+    earlier = {name: datetime.fromisoformat(first[name]) - timedelta(days=1) for name in times}
+    change(folder, **{name: f"{at:%Y-%m-%dT%H:%M:%SZ}" for name, at in earlier.items()})
+    before = folder
 
     # The known failure was retried and has failed again; another kind is new; a track is gone.
     again = (
@@ -81,17 +85,18 @@ def test_a_report_says_what_has_changed_since_that_of_a_day_ago(url: str, tmp_pa
         ("DELETE FROM tracks WHERE spotify_track_id = 'audio_ready01'", {}),
     )
     code, second, folder = report(url, tmp_path)
-    assert (
-        second["before"]["as_of"]
-        == json.loads((tmp_path / second["before"]["report"] / "summary.json").read_text("utf-8"))[
-            "as_of"
-        ]
-    )
-    changes = {
-        name: by for name, by in second["changes"].items() if name != "oldest_waiting_seconds"
-    }
+    assert second["before"]["as_of"] == f"{earlier['as_of']:%Y-%m-%dT%H:%M:%SZ}"
+    assert second["before"]["report"] == before.name
     expected = {"waiting": -1, "hidden": -1, "failing": 1, "exhausted": 1}
-    assert {name: by for name, by in changes.items() if by} == expected
+    changes = {name: by for name, by in second["changes"].items() if by}
+    assert changes.items() >= expected.items()
+    assert changes.keys() - expected == {"oldest_waiting_seconds"}
+    commands = [step["command"].split()[1] for step in second["next"]]
+    assert commands == ["backfill", "reset", "retry", "prune"]
+    with (folder / "tables" / "failures.csv").open(encoding="utf-8") as file:
+        kinds = {row["error"][:4]: row for row in csv.DictReader(file)}
+    assert {kind: row["new"] for kind, row in kinds.items()} == {"no a": "False", "disk": "True"}
+    assert kinds["disk"]["retry"].startswith("queue-insights retry --task align --failure ")
     assert (code, second["figures"]["new_failures"]) == (3, 1)
     assert Queue(Database(url), pipeline.load()).failures()["new"].all()  # to the tables alone
     page = (folder / "report.html").read_text("utf-8")
@@ -99,116 +104,61 @@ def test_a_report_says_what_has_changed_since_that_of_a_day_ago(url: str, tmp_pa
     assert '<small class="better">-1</small>' in page  # a tile
     assert '<small class="worse">+1</small>' in page  # a step
 
-    # Of another database, pipeline or parameter, no run is compared with.
-    third = tmp_path / second["before"]["report"]
-    for other in ({"database": "other on localhost"}, {"pipeline": {"name": "other"}}):
-        summary = json.loads((third / "summary.json").read_text("utf-8"))
-        (third / "summary.json").write_text(json.dumps(summary | other), "utf-8")
-    assert report(url, tmp_path)[1]["before"] is None
-
-
-@pytest.mark.proof
-def test_thresholds_of_none_mean_none(url: str, tmp_path: Path) -> None:
+    # Of another pipeline no run is compared with. Thresholds of none mean none.
+    change(before, pipeline={"name": "other"})
     (tmp_path / "none.yaml").write_text("thresholds: []\n")
-    code, summary, _ = report(url, tmp_path, "-f", str(tmp_path / "none.yaml"))
-    assert (code, summary["breached"]) == (0, [])
-    assert summary["figures"]["hidden"] > 0
+    code, third, _ = report(url, tmp_path, "-f", str(tmp_path / "none.yaml"))
+    assert (code, third["breached"], third["before"]) == (0, [], None)
+    assert third["figures"]["hidden"] > 0
 
 
-def test_an_empty_queue_is_green(
-    server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
-) -> None:
-    with incident(server, templates) as url:
-        execute(url, ("TRUNCATE tracks, audio_tasks", {}))
-        code, summary, folder = report(url, tmp_path)
+def test_an_empty_queue_is_green(url: str, tmp_path: Path) -> None:
+    execute(url, ("TRUNCATE tracks, audio_tasks", {}))
+    code, summary, folder = report(url, tmp_path)
     assert (code, summary["breached"], summary["next"]) == (0, [], [])
-    assert (
-        "breached"
-        not in (folder / "report.html").read_text("utf-8").split("<main")[0].split("</style>")[1]
-    )
+    header = (folder / "report.html").read_text("utf-8").split("<main")[0]
+    assert "breached" not in header.split("</style>")[1]
 
 
-@pytest.mark.proof
-def test_the_commands_of_a_report_are_run_as_they_are(url: str, tmp_path: Path) -> None:
-    execute(url, (FAIL, {"id": "known", "ago": "3 days", "text": "no answer within 30 s"}))
-    _, summary, folder = report(url, tmp_path)
-    lines = [step["command"] for step in summary["next"]]
-    assert [line.split()[1] for line in lines] == ["backfill", "reset", "retry", "prune"]
-    for line in lines:
-        done = queue_insights(*line.split()[1:], url=url)
-        (step,) = (step for step in summary["next"] if step["command"] == line)
-        said = int(step["why"].split()[0].replace(",", ""))
-        assert done.returncode == 0, done.stderr
-        assert f": {said} rows" in done.stdout
-    rows = (folder / "tables" / "failures.csv").read_text("utf-8")
-    assert "queue-insights retry --task align --failure" in rows
-
-
-def run_of(hours: float, folder: Path, waiting: int, **changed: Any) -> dict[str, Any]:
-    """The summary of a run so many hours ago, with a table of steps and one of failures."""
+def run_of(hours: float, **changed: Any) -> dict[str, Any]:
+    """The summary of a run so many hours ago, without tables."""
     as_of = datetime(2026, 3, 2, 12, tzinfo=UTC) - timedelta(hours=hours)
-    tables = folder / "tables"
-    tables.mkdir(parents=True)
-    (tables / "by_stage.csv").write_text(f"task_type,waiting,running\nalign,{waiting},1\nclip,,2\n")
-    (tables / "missing.csv").write_text("spotify_track_id,task_type,attempts\nt2,align,3\n")
-    (tables / "failures.csv").write_text("task_type,failure,rows,new\nalign,0000aaaa,2,True\n")
+    figures = {"waiting": 14 - int(hours), "eligible": 3, "stuck": None, "waiting_grown": 7}
     return {
-        **{"report": "r", "database": "db", "pipeline": {"name": "karaoke"}},
-        **{"as_of": as_of.isoformat().replace("+00:00", "Z"), "folder": folder},
+        **{"report": "r", "database": "db", "pipeline": {"name": "karaoke"}, "figures": figures},
+        **{"as_of": f"{as_of:%Y-%m-%dT%H:%M:%SZ}", "folder": Path("/no") / str(hours)},
         "parameters": {"limit": hours, "timezone": str(hours), "task": None},
-        "figures": {"waiting": waiting, "eligible": 3, "stuck": None, "waiting_grown": 7},
         **changed,
     }
-
-
-def shown(name: str, columns: list[str], *rows: list[Any]) -> dict[str, Any]:
-    table = {"name": name, "columns": columns, "rows": list(rows), "output": {}}
-    return {**table, "caption": "A caption", "timezone": "Europe/Berlin"}
 
 
 @pytest.mark.parametrize(
     ("others", "compared"),
     [
-        ({}, None),
-        ({"a": 23, "b": 26, "c": 30}, "a"),
-        ({"a": 11, "b": 37}, None),
-        ({"a": 24.1, "failed": 24}, "a"),
+        ([], None),
+        ([run_of(23), run_of(26), run_of(30)], 23),
+        ([run_of(11), run_of(37), run_of(24, database="other")], None),
+        ([run_of(24, parameters={"limit": 1, "timezone": "UTC", "task": "clip"})], None),
+        ([run_of(25), run_of(24, error="the kernel died")], 25),
     ],
 )
 def test_the_run_nearest_to_a_day_ago_is_compared_with(
-    tmp_path: Path, others: dict[str, float], compared: str | None
+    others: list[dict[str, Any]], compared: int | None
 ) -> None:
-    runs = [run_of(hours, tmp_path / name, 10) for name, hours in others.items()]
-    for run in runs:
-        if run["folder"].name == "failed":
-            run["error"] = "the kernel died"
-    summary = run_of(0, tmp_path / "now", 14)
-    columns = ["task_type", "failure", "rows", "last_seen", "new"]
-    seen = "2026-03-02T11:00:00Z"
-    failures = [["align", "0000aaaa", 5, seen, True], ["clip", "0000aaaa", 1, None, True]]
-    tables = [
-        shown("by_stage", ["task_type", "waiting", "running"], ["align", 14, 9], ["clip", 2, 2]),
-        shown("failures", columns, *failures),
-        shown("missing", ["spotify_track_id", "task_type", "attempts"], ["t1", "align", 1]),
-    ]
-    changes.compare(summary, tables, runs)
+    summary = run_of(0)
+    changes.compare(summary, [], others)
     if compared is None:
         assert (summary["before"], summary["changes"]) == (None, {"waiting": 7})
-        assert [row[-1] for row in tables[1]["rows"]] == [True, True]
-        return
-    assert summary["before"]["report"] == compared
-    assert summary["changes"] == {"waiting": 4}
-    assert summary["figures"]["new_failures"] == 1
-    assert [row[-1] for row in tables[1]["rows"]] == [False, True]
-    assert tables[2]["output"] == {}  # a list stays as the notebook showed it
-    steps, kinds = (table["output"]["text/html"] for table in tables[:2])
-    assert "14 <small class=worse>+4</small>" in steps
-    assert "9 <small" not in steps  # running: neither better nor worse
-    assert "5 <small class=worse>+3</small>" in kinds
-    assert "12:00" in kinds  # in Berlin
+    else:
+        assert summary["before"]["report"] == str(compared)
+        assert summary["changes"] == {"waiting": compared}
 
 
-def test_what_is_to_be_done_is_what_the_actions_plan(bench: Bench) -> None:
+def test_the_commands_to_run_next_plan_what_is_said_to_be_done(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited(tmp_path, "karaoke", "karaoke").rename(tmp_path / "it's.yaml")
+    monkeypatch.chdir(tmp_path)
     rows: list[dict[str, Any]] = [
         {},  # pending
         {"status": "failed", "attempts": 1},
@@ -227,9 +177,73 @@ def test_what_is_to_be_done_is_what_the_actions_plan(bench: Bench) -> None:
     with queue.snapshot():
         failures = queue.failures()
         steps = summary.next_steps(queue.backlog(), queue.audit(), failures, "it's.yaml")
-    planned = {action: queue.plan(action).rows for action in ACTIONS}
-    assert {c.split()[1]: int(why.split()[0]) for why, c in steps} == planned
-    assert all(command.endswith(" --pipeline 'it'\"'\"'s.yaml'") for _, command in steps)
+    assert {command.split()[1] for _, command in steps} == set(ACTIONS)
+    for why, command in steps:
+        done = queue_insights(*shlex.split(command)[1:], url=bench.url)
+        assert done.returncode == 0, done.stderr
+        assert f": {why.split()[0]} rows" in done.stdout
     causes = summary.causes(failures)
     (failure,) = failures["failure"]
     assert list(causes["retry"]) == [f"queue-insights retry --task align --failure {failure}"]
+
+
+NOW = datetime.now(UTC)
+
+
+def made(output: Path, hours: float, name: str = "backlog_report", **summary: Any) -> str:
+    """Make a report that is *hours* old; returns its folder's name."""
+    start = {"report": name, "started_at": formats.iso(NOW - timedelta(hours=hours))}
+    with folders.unfinished(output, start) as folder:
+        (folder / "report.html").write_text("")
+        return folders.publish(folder, start | summary).name
+
+
+def failed(output: Path, hours: float) -> None:
+    at = formats.iso(NOW - timedelta(hours=hours))
+    start = {"report": "backlog_report", "started_at": at}
+    with contextlib.suppress(ReportError), folders.unfinished(output, start):
+        raise ReportError("cell 2 <failed>")
+
+
+def page(output: Path) -> str:
+    return (output / "index.html").read_text("utf-8")
+
+
+def test_complete_runs_and_failures_are_listed_newest_first(tmp_path: Path) -> None:
+    first = f"backlog_report-{NOW:%Y%m%dT%H%M%SZ}"  # two in one second
+    assert [made(tmp_path, 0), made(tmp_path, 0)] == [first, f"{first}-2"]
+    broken = {"half": '{"report": "bro', ".unfinished-x": '{"report": "bro", "started_at": "1"}'}
+    for name, text in {**broken, "list": "[1]"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(text)
+    made(tmp_path, 3, title="Oldest")
+    figures = {"waiting": 4, "oldest_waiting_seconds": 9000.0, "drifted": 1}
+    changes = {"waiting": -6, "oldest_waiting_seconds": 1800.0}
+    shown = {"tiles": [["waiting", "w"], ["oldest_waiting_seconds", "o"]], "figures": figures}
+    breached = {"breached": [{"threshold": "hidden > 0"}], "changes": changes}
+    made(tmp_path, 1, title="Newest & <best>", **shown, **breached)
+    failed(tmp_path, 2)
+    text = page(tmp_path)
+    order = [text.index(word) for word in ("Newest &amp; &lt;best&gt;", "&lt;failed&gt;", "Oldest")]
+    assert order == sorted(order)
+    assert text.count("<tr>") == 3 + len(order)
+    assert "1 breached" in text
+    assert '<dd>4 <small class="better">-6</small></dd>' in text
+    assert '<dd>2h 30m <small class="worse">+30m</small></dd>' in text
+    assert "drifted" not in text
+
+
+@pytest.mark.parametrize(("keep", "left"), [("2", [1, 30]), ("2d", [1, 30]), ("9", [1, 30, 60])])
+def test_pruning_keeps_the_newest_and_other_reports(
+    tmp_path: Path, keep: str, left: list[int]
+) -> None:
+    ours = {age: made(tmp_path, age) for age in (1, 30, 60)}
+    other = made(tmp_path, 600, "other")
+    failed(tmp_path, 700)
+    folders.prune(tmp_path, "backlog_report", folders.parse_keep(keep))
+    names = {path.name for path in tmp_path.iterdir()} - {"index.html", "failed"}
+    assert names == {other, *(ours[age] for age in left)}
+    assert all(name in page(tmp_path) for name in names)
+    has_failure = keep != "2d"
+    assert ("&lt;failed&gt;" in page(tmp_path)) is has_failure
+    assert len(list((tmp_path / "failed").iterdir())) == has_failure

@@ -1,12 +1,10 @@
-"""Random input of a user's, in parameters, durations, thresholds, pipeline files, command lines: an
-answer or a clear error, never another exception.
-"""
+"""Random input, in parameters, durations, thresholds, files, command lines, is no traceback."""
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from click.testing import CliRunner
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from conftest import Bench, database
+from conftest import Bench, Url, database
 from fuzzing import ANYTHING, HOSTILE, cases, clear
 from operating import everything, give_rows, many
 from queue_insights.cli import main
@@ -27,8 +25,6 @@ from queue_insights.pipeline import load, parse_duration, shipped
 from queue_insights.reads import READS
 from queue_insights.report import parameters, thresholds
 from reporting import COMMANDS
-
-# --- parameters, thresholds, durations ----------------------------------------------------------
 
 REPORTS = {
     file.stem: parameters.declared(json.loads(file.read_text(encoding="utf-8")), file.stem)
@@ -44,10 +40,6 @@ TEXTS = st.one_of(
     *(HOSTILE, ANYTHING.map(str)),
     st.text(alphabet="0123456789.eE+-_xob:[]{}\"'!&*#\n ,~yn", max_size=10),
 )
-
-
-def test_the_shipped_reports_take_only_types_that_are_checked_here() -> None:
-    assert {p.annotation for report in REPORTS.values() for p in report.values()} == set(FITS)
 
 
 @cases(60)
@@ -70,21 +62,19 @@ def test_any_parameters_of_a_report_are_of_its_types_or_an_input_error(data: st.
             assert (type(found[name]), found[name]) == (type(value), value)
 
 
-UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-PARTS = st.tuples(
-    st.sampled_from(["1", "30", "0.5", "9" * 400, "0", "٣"]),
-    st.sampled_from([*UNITS, "S", "H", "D", "MIN", "\u017f", "m\u0131n", "K", "y", "", " d "]),
-).map("".join)
-
-
-DURATIONS = ("90s", "30min", "1h30m", "7D", "2w", "1.5h", " 1 d 2 h ")
+DURATIONS = {
+    **{"90s": 90, "30min": 1800, "1h30m": 5400, "7D": 604_800, "2w": 1_209_600},
+    **{"1.5h": 5400, " 1 d 2 h ": 93_600},
+}
 
 
 @cases(150)
-@given(st.sampled_from(DURATIONS) | TEXTS | st.lists(PARTS, max_size=3).map("".join))
+@given(TEXTS | st.sampled_from([*DURATIONS]))
 @example("5\u017f")
+@example("٣h")
 @example("1e5d")
 @example("0.0000001s")
+@example("9" * 400 + "w")
 def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
     try:
         found = parse_duration(text)
@@ -92,21 +82,16 @@ def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
         assert text not in DURATIONS
         return
     assert timedelta() < found <= timedelta(days=36_500)
-    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*(min|[smhdw])\s*", text.lower())
-    assert "".join(text.lower().split()) == "".join(number + unit for number, unit in parts)
-    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
-    assert math.isclose(found.total_seconds(), seconds, rel_tol=1e-9, abs_tol=1e-5)
+    assert re.fullmatch(r"([0-9]+(\.[0-9]+)?\s*(min|[smhdw])\s*)+", text.lower().strip(), re.ASCII)
+    assert text not in DURATIONS or found.total_seconds() == DURATIONS[text]
 
 
 FIGURES = {"hidden": 3, "oldest_waiting_seconds": 60.0, "verdict": "x", "none": None}
 LIMITS = st.one_of(TEXTS, st.integers().map(str), st.sampled_from(["2h", "x", "'x'", "1.5", "-3"]))
-SIGNS = st.sampled_from(["<", ">", "<=", ">=", "==", "!=", "=", ""])
 NEAR = st.sampled_from(["2", "3", "3.0", "4"])
 TABLE_VALUES = st.none() | st.integers() | st.floats() | st.text(max_size=3)
-COMPARED = {
-    **{"<": float.__lt__, ">": float.__gt__, "<=": float.__le__, ">=": float.__ge__},
-    **{"==": float.__eq__, "!=": float.__ne__},
-}
+COMPARED = {"<": lt, ">": gt, "<=": le, ">=": ge, "==": eq, "!=": ne}
+SIGNS = st.sampled_from([*COMPARED, "=", ""])
 
 
 @cases(150)
@@ -130,40 +115,31 @@ def test_any_threshold_is_a_comparison_or_an_input_error(data: st.DataObject) ->
     assert all(breach["value"] is not None for breach in found)
 
 
-# --- pipeline files -----------------------------------------------------------------------------
-
 KARAOKE = (shipped("params") / "pipelines" / "karaoke.yaml").read_text()
 
 
-@st.composite
-def shuffled(draw: st.DrawFn) -> bytes:
-    """The lines of karaoke.yaml cut, moved, doubled and marked."""
+def mangled(edits: list[tuple[int, int, str]]) -> bytes:
+    """karaoke.yaml with, for each edit, one line replaced by another, or the same, marked."""
     lines = KARAOKE.splitlines(keepends=True)
-    for _ in range(draw(st.integers(1, 4))):
-        here, there = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
-        match draw(st.sampled_from(["cut", "move", "double", "mark"])):
-            case "cut" if len(lines) > 5:
-                del lines[here]
-            case "move":
-                lines.insert(there, lines.pop(here))
-            case "double":
-                lines.insert(there, lines[here])
-            case "mark":
-                lines[here] = draw(st.sampled_from(MARKS) | st.text(max_size=3)) + lines[here]
+    for here, there, mark in edits:
+        lines[here % len(lines)] = mark + lines[there % len(lines)]
     return "".join(lines).encode(errors="surrogatepass")
 
 
-MARKS = [" ", "  ", "\t", "- ", "&a ", "*a", "!!x ", "? ", "---\n", "]"]
+MARKS = st.sampled_from([" ", "  ", "", "# ", "\t", "- ", "&a ", "*a", "!!x ", "? ", "---\n", "]"])
+EDITS = st.tuples(st.integers(0, 99), st.integers(0, 99), MARKS | st.text(max_size=3))
+MANGLED = st.lists(EDITS, min_size=1, max_size=4).map(mangled)
 PIECES = "abe:-[]{}&*!|>?#%@`,'\"\\ \n0~<=."
 
 
 @cases(90)
-@given(shuffled() | st.binary(max_size=40) | st.text(PIECES, max_size=40).map(str.encode))
+@given(MANGLED | st.binary(max_size=40) | st.text(PIECES, max_size=40).map(str.encode))
 @example(b"!!bool x")
 @example(b"!!timestamp x")
 @example(b"!!float ''")
 @example(b"? {a: b}\n: c")
 @example(b"<<: 5")
+@example(b"a: 1\na: 2")
 @example(b"a: 1e99999999999\nb: " + b"9" * 5000)
 def test_any_bytes_are_a_pipeline_or_an_input_error(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "file.yaml"
@@ -175,11 +151,8 @@ def test_any_bytes_are_a_pipeline_or_an_input_error(tmp_path: Path, content: byt
     assert found.steps
 
 
-# --- the command line ---------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
-def fuzzed(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[Bench]:
+def fuzzed(server: Url, templates: dict[str, str]) -> Iterator[Bench]:
     """One database for all cases, with work in every state that an action takes."""
     with (
         database(server, templates["a"]) as url,

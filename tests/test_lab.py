@@ -1,14 +1,12 @@
 """``queue-insights lab``: JupyterLab itself, driven in a browser, on the shipped notebook."""
 
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -17,15 +15,15 @@ import pytest
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
+from conftest import Url
 from processes import until
 from queue_insights.report import lab
-from reporting import MISSING, ROOT, chromium, incident, luminance, queue_insights, requests
+from reporting import MISSING, ROOT, chromium, contrast, incident, queue_insights, requests
 
 PATIENCE = 120
-
-
 # Twelve tracks at separated whose task has failed, three of them in the same way.
 FAILED = """
     INSERT INTO tracks (spotify_track_id, title, artists, stage)
@@ -38,7 +36,7 @@ FAILED = """
 
 
 @contextmanager
-def running_lab(url: str, folder: Path, theme: str = "Light") -> Iterator[str]:
+def running_lab(url: str, folder: Path, theme: str) -> Iterator[str]:
     """The address of a JupyterLab on *folder*, stopped afterwards as ``kill`` would."""
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
@@ -48,14 +46,14 @@ def running_lab(url: str, folder: Path, theme: str = "Light") -> Iterator[str]:
     ]
     # Nothing of the user's, such as tabs of the last time; and all cells drawn, seen or not.
     home = folder / ".jupyter"
-    settings = home / "settings" / "@jupyterlab" / "notebook-extension"
-    settings.mkdir(parents=True)
-    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
-    themes = settings.parent / "apputils-extension" / "themes.jupyterlab-settings"
-    themes.parent.mkdir()
-    themes.write_text(f'{{"theme": "JupyterLab {theme}"}}')
-    environment = {
-        **os.environ,
+    for file, text in {
+        "notebook-extension/tracker": '{"windowingMode": "none"}',
+        "apputils-extension/themes": f'{{"theme": "JupyterLab {theme}"}}',
+    }.items():
+        setting = home / "settings" / "@jupyterlab" / f"{file}.jupyterlab-settings"
+        setting.parent.mkdir(parents=True)
+        setting.write_text(text)
+    environment = os.environ | {
         "QUEUE_INSIGHTS_URL": url,
         "JUPYTER_CONFIG_DIR": str(home),
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
@@ -77,34 +75,54 @@ def _answers(address: str, server: subprocess.Popen[bytes]) -> bool:
     try:
         with urllib.request.urlopen(f"{address}/api?token=test", timeout=5):
             return True
-    except (urllib.error.URLError, OSError):
+    except OSError:
         return False
 
 
-def contrast(browser: Chrome, selector: str, key: str) -> float:
-    """That of the first such element's colour with the notebook's ground."""
-    script = """const [of, page] = [arguments[0], '.jp-Notebook'].map(
-            selector => getComputedStyle(document.querySelector(selector)));
-        return [of[arguments[1]], page.backgroundColor];"""
-    colours = []
-    for colour in browser.execute_script(script, selector, key):
-        parts = [float(part) for part in re.findall(r"[\d.]+", colour)[:3]]
-        colours.append(luminance("#" + "".join(f"{round(part):02x}" for part in parts)))
-    return (max(colours) + 0.05) / (min(colours) + 0.05)
+def found(browser: Chrome, selector: str) -> list[WebElement]:
+    return browser.find_elements(By.CSS_SELECTOR, selector)
+
+
+@contextmanager
+def opened(
+    server: Url, templates: dict[str, str], folder: Path, name: str, theme: str = "Light"
+) -> Iterator[tuple[Chrome, WebDriverWait[Chrome]]]:
+    """A notebook on the incident in JupyterLab, which has run all its cells and asks nobody."""
+    shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder)
+    with (
+        chromium("--window-size=1400,6000") as browser,
+        incident(server, templates) as url,
+        running_lab(url, folder, theme) as address,
+    ):
+        with psycopg.connect(url) as connection:
+            connection.execute(FAILED)
+        at = address if name == "explore" else address.replace("/?", f"/lab/tree/{name}.ipynb?")
+        browser.get(at)
+        run_all(browser)
+        assert f"{name}.ipynb" in browser.current_url
+        yield browser, WebDriverWait(browser, PATIENCE)
+        own = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+        assert not [asked for asked in requests(browser) if not asked.startswith(own)]
+
+
+# Of the first such element, and of the notebook's ground.
+COLOURS = """const [of, page] = [arguments[0], '.jp-Notebook'].map(
+        selector => getComputedStyle(document.querySelector(selector)));
+    return [of[arguments[1]], page.backgroundColor].map(colour => '#' + colour.match(/[\\d.]+/g)
+        .slice(0, 3).map(part => Math.round(part).toString(16).padStart(2, '0')).join(''))"""
 
 
 def run_all(browser: Chrome) -> None:
     """Menu Run, Run All Cells; returns once no cell is running or queued."""
     waiting = WebDriverWait(browser, PATIENCE)
+    waiting.until(lambda b: found(b, ".jp-Notebook .jp-CodeCell"))
     # Asked to run before it has one, JupyterLab asks back which kernel.
     kernel = "return document.querySelector('.jp-KernelName')?.textContent.includes('Python')"
     waiting.until(lambda b: b.execute_script(kernel))
-    idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
-    waiting.until(lambda b: b.find_elements(By.CSS_SELECTOR, idle))
+    waiting.until(lambda b: found(b, ".jp-Notebook-ExecutionIndicator[data-status='idle']"))
     menu = "//div[contains(@class,'lm-MenuBar-itemLabel') and text()='Run']"
     waiting.until(lambda b: b.find_elements(By.XPATH, menu))[0].click()
-    item = "li[data-command='runmenu:run-all']"
-    waiting.until(lambda b: b.find_elements(By.CSS_SELECTOR, item))[0].click()
+    waiting.until(lambda b: found(b, "li[data-command='runmenu:run-all']"))[0].click()
     prompts = "return [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
     numbered = f"{prompts}.every(prompt => /\\[\\d+\\]/.test(prompt.textContent))"
     waiting.until(lambda b: b.execute_script(numbered))
@@ -113,39 +131,21 @@ def run_all(browser: Chrome) -> None:
 @pytest.mark.proof
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_explore_runs_top_to_bottom_and_shows_its_charts(
-    server: Callable[[str], str], templates: dict[str, str], tmp_path: Path, theme: str
+    server: Url, templates: dict[str, str], tmp_path: Path, theme: str
 ) -> None:
-    shutil.copy(ROOT / "notebooks" / "explore.ipynb", tmp_path)
-    with (
-        chromium("--window-size=1400,6000") as browser,
-        incident(server, templates) as url,
-        running_lab(url, tmp_path, theme) as address,
-    ):
-        browser.get(address)
-        ready = ".jp-Notebook .jp-CodeCell"
-        WebDriverWait(browser, PATIENCE).until(lambda b: b.find_elements(By.CSS_SELECTOR, ready))
-        assert "explore.ipynb" in browser.current_url
-        run_all(browser)
-        bars = ".js-plotly-plot .bars .point path"
-        WebDriverWait(browser, PATIENCE).until(
-            lambda b: (
-                len({e.id for e in b.find_elements(By.CSS_SELECTOR, ".js-plotly-plot")}) >= 2
-                and b.find_elements(By.CSS_SELECTOR, bars)
-            )
-        )
+    with opened(server, templates, tmp_path, "explore", theme) as (browser, waiting):
+        waiting.until(lambda b: len({e.id for e in found(b, ".js-plotly-plot")}) >= 2)
+        waiting.until(lambda b: found(b, ".js-plotly-plot .bars .point path"))
         assert f"{sum(MISSING.values())} tracks wait" in browser.page_source
-        assert not browser.find_elements(By.CSS_SELECTOR, ".Toastify__toast")  # such as news
-        captions = [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea .said")]
+        assert not found(browser, ".Toastify__toast")  # such as news
+        captions = [e.text for e in found(browser, ".jp-OutputArea .said")]
         assert "Tracks at each step by state" in captions
         fits = "[...document.querySelectorAll('.records')].every(e => e.clientWidth <= innerWidth)"
         assert browser.execute_script(f"return {fits}")
-        assert contrast(browser, ".js-plotly-plot .ytick text", "fill") >= 4.5
-        assert contrast(browser, ".records td", "color") >= 4.5
-        bad = "[data-mime-type$='.stderr'], [data-mime-type$='.error']"
-        assert not browser.find_elements(By.CSS_SELECTOR, bad)
+        for text in ((".js-plotly-plot .ytick text", "fill"), (".records td", "color")):
+            assert contrast(*browser.execute_script(COLOURS, *text)) >= 4.5
+        assert not found(browser, "[data-mime-type$='.stderr'], [data-mime-type$='.error']")
         assert browser.execute_script("return document.title") != "owned"
-        own = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
-        assert not [asked for asked in requests(browser) if not asked.startswith(own)]
 
 
 def test_the_notebooks_are_copied_once_and_found_by_papermill(
@@ -164,32 +164,18 @@ def test_the_notebooks_are_copied_once_and_found_by_papermill(
 
 @pytest.mark.proof
 def test_rows_selected_in_a_table_are_what_the_next_cell_plans(
-    server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
+    server: Url, templates: dict[str, str], tmp_path: Path
 ) -> None:
-    shutil.copy(ROOT / "notebooks" / "act.ipynb", tmp_path)
-    with (
-        chromium("--window-size=1400,6000") as browser,
-        incident(server, templates, "a") as url,
-        running_lab(url, tmp_path) as address,
-    ):
-        with psycopg.connect(url) as connection:
-            connection.execute(FAILED)
-        browser.get(address.replace("/?", "/lab/tree/act.ipynb?"))
-        run_all(browser)
-        waiting = WebDriverWait(browser, PATIENCE)
+    with opened(server, templates, tmp_path, "act") as (browser, waiting):
         listed = ".jp-OutputArea .dt-container tbody tr"
-        waiting.until(lambda b: len(b.find_elements(By.CSS_SELECTOR, listed)) == 10)
-        search = browser.find_element(By.CSS_SELECTOR, ".dt-search input")
-        search.send_keys("timeout")
-        waiting.until(lambda b: len(b.find_elements(By.CSS_SELECTOR, listed)) == 3)
-        for row in browser.find_elements(By.CSS_SELECTOR, f"{listed} td:first-child")[1:]:
+        waiting.until(lambda b: len(found(b, listed)) == 10)
+        found(browser, ".dt-search input")[0].send_keys("timeout")
+        waiting.until(lambda b: len(found(b, listed)) == 3)
+        for row in found(browser, f"{listed} td:first-child")[1:]:
             ActionChains(browser).key_down(Keys.CONTROL).click(row).key_up(Keys.CONTROL).perform()
-        waiting.until(lambda b: len(b.find_elements(By.CSS_SELECTOR, f"{listed}.selected")) == 2)
+        waiting.until(lambda b: len(found(b, f"{listed}.selected")) == 2)
         cell = "//div[contains(@class,'jp-CodeCell')][.//*[contains(text(),'left_out')]]"
         editor = browser.find_element(By.XPATH, f"{cell}//div[contains(@class,'cm-content')]")
         editor.click()
         editor.send_keys(Keys.CONTROL, Keys.ENTER)
-        said = f"{cell}//caption[.='2 rows']"
-        waiting.until(lambda b: b.find_elements(By.XPATH, said))
-        own = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
-        assert not [asked for asked in requests(browser) if not asked.startswith(own)]
+        waiting.until(lambda b: b.find_elements(By.XPATH, f"{cell}//caption[.='2 rows']"))

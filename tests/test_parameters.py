@@ -1,4 +1,5 @@
-"""Parameters are checked against the notebook's cell, strictly, and nothing in it is run."""
+"""Parameters are checked against the notebook's cell, strictly, and nothing in it is run; what
+thresholds mean."""
 
 from typing import Any
 
@@ -6,22 +7,17 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from queue_insights.errors import InputError
-from queue_insights.report import parameters
+from queue_insights.report import parameters, thresholds
 
-CELL = '''\
-"""A text in which = nothing is assigned."""
-count: int = 3  # a comment, >= 1
-flag: bool = False
-ratio: float = 0.5
-task: str | None = None
+CELL = """
+"A text in which = nothing is assigned."
+count: int = 3
+label = "x"
 other = None  # type: Optional[str] as papermill has it, such as x = 1
 names: list[str] = [
     "a >= # 1",
 ]
-limits: dict = {}
-label = "x"
-anything = None
-'''
+"""
 
 
 def declared(source: str) -> dict[str, parameters.Parameter]:
@@ -29,51 +25,54 @@ def declared(source: str) -> dict[str, parameters.Parameter]:
     return parameters.declared(new_notebook(cells=[new_code_cell("x = 1"), cell]), "mine")
 
 
-def check(values: dict[str, Any] | None = None, **given: str) -> dict[str, Any]:
-    known = declared(CELL)
-    return parameters.validated(known, values or {}, given.items(), "mine", "-f mine.yaml")
-
-
 def test_names_types_and_defaults_are_those_of_the_tagged_cell() -> None:
     assert {p.name: (p.annotation, p.default) for p in declared(CELL).values()} == {
-        **{"count": ("int", 3), "flag": ("bool", False), "ratio": ("float", 0.5)},
-        **{"task": ("Optional[str]", None), "other": ("Optional[str]", None)},
-        **{"names": ("list[str]", ["a >= # 1"]), "limits": ("dict", {}), "label": ("str", "x")},
-        "anything": ("str | int | float | bool | None", None),
+        **{"count": ("int", 3), "label": ("str", "x"), "other": ("Optional[str]", None)},
+        "names": ("list[str]", ["a >= # 1"]),
     }
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"label": "postgresql://me:hunter2@db/x"},
-        {"label": "postgresql://db/x?user=me&password=hunter2"},
-        {"label": "host=db password=hunter2"},
-        {"names": ["fine", "https://me:hunter2@example.invalid"]},
-        {"names": ["host=db\npassword = hunter2"]},
-        {"db_password": "hunter2"},
-        {"database_url": "hunter2"},
-    ],
-)
-def test_credentials_are_refused_and_not_repeated(values: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="looks like a credential") as refused:
-        check(values)
-    assert "hunter2" not in str(refused.value)
+def test_credentials_are_refused_and_not_repeated() -> None:
+    texts = ["postgresql://me:hunter2@db/x", "postgresql://db/x?user=me&password=hunter2"]
+    texts += ["host=db password=hunter2", "host=db\npassword = hunter2"]
+    listed: list[dict[str, Any]] = [{"names": ["fine", "https://me:hunter2@example.invalid"]}]
+    named = [{"db_password": "hunter2"}, {"database_url": "hunter2"}]
+    for values in [*({"label": text} for text in texts), *listed, *named]:
+        with pytest.raises(InputError, match="looks like a credential") as refused:
+            parameters.validated(declared(CELL), values, [], "mine", "-f mine.yaml")
+        assert "hunter2" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
+def test_a_cell_of_more_than_literals_is_an_error_and_is_not_run() -> None:
+    for source in (
         *("x = open('f')", "import os", "def f(): pass", "x =", "x = y = 1", "x = (1, 2)"),
         *("x: Path = 1", "x: int = 'a'", "x: list[int, str] = []", "x = 1  # type: exit()"),
-    ],
-)
-def test_a_cell_of_more_than_literals_is_an_error_and_is_not_run(source: str) -> None:
-    with pytest.raises(InputError, match="notebook 'mine'"):
-        declared(source)
+    ):
+        with pytest.raises(InputError, match="notebook 'mine'"):
+            declared(source)
 
 
 def test_a_notebook_without_the_cell_takes_no_parameters() -> None:
     assert parameters.declared(new_notebook(), "mine") == {}
     with pytest.raises(InputError, match="unknown parameter 'a': mine takes none"):
         parameters.validated({}, {"a": 1}, [], "mine", "-f x")
+
+
+def test_a_breach_says_which_value_and_of_a_table_where_it_is_worst() -> None:
+    figures = {"hidden": 50, "oldest_waiting_seconds": 7201.0, "eta_seconds": None}
+    steps = {"name": "by_stage", "columns": ["task_type", "stuck", "oldest_waiting_seconds"]}
+    steps["rows"] = [["align", 0, None], ["translate", 7, 90.0], ["clip", 9, 30.0]]
+
+    def said(*texts: str) -> list[str]:
+        limits = [*map(thresholds.parse, texts)]
+        return [*map(thresholds.describe, thresholds.breaches(limits, figures, [steps]))]
+
+    assert said("by_stage.stuck > 5", "by_stage.oldest_waiting < 2m", "hidden>0") == [
+        "by_stage.stuck > 5: 9 at clip",
+        "by_stage.oldest_waiting < 2m: 30s at clip",
+        "hidden>0: 50",
+    ]
+    held = "oldest_waiting > 2h: 2h 00m", "oldest_waiting_seconds > 7200: 2h 00m"
+    assert said(*(text.split(": ")[0] for text in held)) == [*held]
+    assert said("oldest_waiting > 2h1m", "oldest_waiting_seconds > 7201.5", "eta > 3d") == []
+    assert said("by_stage.stuck > 9", "by_stage.oldest_waiting > 2m", "hidden < -1.5") == []

@@ -3,19 +3,29 @@
 import csv
 import json
 import re
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psycopg
 import pytest
 from bs4 import BeautifulSoup
 from plotly.offline import get_plotlyjs
+from prometheus_client.parser import text_string_to_metric_families
 
-from reporting import MISSING, ROOT, TITLES, incident, process, queue_insights, refused, write
+from conftest import Url
+from queue_insights.pipeline import load
+from reporting import (
+    MISSING,
+    QUOTED,
+    SECRET,
+    TITLES,
+    incident,
+    process,
+    queue_insights,
+    refused,
+    write,
+)
 
 HIDDEN = sum(MISSING.values())
 TABLES = ["audit", "failures", "eta", "by_stage", "missing", "stuck", "exhausted"]
@@ -23,21 +33,40 @@ TABLES = ["audit", "failures", "eta", "by_stage", "missing", "stuck", "exhausted
 
 @pytest.fixture(scope="module")
 def backlog(
-    server: Callable[[str], str],
-    templates: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
+    server: Url, templates: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> SimpleNamespace:
-    """One run of backlog_report, shared by the tests that look at it."""
+    """One run of backlog_report, as cron would: with a password in the URL, and a python3 among the
+    user's kernels that is none."""
     output = tmp_path_factory.mktemp("a {folder}") / "reports"
-    file = ROOT / "params" / "backlog_report.yaml"
-    arguments = ("-f", file, "-p", "timezone", "Europe/Berlin", "-p", "thresholds", "[]")
-    arguments += ("--output", output)
+    metrics, home = output.parent / "queue.prom", output.parent / "home"
+    metrics.write_text("old")
+    impostor = output.parent / "kernels" / "python3"
+    impostor.mkdir(parents=True)
+    home.mkdir()
+    specification = {"argv": ["/bin/false"], "display_name": "x", "language": "python"}
+    (impostor / "kernel.json").write_text(json.dumps(specification))
+    variables = {"JUPYTER_PATH": str(output.parent), "HOME": str(home), "PGPASSWORD": SECRET}
+    given = {"timezone": "Europe/Berlin", "thresholds": "[hidden > 0, stuck > 1]", "limit": "50"}
+    limits = [word for pair in given.items() for word in ("-p", *pair)]
+    arguments = ("-f", "backlog_report", *limits, "--metrics", metrics, "--output", output)
     with incident(server, templates) as url:
-        done = process("report", "backlog_report", *arguments, url=url)
-    assert done.returncode == 0, done.stderr
-    (folder,) = output.glob("backlog_report-*")
-    page = (folder / "report.html").read_text("utf-8")
-    return SimpleNamespace(folder=folder, done=done, summary=summary_of(done.stdout), page=page)
+        reads = {"missing": ["missing"], "stuck": ["tasks", "--state", "stuck"]}
+        reads["exhausted"] = ["tasks", "--state", "exhausted"]
+        lists = {
+            f"{name}.csv": queue_insights(*read, "--format", "csv", url=url).stdout
+            for name, read in reads.items()
+        }
+        url = url.replace("postgres@", f"postgres:{QUOTED}@", 1)
+        done = process("report", "backlog_report", *arguments, url=url, **variables)
+    assert done.returncode == 3, done.stderr
+    assert list(home.iterdir()) == []
+    summary, page = summary_of(done.stdout), Path(done.stdout.splitlines()[-1])
+    text = page.read_text("utf-8")
+    return SimpleNamespace(folder=page.parent, done=done, summary=summary, page=text, lists=lists)
+
+
+def found(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def summary_of(stdout: str) -> dict[str, Any]:
@@ -50,7 +79,7 @@ def summary_of(stdout: str) -> dict[str, Any]:
 def test_a_run_is_a_folder_with_page_notebook_summary_and_tables(backlog: SimpleNamespace) -> None:
     folder = backlog.folder
     assert re.fullmatch(r"backlog_report-\d{8}T\d{6}Z", folder.name)
-    files = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
+    files = {str(file.relative_to(folder)) for file in found(folder)}
     tables = {f"tables/{name}.csv" for name in TABLES}
     whole = {"report.html", "mail.html", "mail.txt", "summary.json", "backlog_report.ipynb"}
     assert files == whole | tables
@@ -60,14 +89,17 @@ def test_a_run_is_a_folder_with_page_notebook_summary_and_tables(backlog: Simple
     assert backlog.summary["verdict"] in index.text
     # The last line is the page's path; cron gets no other noise.
     assert backlog.done.stdout.splitlines()[-1] == str(folder / "report.html")
-    assert backlog.done.stderr == ""
+    assert backlog.done.stderr == f"queue-insights: breached: hidden > 0: {HIDDEN}\n"
+    said = backlog.done.stdout + "".join(path.read_text("utf-8") for path in found(folder.parent))
+    assert not [secret for secret in (SECRET, QUOTED) if secret in said]
 
 
 def test_the_summary_holds_the_key_figures_of_the_incident(backlog: SimpleNamespace) -> None:
     summary = backlog.summary
     assert (summary["schema_version"], summary["report"]) == (1, "backlog_report")
-    assert summary["pipeline"]["name"] == "karaoke"
-    given = {"pipeline": "karaoke", "limit": 100, "timezone": "Europe/Berlin"}
+    assert (summary["pipeline"]["name"], summary["variant"]) == ("karaoke", "a")
+    assert summary["pipeline"]["fingerprint"] == load().fingerprint
+    given = {"pipeline": "karaoke", "limit": 50, "timezone": "Europe/Berlin"}
     assert summary["parameters"] == given
     figures = summary["figures"]
     assert list(figures)[:3] == ["waiting", "eligible", "hidden"]  # as shown, not as a file sorts
@@ -81,7 +113,8 @@ def test_the_summary_holds_the_key_figures_of_the_incident(backlog: SimpleNamesp
         "when they will be done; 1 more is stuck."
     )
     assert summary["tables"] == TABLES
-    assert (summary["thresholds"], summary["breached"]) == ([], [])
+    assert summary["thresholds"] == ["hidden > 0", "stuck > 1"]
+    assert [breach["threshold"] for breach in summary["breached"]] == ["hidden > 0"]
     # as_of is the moment of the snapshot.
     times = [summary[key] for key in ("started_at", "as_of", "finished_at")]
     assert times == sorted(times)
@@ -89,49 +122,57 @@ def test_the_summary_holds_the_key_figures_of_the_incident(backlog: SimpleNamesp
     assert (datetime.now(UTC) - datetime.fromisoformat(times[1])).total_seconds() < 600
 
 
-def test_tables_are_complete_and_no_cell_is_a_formula(backlog: SimpleNamespace) -> None:
-    text = (backlog.folder / "tables" / "missing.csv").read_text("utf-8")
-    rows = list(csv.DictReader(text.splitlines(keepends=True)))
+def test_metrics_are_gauges_of_the_key_figures(backlog: SimpleNamespace) -> None:
+    text = (backlog.folder.parents[1] / "queue.prom").read_text("utf-8")
+    samples = [
+        sample for family in text_string_to_metric_families(text) for sample in family.samples
+    ]
+    summary = backlog.summary
+    expected = {k: v for k, v in summary["figures"].items() if type(v) in (int, float)}
+    expected["thresholds_breached"] = 1
+    for name, key in {"as_of": "as_of", "finished": "finished_at"}.items():
+        seconds = datetime.fromisoformat(summary[key]).timestamp()
+        expected[f"{name}_timestamp_seconds"] = seconds
+    names = {sample.name.removeprefix("queue_insights_"): sample.value for sample in samples}
+    assert names == expected
+    labels = {"report": "backlog_report", "pipeline": "karaoke", "database": summary["database"]}
+    assert all(sample.labels == labels for sample in samples)
+
+
+def test_the_mail_says_what_matters(backlog: SimpleNamespace) -> None:
+    html, text = ((backlog.folder / f"mail.{kind}").read_text("utf-8") for kind in ("html", "txt"))
+    page = BeautifulSoup(html, "html.parser")
+    summary = backlog.summary
+    for words in (
+        summary["title"],
+        summary["database"],
+        summary["verdict"],
+        f"hidden > 0: {HIDDEN}",
+    ):
+        assert words in page.text
+        assert words in " ".join(text.split())
+    for step, count in {"align": MISSING["audio_ready"], "translate": MISSING["aligned"]}.items():
+        assert re.search(rf"^ +{step} +{count} +{count}  #+$", text, re.MULTILINE)
+    assert [bar["width"] for bar in page.select("td[bgcolor]")] == ["100%", "6%", "2%"]  # 50, 3, 1
+
+
+def test_a_list_that_the_page_cuts_is_whole_in_its_file(backlog: SimpleNamespace) -> None:
+    for name, text in backlog.lists.items():
+        assert (backlog.folder / "tables" / name).read_text("utf-8") == text
+    rows = list(csv.DictReader(backlog.lists["missing.csv"].splitlines(keepends=True)))
     assert len(rows) == HIDDEN
+    arrivals = [row["arrived_at"] for row in rows]
+    assert arrivals == sorted(arrivals)
     titles = {row["title"] for row in rows}
     assert {f"'{title}" if title[0] in "=+" else title for title in TITLES} <= titles
     assert not [cell for row in rows for cell in row.values() if cell[:1] in "=+-@" and cell]
-    assert rows[0]["arrived_at"].endswith("Z")
-
-
-def test_a_list_that_the_page_cuts_is_whole_in_its_file(
-    server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
-) -> None:
-    reads = {"missing": ["missing"], "stuck": ["tasks", "--state", "stuck"]}
-    reads["exhausted"] = ["tasks", "--state", "exhausted"]
-    with incident(server, templates, "b") as url:
-        with psycopg.connect(url) as connection:
-            connection.execute("""
-                INSERT INTO tracks (spotify_track_id, title, artists, stage, updated_at)
-                SELECT 'many ' || n, 'Song ' || n, '[]', 'aligned', now() - n % 97 * interval '1 h'
-                FROM generate_series(1, 10000) n
-            """)
-        done = queue_insights("report", "backlog_report", "--output", tmp_path, url=url)
-        said = {
-            name: queue_insights(*read, "--format", "csv", url=url).stdout
-            for name, read in reads.items()
-        }
-    assert done.returncode == 3, done.stderr  # so many are missing
-    folder = Path(done.stdout.splitlines()[-1]).parent
-    whole = {name: (folder / "tables" / f"{name}.csv").read_text("utf-8") for name in reads}
-    assert whole == said
-    rows = list(csv.DictReader(whole["missing"].splitlines(keepends=True)))
-    assert len(rows) == 10_000 + HIDDEN
-    arrivals = [row["arrived_at"] for row in rows]
-    assert arrivals == sorted(arrivals)
-    page = BeautifulSoup((folder / "report.html").read_text("utf-8"), "html.parser")
+    page = BeautifulSoup(backlog.page, "html.parser")
     (table,) = [t for t in page.select("table") if "Waiting without" in t.text]
-    assert table.caption.text == "Waiting without a task row: the first 100 of 10,054"
+    assert table.caption.text == f"Waiting without a task row: the first 50 of {HIDDEN}"
     shown = [row.td.text for row in table.select("tbody tr")]
-    assert shown == [row["spotify_track_id"] for row in rows[:100]]
+    assert shown == [row["spotify_track_id"] for row in rows[:50]]
     (link,) = page.select("main a[href^=tables]")  # none where the page has all rows
-    assert (link["href"], link.text) == ("tables/missing.csv", "All 10,054 rows")
-    assert "many 5000" not in (folder / "backlog_report.ipynb").read_text("utf-8")
+    assert (link["href"], link.text) == ("tables/missing.csv", f"All {HIDDEN} rows")
 
 
 def test_the_page_needs_nothing_from_outside_and_may_ask_for_nothing(
@@ -152,8 +193,18 @@ def test_the_page_needs_nothing_from_outside_and_may_ask_for_nothing(
     # Titles are text, under the verdict and both times.
     assert set(TITLES) <= {cell.text for cell in page.select("td")}
     assert page.select_one("h1").text == "Backlog report"
-    for text in (backlog.summary["verdict"], "UTC", "Europe/Berlin"):
-        assert text in page.select_one("header").text
+    said = (
+        backlog.summary["verdict"],
+        "UTC",
+        "Europe/Berlin",
+        "1 threshold breached",
+        "hidden > 0: 54",
+    )
+    assert not [text for text in said if text not in page.select_one("header").text]
+    assert [tile.dt.text for tile in page.select(".figures .bad")] == ["missing"]
+    words = [plot["aria-label"] for plot in page.select(".plot")]
+    assert "align at audio_ready: 50 missing" in words[0]
+    assert "align at audio_ready: 0 shown by dashboards" in words[1]
 
 
 def test_what_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -172,6 +223,8 @@ def test_what_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
         (path, "-f", "no.yaml"): "no.yaml: cannot be read: No such file",
         (path, "--pipeline", "karaoke"): "unknown parameter 'pipeline'",
         (path, "-p", "thresholds", "[hidden]"): "thresholds: found 'hidden', expected a comparison",
+        (path, "--metrics", tmp_path): "expected a file in a folder that exists",
+        (path, "--metrics", "no/queue.prom"): "expected a file in a folder that exists",
         (path, "--keep", "all"): "--keep: found 'all', expected a number of runs, or an age",
         (path, "--output", tmp_path / "file"): f"--output {tmp_path / 'file'}: cannot be written: ",
         ("backlog_raport",): f"shipped are {shipped} (did you mean 'backlog_report'?)",
@@ -192,11 +245,10 @@ def test_parameters_reach_the_notebook_with_their_types(tmp_path: Path) -> None:
         parameters="count: int = 3\nflag: bool = True\nratio: float = 0.5\ntask: str | None = None"
         "\nthresholds: list[str] = ['count >= 5']",
     )
-    (tmp_path / "params.yaml").write_text("count: 4\nratio: 2\n")
-    given = ("-p", "flag", "false", "-p", "count", "5", "-p", "task", "404")
-    done = queue_insights(
-        "report", path, "-f", tmp_path / "params.yaml", *given, "--output", tmp_path
-    )
+    (tmp_path / "x.yaml").write_text("count: 4\nratio: 2\n")
+    values = {"flag": "false", "count": "5", "task": "404"}
+    given = ("-f", tmp_path / "x.yaml", *(w for pair in values.items() for w in ("-p", *pair)))
+    done = queue_insights("report", path, *given, "--output", tmp_path)
     assert done.returncode == 3, done.stderr  # the notebook's own threshold
     summary = summary_of(done.stdout)
     assert summary["parameters"] == {"count": 5, "flag": False, "ratio": 2.0, "task": "404"}
@@ -204,44 +256,34 @@ def test_parameters_reach_the_notebook_with_their_types(tmp_path: Path) -> None:
     assert done.stderr == "queue-insights: breached: count >= 5: 5\n"
 
 
-def test_a_failing_notebook_is_kept_apart_and_listed_as_failed(tmp_path: Path) -> None:
-    output = tmp_path / "reports"
-    done = queue_insights("report", write(tmp_path, "x = 1", "1 / (x - 1)"), "--output", output)
-    failure = "mine: cell 2 (1 / (x - 1)) failed: ZeroDivisionError: division by zero"
-    line = refused(done, 1, failure)
-    (kept,) = (output / "failed").glob("*/mine.ipynb")
-    assert line.endswith(f"its notebook is in {kept.parent}")
-    assert "ZeroDivisionError" in kept.read_text()
-    assert {path.name for path in output.iterdir()} == {"failed", "index.html"}
-    index = (output / "index.html").read_text("utf-8")
-    assert "ZeroDivisionError" in index
-    (link,) = BeautifulSoup(index, "html.parser").select("a")
-    assert link["href"] == f"failed/{kept.parent.name}/mine.ipynb"
+SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20,) * 2)"
+LISTED = "[pd.DataFrame({'track': ['x' * 99] * 10_000})] * 2"
+FAILING = {
+    "1 / (x - 1)": (1, "mine: cell 2 (1 / (x - 1)) failed: ZeroDivisionError: division by zero"),
+    "import os; os._exit(1)": (1, "mine: the notebook's kernel failed: Kernel died"),
+    f"import pandas as pd; {SMALL_FILES}; show.save('long', {LISTED}, limit=10)": (
+        *(1, "tables/long.csv: cannot be written: File too large"),
+    ),
+    "show.figures({'hidden': 1})": (
+        *(2, "unknown figure 'hiden': the report shows hidden (did you mean 'hidden'?)"),
+    ),
+    "connect('nowhere')": (2, "unknown pipeline 'nowhere'"),  # bad input is bad input
+    "connect().backlog()": (1, "DatabaseError: nothing on 127.0.0.1:1: "),
+}
 
 
-@pytest.mark.proof
-def test_what_the_notebook_raises_is_one_line_with_its_advice(tmp_path: Path) -> None:
-    url = "postgresql://me:hunter2@127.0.0.1:1/nothing"
-    done = queue_insights("report", "backlog_report", "--output", tmp_path, url=url)
-    refused(done, 1, "DatabaseError", "nothing on 127.0.0.1:1")
-    files = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
-    assert "hunter2" not in done.stdout + done.stderr + files
-    done = queue_insights("report", "explore", "--pipeline", "nowhere", "--output", tmp_path)
-    refused(done, 2, "unknown pipeline 'nowhere'")  # bad input is bad input
-
-
-@pytest.mark.proof
-def test_the_kernel_is_this_python_whatever_kernels_the_user_has(tmp_path: Path) -> None:
-    impostor, home = tmp_path / "kernels" / "python3", tmp_path / "home"
-    impostor.mkdir(parents=True)
-    home.mkdir()
-    specification = {"argv": ["/bin/false"], "display_name": "x", "language": "python"}
-    (impostor / "kernel.json").write_text(json.dumps(specification))
-    show = "from queue_insights import show; import sys; show.figures({'python': sys.executable})"
-    done = process(
-        *("report", write(tmp_path, show), "--output", tmp_path / "out"),
-        **{"JUPYTER_PATH": str(tmp_path), "HOME": str(home)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert summary_of(done.stdout)["figures"] == {"python": sys.executable}
-    assert list(home.iterdir()) == []
+@pytest.mark.parametrize("cell", FAILING)
+def test_a_failing_notebook_is_one_line_and_kept_apart(tmp_path: Path, cell: str) -> None:
+    code, words = FAILING[cell]
+    path = write(tmp_path, "from queue_insights import connect, show; x = 1", cell)
+    arguments = (path, "-p", "thresholds", "[hiden > 0]", "--output", tmp_path / "r")
+    done = queue_insights("report", *arguments, url="postgresql://me:hunter2@127.0.0.1:1/nothing")
+    line = refused(done, code, words)
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"failed", "index.html"}
+    (kept,) = (tmp_path / "r" / "failed").iterdir()
+    assert line.endswith(f"its notebook is in {kept}")
+    assert {file.name for file in kept.rglob("*.*")} == {"mine.ipynb", "summary.json"}
+    index = BeautifulSoup((tmp_path / "r" / "index.html").read_text("utf-8"), "html.parser")
+    assert index.a["href"] == f"failed/{kept.name}/mine.ipynb"
+    assert words in index.text
+    assert "hunter2" not in line + "".join(file.read_text("utf-8") for file in found(tmp_path))

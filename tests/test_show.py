@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 import pytest
 from bs4 import BeautifulSoup
 
-from conftest import Bench
 from queue_insights import charts, formats, show, summary
 from queue_insights.errors import InputError
 
@@ -87,25 +86,13 @@ def test_a_list_is_saved_whole_or_not_at_all_and_its_first_rows_are_shown(
             show.save("missing", pages, limit)
 
 
-@pytest.mark.parametrize("name", ["By stage", "../x", "", "a/b", "x" * 64, "missing.csv"])
-def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="expected lower-case letters, digits and underscores"):
-        show.table(name, FRAME)
-
-
-@pytest.mark.parametrize("zone", ["Europe/Belrin", "../../etc/passwd", "", "+02:00"])
-def test_an_unknown_time_zone_is_refused(zone: str) -> None:
-    with pytest.raises(InputError, match="unknown time zone"):
-        show.table("missing", FRAME, timezone=zone)
-
-
-def test_figures_are_plain_numbers_or_nothing(shown: list[dict[str, Any]]) -> None:
-    values = {"waiting": 1234, "age_seconds": 61.0, "share": float("nan"), "verdict": "<i>"}
-    show.figures(values)
-    (bundle,) = shown
-    assert bundle[show.MIME]["figures"] == {**values, "share": None}
-    assert bundle["text/plain"] == "waiting: 1,234\nage: 1m\nshare: -\nverdict: <i>"
-    assert "&lt;i&gt;" in bundle["text/html"]
+def test_a_name_that_is_no_file_name_and_an_unknown_zone_are_refused() -> None:
+    for name in ("By stage", "../x", "", "a/b", "x" * 64, "missing.csv"):
+        with pytest.raises(InputError, match="expected lower-case letters, digits and underscores"):
+            show.table(name, FRAME)
+    for zone in ("Europe/Belrin", "../../etc/passwd", "", "+02:00"):
+        with pytest.raises(InputError, match="unknown time zone"):
+            show.table("missing", FRAME, timezone=zone)
 
 
 def test_a_chart_is_data_and_without_plotly_bars_of_table_cells_and_words(
@@ -160,90 +147,53 @@ def test_a_table_of_steps_adds_up_and_ids_are_not_numbers_to_add(
     assert "tfoot>" not in shown[1]["text/html"]
 
 
-def test_the_heading_names_the_queue_the_moment_and_both_zones(
-    bench: Bench, shown: list[dict[str, Any]]
-) -> None:
-    with bench.queue.snapshot() as moment:
-        show.heading(bench.queue, moment, "Asia/Tokyo")
-    data = shown[0][show.MIME]
-    assert data["as_of"] == formats.iso(moment.as_of)
-    assert data["variant"] == bench.variant
-    assert data["pipeline"]["fingerprint"] == bench.queue.pipeline.fingerprint
-    assert f"{moment.as_of:%Y-%m-%d %H:%M} UTC" in shown[0]["text/plain"]
-    assert "Asia/Tokyo" in shown[0]["text/plain"]
-
-
-def said(waiting: int, hidden: int = 0, orphans: int = 0, stuck: int = 0, **end: Any) -> str:
-    backlog = pd.DataFrame({"waiting": [waiting, 0], "stuck": [stuck, 0]})
-    audit = pd.DataFrame({"hidden": [hidden, 0], "orphans": [orphans, 0]})
-    return summary.sentence(backlog, audit, **end)
+def said(end: pd.DataFrame | None = None, timezone: str = "UTC", **counts: int) -> str:
+    """The verdict on one step of so many, and one of none."""
+    states = ("waiting", "stuck", "exhausted", "drifted", "hidden", "orphans")
+    frame = pd.DataFrame({name: [counts.get(name, 0), 0] for name in states})
+    return summary.sentence(frame, frame, end=end, timezone=timezone)
 
 
 def test_the_verdict_is_one_sentence() -> None:
-    assert said(0) == "No track waits."
-    assert said(0, stuck=2) == "No track waits; 2 more are stuck."
-    assert said(1, hidden=1) == "1 track waits, but missing from dashboards."
-    assert said(50, hidden=50, orphans=9) == "50 tracks wait, all of them missing from dashboards."
+    assert said() == "No track waits."
+    assert said(stuck=2) == "No track waits; 2 more are stuck."
+    assert said(waiting=1, hidden=1) == "1 track waits, but missing from dashboards."
+    whole = "50 tracks wait, all of them missing from dashboards."
+    assert said(waiting=50, hidden=50, orphans=9) == whole
     some = "1,419 tracks wait, 50 of them missing from dashboards; 1 more is stuck."
-    assert said(1419, hidden=50, stuck=1) == some
-    assert said(7) == "7 tracks wait, and dashboards see all of them."
+    assert said(waiting=1419, hidden=50, stuck=1) == some
+    seen = "7 tracks wait, and dashboards see all of them"
+    assert said(waiting=7) == f"{seen}."
     overstated = "7 tracks wait, but dashboards overstate it: 3 open rows are for tracks that "
-    assert said(7, orphans=3).startswith(overstated)
-
-
-@pytest.mark.parametrize(
-    ("at", "timezone", "words"),
-    [
-        ("2026-07-02T14:00Z", "UTC", "; all done by Thursday 14:00 UTC, 80% sure."),
-        ("2026-07-02T14:00Z", "Asia/Tokyo", "; all done by Thursday 23:00 JST, 80% sure."),
-        ("2026-07-09T14:00Z", "UTC", "; all done by Thursday 9 July 2026 14:00 UTC, 80% sure."),
-        (None, "UTC", "; too little history to say when they will be done."),
-    ],
-)
-def test_the_verdict_says_when_it_will_be_done(at: str | None, timezone: str, words: str) -> None:
-    end = pd.DataFrame({"p80_at": pd.to_datetime(pd.Series([at]), utc=True)})
-    seconds = (end["p80_at"] - pd.Timestamp("2026-07-01T14:00Z")).dt.total_seconds()
-    end = end.assign(p80_seconds=seconds, status="draining" if at else "insufficient_history")
-    found = said(50, hidden=50, end=end, timezone=timezone)
-    assert found == f"50 tracks wait, all of them missing from dashboards{words}"
-    assert said(0, end=end, timezone=timezone) == "No track waits."
-
-
-@pytest.mark.parametrize(
-    ("hours", "words"),
-    [
-        (0.5, "Saturday 09:30 CEST"),
-        (4, "Saturday 10:00 CEST"),
-        (14, "Saturday morning (CEST)"),
-        (60, "Saturday"),
-        (300, "the week of 29 June 2026"),
-        (2000, "July 2026"),
-    ],
-)
-def test_the_verdict_is_no_more_exact_than_the_range(hours: float, words: str) -> None:
-    at = pd.Timestamp("2026-07-04 09:28", tz="Europe/Berlin").tz_convert("UTC")
-    end = {"p80_at": [at], "p80_seconds": [1e5], "status": ["draining"]}
-    end |= {"lower_seconds": [5e3], "upper_seconds": [5e3 + 3600 * hours]}
-    found = said(7, end=pd.DataFrame(end), timezone="Europe/Berlin")
-    assert found.endswith(f"; all done by {words}, 80% sure.")
-
-
-def test_the_verdict_says_what_it_leaves_out() -> None:
-    states = {"waiting": [3, 4], "stuck": [1, 0], "exhausted": [16, 0], "drifted": [4, 5]}
-    audit = pd.DataFrame({"hidden": [0, 0], "orphans": [0, 0]})
-    found = summary.sentence(pd.DataFrame(states), audit)
+    assert said(waiting=7, orphans=3).startswith(overstated)
     more = "1 more is stuck; 16 exhausted and 9 drifted will not move by themselves."
-    assert found == f"7 tracks wait, and dashboards see all of them; {more}"
+    assert said(waiting=7, stuck=1, exhausted=16, drifted=9) == f"{seen}; {more}"
 
 
-def test_key_figures_are_sums_over_the_steps_or_nothing(bench: Bench) -> None:
-    end = pd.DataFrame({"p50_seconds": [5.0], "p80_seconds": [float("nan")], "p95_seconds": [9.0]})
-    assert summary.key_figures(bench.queue.backlog(), bench.queue.audit(), end) == {
-        **dict.fromkeys(["waiting", "eligible", "hidden", "visible", "orphans"], 0),
-        **dict.fromkeys(["running", "stuck", "exhausted", "drifted"], 0),
-        **{"oldest_waiting_seconds": None, "eta_p50_seconds": 5.0, "eta_p80_seconds": None},
-        "eta_p95_seconds": 9.0,
-    }
+def test_the_verdict_says_when_it_will_be_done_no_more_exactly_than_the_range() -> None:
+    def when(at: str | None, timezone: str, **columns: float) -> str:
+        """*at* is some time after Wednesday, 1 July, 14:00 UTC."""
+        end = pd.DataFrame({"p80_at": pd.to_datetime(pd.Series([at]), utc=True)})
+        seconds = (end["p80_at"] - pd.Timestamp("2026-07-01T14:00Z")).dt.total_seconds()
+        status = "draining" if at else "insufficient_history"
+        end = end.assign(p80_seconds=seconds, status=status, **columns)
+        assert said(end, timezone) == "No track waits."
+        return said(end, timezone, waiting=7).split("; ")[1]
+
+    assert when(None, "UTC") == "too little history to say when they will be done."
+    for at, zone, words in (
+        ("2026-07-02T14:00Z", "UTC", "Thursday 14:00 UTC"),
+        ("2026-07-02T14:00Z", "Asia/Tokyo", "Thursday 23:00 JST"),
+        ("2026-07-09T14:00Z", "UTC", "Thursday 9 July 2026 14:00 UTC"),
+    ):
+        assert when(at, zone) == f"all done by {words}, 80% sure."
+    for hours, words in {
+        **{0.5: "Saturday 09:30 CEST", 4: "Saturday 10:00 CEST", 14: "Saturday morning (CEST)"},
+        **{60: "Saturday", 300: "the week of 29 June 2026", 2000: "July 2026"},
+    }.items():
+        spread = {"lower_seconds": 5e3, "upper_seconds": 5e3 + 3600 * hours}
+        found = when("2026-07-04 07:28Z", "Europe/Berlin", **spread)
+        assert found == f"all done by {words}, 80% sure."
 
 
 def test_the_track_record_is_said_in_words() -> None:
