@@ -6,7 +6,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from conftest import Bench
 from queue_insights import pipeline
@@ -14,41 +13,6 @@ from queue_insights.actions import pace
 from queue_insights.database import Database
 from queue_insights.queue import Queue
 
-# Every change of a task row, by whom, with the stage that its track had.
-RECORD = """
-    CREATE TABLE changes (
-        change bigint GENERATED ALWAYS AS IDENTITY, who text, what text, old jsonb, new jsonb,
-        stage text, at timestamptz DEFAULT clock_timestamp());
-    CREATE FUNCTION record() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        INSERT INTO changes (who, what, old, new, stage)
-        VALUES (current_setting('application_name'), TG_OP,
-                CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END,
-                CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END,
-                (SELECT stage FROM tracks WHERE spotify_track_id = CASE TG_OP
-                    WHEN 'DELETE' THEN OLD.spotify_track_id ELSE NEW.spotify_track_id END));
-        RETURN NULL;
-    END $$;
-    CREATE TRIGGER record AFTER INSERT OR UPDATE OR DELETE ON audio_tasks
-        FOR EACH ROW EXECUTE FUNCTION record();
-"""
-# A batch waits here while as many as `allowed` are in the ledger; one that is undone, while as many
-# are undone. It sleeps: on a lock it would wait no longer than the run's lock_timeout.
-GATE = """
-    CREATE TABLE gate (allowed bigint);
-    INSERT INTO gate VALUES (0);
-    CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        WHILE (SELECT CASE WHEN bool_or(undoing) THEN count(undone_at) ELSE count(batch) END
-               FROM queue_insights.batches JOIN queue_insights.runs USING (run))
-            >= (SELECT allowed FROM gate) LOOP
-            PERFORM pg_sleep(0.002);
-        END LOOP;
-        RETURN NULL;
-    END $$;
-    CREATE TRIGGER gate BEFORE INSERT OR UPDATE OR DELETE ON audio_tasks
-        FOR EACH STATEMENT EXECUTE FUNCTION pass_gate();
-"""
 FUNCTION = "queue_insights_tracks_to_audio_tasks"
 # A trigger as the field had it, twice: one IF per stage, no WHEN.
 FIELD = """
@@ -61,8 +25,16 @@ FIELD = """
     END $$;
     CREATE TRIGGER {name} AFTER UPDATE ON tracks FOR EACH ROW EXECUTE FUNCTION {name}()
 """
-LONG_AGO = sql.SQL("now() - interval '5 hours'")
-STUCK = {"attempts": 1, "last_attempt_at": LONG_AGO}
+LONG_AGO = "now() - interval '5 hours'"
+STUCK = {"attempts": "2", "last_attempt_at": LONG_AGO}
+# What each action takes: stage, task, and the row, in SQL.
+WORK: dict[str, tuple[str, str, str, dict[str, str]]] = {
+    "backfill": ("audio_ready", "align", "", {}),
+    "reset": ("aligned", "translate", "running", STUCK),
+    "retry": ("translated", "separate", "failed", {"attempts": "3"}),
+    "requeue": ("segmented", "enhance", "completed", {"completed_at": LONG_AGO}),
+    "prune": ("ready", "clip", "pending", {"metadata": "'null'"}),
+}
 
 pace.REST = 0.0  # most tests have nobody else at their tables
 
@@ -142,6 +114,15 @@ def give_rows(bench: Bench, tracks: Iterable[str], task: str, status: str, **col
     )
 
 
+def work(bench: Bench, count: int) -> dict[str, list[str]]:
+    """*count* tracks for each action to take; their ids, in order of arrival."""
+    made = {name: many(bench, stage, count, f"{name} ") for name, (stage, *_) in WORK.items()}
+    for name, (_, task, status, columns) in WORK.items():
+        if status:
+            give_rows(bench, made[name], task, status, **columns)
+    return made
+
+
 def video(bench: Bench, task: str, status: str = "pending") -> None:
     """A row about a video, which is not ours: only in variant B."""
     if bench.variant == "b":
@@ -157,13 +138,6 @@ def field_trigger(bench: Bench, name: str, conflict: str = "ON CONFLICT DO NOTHI
     if bench.variant == "b":
         columns, values = f"{columns}, subject_id", f"{values}, NEW.spotify_track_id"
     bench.sql(FIELD.format(name=name, columns=columns, values=values, conflict=conflict))
-
-
-def changes(bench: Bench) -> list[tuple[Any, ...]]:
-    """What was done by us, to what, what it became, and the stage that its track had."""
-    return bench.sql(
-        "SELECT what, old, new, stage FROM changes WHERE who = 'queue-insights' ORDER BY change"
-    )
 
 
 def ledger_agrees(bench: Bench, run: int) -> None:

@@ -17,13 +17,10 @@ from typing import Any
 
 import psycopg
 
+from conftest import STAGE_OF
 from processes import children
 
-STEPS = {
-    **{"lyrics_acquired": "download", "audio_ready": "align", "aligned": "translate"},
-    **{"translated": "separate", "separated": "segment", "segmented": "enhance"},
-    **{"enhanced": "clip"},
-}
+STEPS = {stage: task for task, stage in STAGE_OF.items()}
 SELECT = """
     SELECT t.spotify_track_id, a.id IS NOT NULL
     FROM tracks t
