@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from conftest import Bench
-from operating import STUCK, give_rows, many, operable, pending, rows
+from operating import STUCK, give_rows, many, operable, pending, rows, work
 from queue_insights.actions import pace, runs
 
 
@@ -26,78 +26,62 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
 def test_every_row_is_checked_again_in_its_batch_and_what_no_longer_qualifies_is_listed(
     bench: Bench, begun: Callable[[Any], Any]
 ) -> None:
-    names = ("same", "alive", "done", "moved", "gone")
-    ids = {n: bench.task(bench.track(n, "audio_ready"), "align", "running", **STUCK) for n in names}
-    run = begun(operable(bench.url).plan_reset())
-    bench.sql("UPDATE audio_tasks SET last_attempt_at = now() WHERE id = %s", ids["alive"])
-    bench.sql("UPDATE audio_tasks SET status = 'completed' WHERE id = %s", ids["done"])
-    bench.sql("UPDATE tracks SET stage = 'aligned' WHERE spotify_track_id = 'moved'")
-    bench.sql("DELETE FROM tracks WHERE spotify_track_id = 'gone'")
-    before = rows(bench.connection)
-    run.resume()
-    after = rows(bench.connection)
-    assert [id for id in before if before[id] != after[id]] == [ids["same"]]
-    assert run.dropped().set_index("id").reason.to_dict() == {
-        str(ids["alive"]): "its row is running",
-        str(ids["done"]): "its row is completed",
-        str(ids["moved"]): "its track is at aligned",
-        str(ids["gone"]): "it is gone",
-    }
-    assert (run.row["rows_done"], run.row["rows_dropped"]) == (1, 4)
-
-
-def test_backfill_leaves_out_tracks_that_got_a_row_or_moved_on_and_prune_those_that_came_back(
-    bench: Bench, begun: Callable[[Any], Any]
-) -> None:
-    for name in ("same", "has row", "moved", "gone"):
-        bench.track(name, "audio_ready")
-    orphan = bench.task(bench.track("came back", "ready"), "align", "pending")
+    stuck = [bench.track(name, "aligned") for name in ("same", "alive", "done", "moved", "gone")]
+    give_rows(bench, stuck, "translate", "running", **STUCK)
+    ids = dict(bench.sql("SELECT spotify_track_id, id::text FROM audio_tasks"))
+    orphan = bench.task(bench.track("came back", "ready"), "clip", "pending")
+    missing = [bench.track(f"{name}, no row", "audio_ready") for name in ("same", "moved", "gone")]
+    bench.track("has row", "audio_ready")
     queue = operable(bench.url)
-    backfill, prune = begun(queue.plan_backfill()), begun(queue.plan_prune())
+    reset, prune, backfill = map(
+        begun, (queue.plan_reset(), queue.plan_prune(), queue.plan_backfill())
+    )
     own = bench.task("has row", "align", "running", attempts=1)
-    bench.sql("UPDATE tracks SET stage = 'failed' WHERE spotify_track_id = 'moved'")
-    bench.sql("UPDATE tracks SET stage = 'audio_ready' WHERE spotify_track_id = 'came back'")
-    bench.sql("DELETE FROM tracks WHERE spotify_track_id = 'gone'")
-    backfill.resume()
-    prune.resume()
-    made = bench.sql("SELECT spotify_track_id FROM audio_tasks WHERE id <> ALL(%s)", [own, orphan])
-    assert made == [("same",)]
+    change = "UPDATE audio_tasks SET {} WHERE spotify_track_id = '{}'".format
+    bench.sql(change("last_attempt_at = now()", "alive"))
+    bench.sql(change("status = 'completed'", "done"))
+    bench.sql("UPDATE tracks SET stage = 'failed' WHERE spotify_track_id ~ 'moved'")
+    bench.sql("UPDATE tracks SET stage = 'enhanced' WHERE spotify_track_id = 'came back'")
+    bench.sql("DELETE FROM tracks WHERE spotify_track_id ~ 'gone'")
+    before = rows(bench.connection)
+    for run in (reset, prune, backfill):
+        run.resume()
+    after = rows(bench.connection)
+    changed = [str(id) for id in after if before.get(id) != after[id]]
+    made = bench.sql("SELECT id::text FROM audio_tasks WHERE spotify_track_id = %s", missing[0])
+    assert changed == [ids["same"], *made[0]]
+    assert {orphan, own} <= after.keys()
+    assert reset.dropped().set_index("id").reason.to_dict() == {
+        ids["alive"]: "its row is running",
+        ids["done"]: "its row is completed",
+        ids["moved"]: "its track is at failed",
+        ids["gone"]: "it is gone",
+    }
+    assert prune.dropped().reason.to_list() == ["its track is at enhanced"]
     assert backfill.dropped().set_index("id").reason.to_dict() == {
         "has row": "its row is running",
-        "moved": "its track is at failed",
-        "gone": "it is gone",
+        "moved, no row": "its track is at failed",
+        "gone, no row": "it is gone",
     }
-    assert orphan in rows(bench.connection)
-    assert list(prune.dropped().reason) == ["its track is at audio_ready"]
+    assert (reset.row["rows_done"], reset.row["rows_dropped"]) == (1, 4)
 
 
-@pytest.mark.parametrize(
-    ("action", "stage", "row"),
-    [
-        ("backfill", "audio_ready", None),
-        ("reset", "audio_ready", ("running", STUCK)),
-        ("prune", "aligned", ("pending", {})),
-    ],
-)
-def test_a_batch_goes_around_locked_rows_and_comes_back_for_them(
-    bench: Bench, action: str, stage: str, row: tuple[str, dict[str, Any]] | None
-) -> None:
-    for i in range(4):
-        track = bench.track(f"t{i}", stage)
-        if row is not None:
-            bench.task(track, "align", row[0], **row[1])
+@pytest.mark.parametrize("action", ["backfill", "reset", "prune"])
+def test_a_batch_goes_around_locked_rows_and_comes_back_for_them(bench: Bench, action: str) -> None:
+    tracks = work(bench, 4)[action]
     plan = getattr(operable(bench.url), f"plan_{action}")
     with psycopg.connect(bench.url) as other:
-        if row is None:  # a worker in the midst of its ensure
+        if action == "backfill":  # a worker in the midst of its ensure
             bench.connection = other
-            give_rows(bench, ["t2"], "align", "pending")
+            give_rows(bench, tracks[2:3], "align", "pending")
         else:
-            other.execute("SELECT FROM audio_tasks WHERE spotify_track_id = 't2' FOR UPDATE")
-        run = plan(tasks="align").apply(max_rows=4)
+            lock = "SELECT FROM audio_tasks WHERE spotify_track_id = %s FOR UPDATE"
+            other.execute(lock, tracks[2:3])
+        run = plan().apply(max_rows=4)
         other.rollback()
     assert (run.row["rows_done"], run.row["rows_dropped"]) == (3, 1)
     assert list(run.dropped().reason) == ["still locked by another session after 6 turns"]
-    assert plan(tasks="align").apply(max_rows=1).row["rows_done"] == 1
+    assert plan().apply(max_rows=1).row["rows_done"] == 1
 
 
 def test_a_row_that_is_unlocked_in_time_is_done_in_a_later_turn(
