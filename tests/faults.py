@@ -14,7 +14,6 @@ READS = (
     *("backlog", "audit", "missing", "upcoming", "tasks", "orphans"),
     *("throughput", "durations", "flow", "eta"),
 )
-ACTIONS = ("backfill", "reset", "retry", "requeue", "prune")
 # Whoever reads a track through us sleeps, while the switch is on.
 SLOW = """
     CREATE TABLE slow (seconds float8); INSERT INTO slow VALUES (60);
@@ -32,8 +31,10 @@ MINE = """
 """
 
 
-def command(url: str, *arguments: str, **environment: str) -> Result:
-    result = CliRunner(env={READ_URL: url, **environment}).invoke(main, arguments)
+def command(
+    url: str, *arguments: str, input: str | bytes | None = None, **environment: str
+) -> Result:
+    result = CliRunner(env={READ_URL: url, **environment}).invoke(main, arguments, input)
     if not isinstance(result.exception, SystemExit | None):
         raise result.exception
     return result

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from conftest import Bench
-from faults import ACTIONS, READS, SLOW, asleep, command, failure
-from operating import everything, ledger_agrees, many, operable, pending, small_batches
+from faults import READS, SLOW, asleep, command, failure
+from operating import WORK, everything, ledger_agrees, many, operable, pending, small_batches
 from processes import SLEEPS, children
 from queue_insights.actions import runs
 from queue_insights.database import TIMEOUT
@@ -58,7 +58,7 @@ def locker(bench: Bench) -> Iterator[psycopg.Connection[Any]]:
 def test_what_reads_a_locked_table_ends_at_the_timeout(
     bench: Bench, locker: psycopg.Connection[Any]
 ) -> None:
-    for name in (*READS, *ACTIONS, "views verify", "trigger verify"):
+    for name in (*READS, *WORK, "views verify", "trigger verify"):
         locker.execute(LOCK.format("tracks, audio_tasks"))
         line = failure(command(bench.url, *name.split(), **{TIMEOUT: "0.1s"}))
         assert "statement timeout (at most 0.1 s); set QUEUE_INSIGHTS_STATEMENT_TIMEOUT=5m" in line

@@ -7,9 +7,7 @@ Connections that are cut are in test_batches.
 import itertools
 import os
 import random
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,38 +17,26 @@ import psycopg
 import pytest
 
 from conftest import Bench, database
-from operating import give_rows, ledger_agrees, many, operable, rows, small_batches, video
+from operating import WORK, ledger_agrees, operable, rows, small_batches, video, work
 from processes import Process, children, until
 from queue_insights import demo
 from queue_insights.queue import Queue
+from servers import folder
 
 pytestmark = pytest.mark.proof
 KILLS = 30  # in each variant, so 60 in a test run
-ACTIONS = ("backfill", "reset", "requeue", "prune")
 
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[demo.EmbeddedServer]:
     """A server of this module's own, since it is restarted."""
-    folder = tempfile.mkdtemp(prefix="queue-insights-kill-", dir="/var/tmp")
-    try:
-        with demo.EmbeddedServer(folder) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder)
+    with folder() as home, demo.EmbeddedServer(home / "demo") as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     small_batches(monkeypatch, chunk=5, first=1, largest=2)
-
-
-LONG_AGO = "now() - interval '5 hours'"
-WORK = {
-    "translate": ("aligned", "running", {"attempts": "2", "last_attempt_at": LONG_AGO}),
-    "enhance": ("segmented", "completed", {"completed_at": LONG_AGO, "metadata": "'null'"}),
-    "clip": ("ready", "pending", {"metadata": "'[null]'"}),
-}
 
 
 @contextmanager
@@ -62,9 +48,7 @@ def populated(server: demo.EmbeddedServer, variant: str, count: int) -> Iterator
     ):
         demo.create_schema(connection, variant)
         bench = Bench(url, variant, connection, operable(url))
-        many(bench, "audio_ready", count)
-        for task, (stage, status, columns) in WORK.items():
-            give_rows(bench, many(bench, stage, count, task), task, status, **columns)
+        work(bench, count)
         video(bench, "align")
         yield bench
 
@@ -134,7 +118,7 @@ def test_after_60_sigkills_all_is_as_an_uninterrupted_run_leaves_it(
 ) -> None:
     with populated(own_server, variant, 200) as bench, children() as start:
         ordeal = Ordeal(bench.queue, start)
-        actions = itertools.cycle(ACTIONS)
+        actions = itertools.cycle(WORK)
         while ordeal.kills < KILLS:
             action, before = next(actions), rows(bench.connection)
             expected = left_alone(bench, action)
