@@ -3,6 +3,7 @@
 import pytest
 
 from conftest import Bench
+from operating import many
 from queue_insights.ddl import options
 from queue_insights.errors import InputError
 
@@ -18,9 +19,12 @@ EVERYTHING = """
 
 
 def test_it_says_what_each_would_insert_and_leave_hidden_and_changes_nothing(bench: Bench) -> None:
-    for number in range(5):
-        bench.track(f"waits {number}", "audio_ready")
-    bench.task("waits 0", "align")
+    empty = options.compare(bench.queue)
+    costs = empty[["stage_change_us", "rows_to_insert", "insert_ms", "hidden_after"]]
+    assert not costs.to_numpy().any()
+    with pytest.raises(InputError, match="sample 0"):
+        options.compare(bench.queue, sample=0)
+    bench.task(many(bench, "audio_ready", 5)[0], "align")
     before = sorted(bench.sql(EVERYTHING))
     found = options.compare(bench.queue, sample=3, ensure=1).set_index("option")
     assert sorted(bench.sql(EVERYTHING)) == before
@@ -30,11 +34,3 @@ def test_it_says_what_each_would_insert_and_leave_hidden_and_changes_nothing(ben
     assert found.stage_change_us["trigger"] != found.stage_change_us["none"]
     assert (found.read_ms > 0).all()
     assert list(found.insert_ms > 0) == [False, True, False, True]
-
-
-def test_an_empty_queue_costs_nothing(bench: Bench) -> None:
-    found = options.compare(bench.queue)
-    costs = found[["stage_change_us", "rows_to_insert", "insert_ms", "hidden_after"]]
-    assert not costs.to_numpy().any()
-    with pytest.raises(InputError, match="sample 0"):
-        options.compare(bench.queue, sample=0)
