@@ -6,13 +6,16 @@ from typing import Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner, Result
 
 from conftest import Bench
 from queue_insights import pipeline
 from queue_insights.actions import pace
-from queue_insights.database import Database
+from queue_insights.cli import main
+from queue_insights.database import READ_URL, Database
 from queue_insights.queue import Queue
 
+Patch = pytest.MonkeyPatch
 FUNCTION = "queue_insights_tracks_to_audio_tasks"
 # A trigger as the field had it, twice: one IF per stage, no WHEN.
 FIELD = """
@@ -39,7 +42,7 @@ WORK: dict[str, tuple[str, str, str, dict[str, str]]] = {
 pace.REST = 0.0  # most tests have nobody else at their tables
 
 
-def small_batches(patch: pytest.MonkeyPatch, chunk: int, first: int, largest: int) -> None:
+def small_batches(patch: Patch, chunk: int, first: int, largest: int) -> None:
     """Runs take *chunk* rows at a time, in a batch *first* times at first and *largest* at most."""
     patch.setattr(pace, "CHUNK", chunk)
     patch.setattr(pace, "FIRST", first)
@@ -48,6 +51,15 @@ def small_batches(patch: pytest.MonkeyPatch, chunk: int, first: int, largest: in
 
 def operable(url: str, file: str | Path = pipeline.DEFAULT, write_url: str | None = None) -> Queue:
     return Queue(Database(url, write_url), pipeline.load(file))
+
+
+def command(
+    url: str, *arguments: str, input: str | bytes | None = None, **environment: str
+) -> Result:
+    result = CliRunner(env={READ_URL: url, **environment}).invoke(main, arguments, input)
+    if not isinstance(result.exception, SystemExit | None):
+        raise result.exception
+    return result
 
 
 def edited(folder: Path, old: str, new: str) -> Path:

@@ -108,9 +108,7 @@ def test_unattended_it_does_no_more_than_it_may(url: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.proof
-def test_the_trigger_is_installed_and_rows_are_backfilled_by_the_printed_strings_only(
-    url: str, tmp_path: Path
-) -> None:
+def test_only_the_printed_strings_install_and_backfill(url: str, tmp_path: Path) -> None:
     queue = Queue(Database(url), pipeline.load())
     before = rows(url)
     _, printed = report(url, tmp_path / "plan", "install_trigger")
@@ -130,9 +128,7 @@ def test_the_trigger_is_installed_and_rows_are_backfilled_by_the_printed_strings
 
 
 @pytest.mark.proof
-def test_act_does_what_it_planned_for_the_chosen_tracks_and_is_undone(
-    url: str, tmp_path: Path
-) -> None:
+def test_act_does_what_it_planned_for_the_chosen_tracks(url: str, tmp_path: Path) -> None:
     queue = Queue(Database(url), pipeline.load())
     before = rows(url)
     chosen = list(queue.plan_prune().preview(3)["spotify_track_id"])

@@ -69,9 +69,7 @@ def test_the_incident_is_repaired_50_at_the_stage_0_pending_before_50_after(benc
     assert seen() == [0, 50, 50, 50 + videos, 50]
 
 
-def test_backfilled_rows_are_as_the_application_makes_them_but_for_creation_and_their_steps_limit(
-    bench: Bench, tmp_path: Path
-) -> None:
+def test_backfilled_rows_are_as_the_applications_own(bench: Bench, tmp_path: Path) -> None:
     step = "stage: aligned, task: translate"
     file = edited(tmp_path, step, f"{step}, max_attempts: 7")
     give_rows(bench, [bench.track("made", "audio_ready")], "align", "pending")
@@ -107,9 +105,7 @@ ENDS: dict[str, list[tuple[int | None, int | None]]] = {
         *(("retry", "failed", "zero"), ("requeue", "completed", "zero")),
     ],
 )
-def test_rows_become_pending_and_the_plan_says_what_attempts_each_ends_with(
-    bench: Bench, action: str, status: str, choice: str
-) -> None:
+def test_plans_say_how_rows_end(bench: Bench, action: str, status: str, choice: str) -> None:
     for i, (had, most) in enumerate(HAD):
         columns = {"attempts": had, "max_attempts": most, "processing_duration_ms": 9}
         times = dict.fromkeys(("last_attempt_at", "next_retry_at", "completed_at"), LONG_AGO)
@@ -144,9 +140,7 @@ def test_rows_become_pending_and_the_plan_says_what_attempts_each_ends_with(
         ("prune", "pending", "enriched"),
     ],
 )
-def test_actions_narrow_down_by_task_age_error_and_limit(
-    bench: Bench, action: str, status: str, stage: str
-) -> None:
+def test_actions_narrow_down(bench: Bench, action: str, status: str, stage: str) -> None:
     def row(name: str, hours: int, error: str | None = None) -> None:
         attempted = sql.SQL(f"now() - interval '{hours} hours'")
         arrived = sql.SQL(f"now() - interval '{hours + 10} hours'")

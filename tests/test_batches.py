@@ -102,7 +102,10 @@ def test_passing_troubles_are_outlived(bench: Bench, trouble: str) -> None:
 
 @pytest.mark.parametrize(
     ("trouble", "tries", "says"),
-    [("lost connection", 3, "terminating connection"), ("constraint", 1, '"odd"')],
+    [
+        ("lost connection", 3, "terminating connection"),
+        *(("lock timeout", 3, "somebody holds a lock"), ("constraint", 1, '"odd"')),
+    ],
 )
 def test_lasting_ones_fail_the_run_in_a_line_after_bounded_tries_and_it_is_resumed_without_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: str, tries: int, says: str

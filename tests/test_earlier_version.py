@@ -44,9 +44,7 @@ def test_its_finished_run_is_undone_and_its_unfinished_one_resumed_and_undone(le
     assert pending(left, "align") == []
 
 
-def test_its_trigger_is_in_place_and_its_views_are_replaced_and_both_uninstalled(
-    left: Bench,
-) -> None:
+def test_its_trigger_is_in_place_and_its_views_are_replaced(left: Bench) -> None:
     assert trigger.verify(left.queue, prove=True) == []
     assert trigger.uninstall(left.queue) == "trigger removed from public.tracks"
     assert "there is no trigger" in trigger.verify(left.queue)[0]

@@ -8,19 +8,18 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import click
 import psycopg
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
 from conftest import Bench
-from operating import WORK, everything, operable, rows, work
+from operating import WORK, command, edited, everything, operable, rows, work
 from queue_insights.cli import main
-from queue_insights.database import READ_URL
 from queue_insights.ddl import grants, trigger, views
 from queue_insights.errors import DatabaseError, InputError
 
@@ -48,9 +47,9 @@ LEDGER = tuple(f"queue_insights.{table}" for table in ("runs", "targets", "batch
 
 
 def leaves(group: click.Group = main, path: str = "") -> Iterator[str]:
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from leaves(command, f"{path}{name} ")
+    for name, each in group.commands.items():
+        if isinstance(each, click.Group):
+            yield from leaves(each, f"{path}{name} ")
         else:
             yield path + name
 
@@ -84,16 +83,11 @@ class Role:
     def __init__(self, bench: Bench):
         self.bench = bench
         self.name = NAME.format(bench.connection.info.dbname[:17])
-        parts = urlsplit(bench.url)
-        password = sql.Literal(parts.password or "unused")
-        self._execute("CREATE ROLE {} LOGIN PASSWORD {}", password)
-        credentials, _, host = parts.netloc.rpartition("@")
-        _, colon, secret = credentials.partition(":")
-        self.url = urlunsplit(parts._replace(netloc=f"{quote(self.name)}{colon}{secret}@{host}"))
+        self._execute("CREATE ROLE {} LOGIN")
+        self.url = bench.url.replace("postgres@", f"{quote(self.name)}@", 1)
 
-    def _execute(self, statement: str, *values: sql.Composable) -> None:
-        name = sql.Identifier(self.name)
-        self.bench.connection.execute(sql.SQL(statement).format(name, *values))
+    def _execute(self, statement: str) -> None:
+        self.bench.connection.execute(sql.SQL(statement).format(sql.Identifier(self.name)))
 
     def drop(self) -> None:
         self._execute("DROP OWNED BY {}")
@@ -101,18 +95,13 @@ class Role:
 
     def become(self, kind: grants.Kind, file: str | Path = "karaoke") -> str:
         """Run what `grants` prints, as the tables' owner; returns it."""
-        owner = CliRunner(env={READ_URL: self.bench.url})
-        printed = owner.invoke(main, ["grants", kind, self.name, "--pipeline", str(file)])
+        printed = command(self.bench.url, "grants", kind, self.name, "--pipeline", str(file))
         assert (printed.exit_code, printed.stderr) == (0, "")
         self.bench.connection.execute(printed.stdout.encode())
         return printed.stdout
 
     def run(self, *arguments: str) -> Result:
-        words = [word for argument in arguments for word in argument.split()]
-        result = CliRunner(env={READ_URL: self.url}).invoke(main, words)
-        if not isinstance(result.exception, SystemExit | None):
-            raise result.exception
-        return result
+        return command(self.url, *(word for argument in arguments for word in argument.split()))
 
     def may_not(self, *statements: str) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -184,27 +173,25 @@ NO_READER = (
 
 
 @pytest.mark.parametrize("kind", ["reader", "operator"])
-def test_each_may_do_what_is_its_own_and_is_refused_all_else_in_a_line(
-    bench: Bench, role: Make, kind: grants.Kind
-) -> None:
+def test_each_may_do_what_is_its_own_only(bench: Bench, role: Make, kind: grants.Kind) -> None:
     one, reads = role(bench), kind == "reader"
     install(bench)
     with pytest.raises(DatabaseError, match="denied"):
         operable(one.url).backlog()
     one.become(kind)
     every = (*READS.items(), *VARIATIONS.items())
-    for command, arguments in every if reads and bench.variant == "a" else ():
-        result = one.run(command, *arguments)
-        assert (result.exit_code, result.stderr) == (0, ""), f"{command}: {result.output}"
+    for name, arguments in every if reads and bench.variant == "a" else ():
+        result = one.run(name, *arguments)
+        assert (result.exit_code, result.stderr) == (0, ""), f"{name}: {result.output}"
     assert len(operable(one.url).run(1).dropped()) == 0
 
     runs = dict(bench.sql("SELECT action, run FROM queue_insights.runs"))
     before = database(bench)
     writes = (*WRITES.items(), ("runs", ("--prune", "1s"))) if reads else [(c, ()) for c in DDL]
-    for command, arguments in writes:
-        result = one.run(command, *(word.format(**runs) for word in arguments))
-        assert result.exit_code in (1, 2), f"{command}: {result.output}"
-        assert re.fullmatch(r"queue-insights: .*\n", result.stderr), f"{command}: {result.stderr}"
+    for name, arguments in writes:
+        result = one.run(name, *(word.format(**runs) for word in arguments))
+        assert result.exit_code in (1, 2), f"{name}: {result.output}"
+        assert re.fullmatch(r"queue-insights: .*\n", result.stderr), f"{name}: {result.stderr}"
         assert re.search("denied|lacks|must be owner", result.stderr)
         assert reads or "nothing was changed" in result.stderr
         assert database(bench) == before
@@ -225,16 +212,14 @@ def test_each_may_do_what_is_its_own_and_is_refused_all_else_in_a_line(
     assert database(bench) == before
 
 
-def test_before_there_are_views_and_ledger_a_reader_reads_and_an_operator_is_told_what_to_run(
-    plain: Bench, role: Make
-) -> None:
+def test_before_there_are_views_and_ledger(plain: Bench, role: Make) -> None:
     one = role(plain)
     printed = one.become("reader")
     assert "GRANT USAGE ON SCHEMA queue_insights" not in printed
     assert "print this\n-- again after the first action, and after `views install`" in printed
-    for command in ("backlog", "runs", "doctor", "backfill", "trigger verify", "views verify"):
-        result = one.run(command)
-        assert (result.exit_code, result.stderr) == (3 * ("verify" in command), ""), result.output
+    for name in ("backlog", "runs", "doctor", "backfill", "trigger verify", "views verify"):
+        result = one.run(name)
+        assert (result.exit_code, result.stderr) == (3 * ("verify" in name), ""), result.output
     one.become("operator")
     plain.sql("DROP SCHEMA queue_insights CASCADE")  # which the grants have made
     before = database(plain)
@@ -318,28 +303,19 @@ def test_every_grant_is_needed(plain: Bench, role: Make, kind: grants.Kind) -> N
     assert refusals() == ""
 
 
-def test_grants_name_the_tables_that_the_pipeline_file_names(
-    plain: Bench, role: Make, tmp_path: Path
-) -> None:
-    home, tracks = '"App %s, o\'clock"', '"Träcks ""old""!"'
+def test_grants_name_the_tables_of_the_file(plain: Bench, role: Make, tmp_path: Path) -> None:
+    tracks = '"App %s, o\'clock"."Träcks ""old""!"'
+    home, _, name = tracks.partition(".")
     plain.connection.execute(
-        f"CREATE SCHEMA {home}; ALTER TABLE tracks SET SCHEMA {home}; "
-        f"ALTER TABLE audio_tasks SET SCHEMA {home}; ALTER TABLE {home}.tracks RENAME TO {tracks}; "
-        f'ALTER TABLE {home}.{tracks} RENAME updated_at TO "At; --"'.encode()
+        f"CREATE SCHEMA {home}; ALTER TABLE tracks RENAME TO {name}; "
+        f"ALTER TABLE {name} SET SCHEMA {home}; "
+        f'ALTER TABLE {tracks} RENAME updated_at TO "At; --"'.encode()
     )
-    own = {
-        "name": "own\n; DROP TABLE x",
-        "tracks": {"table": f"{home}.{tracks}", "id": "spotify_track_id", "updated_at": "At; --"},
-        "tasks": {"table": f"{home}.audio_tasks", "track_id": "spotify_track_id"},
-        "dashboards": {"audio_progress": "public.audio_progress", "task_summary": "absent"},
-        **{"stages": ["audio_ready", "ready"], "terminal": ["ready"]},
-        "steps": [{"stage": "audio_ready", "task": "align"}],
-    }
-    file = tmp_path / "own.yaml"
-    file.write_text(json.dumps(own))
+    file = edited(tmp_path, "table: tracks  ", f"table: {json.dumps(tracks)}  ")
+    file.write_text(file.read_text().replace("updated_at: updated_at", "updated_at: 'At; --'", 1))
     operator = role(plain)
     operator.become("operator", file)
-    result = operator.run("backfill --apply --max-rows 3 --pipeline", str(file))
+    result = operator.run("backfill --apply --max-rows 2 --pipeline", str(file))
     assert result.exit_code == 0, result.output
     assert plain.sql("SELECT rows_done FROM queue_insights.runs") == [(2,)]
 

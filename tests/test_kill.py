@@ -113,9 +113,7 @@ class Ordeal:
 
 
 @pytest.mark.parametrize("variant", ["a", "b"])
-def test_after_60_sigkills_all_is_as_an_uninterrupted_run_leaves_it(
-    own_server: demo.EmbeddedServer, variant: str
-) -> None:
+def test_60_sigkills_leave_no_trace(own_server: demo.EmbeddedServer, variant: str) -> None:
     with populated(own_server, variant, 200) as bench, children() as start:
         ordeal = Ordeal(bench.queue, start)
         actions = itertools.cycle(WORK)
@@ -132,9 +130,7 @@ def test_after_60_sigkills_all_is_as_an_uninterrupted_run_leaves_it(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
-def test_a_run_outlives_its_server_restarting_under_it(
-    own_server: demo.EmbeddedServer, how: signal.Signals
-) -> None:
+def test_a_run_outlives_its_server(own_server: demo.EmbeddedServer, how: signal.Signals) -> None:
     with populated(own_server, "b", 300) as bench:
         expected = left_alone(bench, "backfill")
         plan = bench.queue.plan_backfill()

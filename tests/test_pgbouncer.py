@@ -17,9 +17,9 @@ from test_runs import (  # noqa: F401  run here once more, with the bench of thi
     _small_batches,
     start,
     test_a_frozen_process_is_taken_over_and_changes_nothing_when_it_wakes,
-    test_a_killed_run_is_refused_to_others_who_are_told_who_has_it_and_resumed,
+    test_a_killed_run_is_refused_to_others,
     test_an_interrupt_or_stop_ends_the_run_after_the_batch_in_hand_and_says_how_to_resume,
-    test_of_two_that_start_at_the_same_time_one_runs_and_the_other_is_told_by_whom,
+    test_of_two_that_start_at_once_one_runs,
     tracks,
 )
 
@@ -84,7 +84,7 @@ def test_every_transaction_has_a_session_of_its_own_here(bench: Bench) -> None:
     assert len(pids) == 4
 
 
-def test_nothing_that_a_transaction_sets_stays_in_the_session_that_others_get_next(
+def test_nothing_that_a_transaction_sets_is_left(
     fresh: Callable[[str], Bench],
 ) -> None:
     direct = fresh("b")

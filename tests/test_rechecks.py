@@ -7,12 +7,12 @@ import psycopg
 import pytest
 
 from conftest import Bench
-from operating import STUCK, give_rows, many, operable, pending, rows, work
+from operating import STUCK, Patch, give_rows, many, operable, pending, rows, work
 from queue_insights.actions import pace, runs
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
+def begun(monkeypatch: Patch) -> Callable[[Any], Any]:
     """Start a run as a process that dies before its first batch."""
 
     def begin(plan: Any) -> Any:
@@ -23,9 +23,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
     return begin
 
 
-def test_every_row_is_checked_again_in_its_batch_and_what_no_longer_qualifies_is_listed(
-    bench: Bench, begun: Callable[[Any], Any]
-) -> None:
+def test_every_row_is_checked_again_in_its_batch(bench: Bench, begun: Callable[[Any], Any]) -> None:
     stuck = [bench.track(name, "aligned") for name in ("same", "alive", "done", "moved", "gone")]
     give_rows(bench, stuck, "translate", "running", **STUCK)
     ids = dict(bench.sql("SELECT spotify_track_id, id::text FROM audio_tasks"))
@@ -84,9 +82,7 @@ def test_a_batch_goes_around_locked_rows_and_comes_back_for_them(bench: Bench, a
     assert plan().apply(max_rows=1).row["rows_done"] == 1
 
 
-def test_a_row_that_is_unlocked_in_time_is_done_in_a_later_turn(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_that_is_unlocked_in_time_is_done_later(bench: Bench, monkeypatch: Patch) -> None:
     tracks = many(bench, "audio_ready", 4)
     plan = operable(bench.url).plan_backfill()
     with psycopg.connect(bench.url) as other:

@@ -10,20 +10,18 @@ import pytest
 
 from conftest import Bench
 from operating import (
-    STUCK,
     everything,
-    give_rows,
     ledger_agrees,
     many,
     operable,
     pending,
-    rows,
     small_batches,
 )
 from processes import Gate, Process, children, until
 from queue_insights.actions import ledger, pace
 from queue_insights.errors import RunError
 
+Ids = list[str]
 Start = Callable[[Callable[[], Any]], Process]
 WAITS = """
     SELECT pid FROM pg_stat_activity
@@ -84,9 +82,7 @@ def stopped(result: dict[str, Any]) -> bool:
     return result["error"] == "Stopped" and go_on in result["text"]
 
 
-def test_a_killed_run_is_refused_to_others_who_are_told_who_has_it_and_resumed(
-    bench: Bench, start: Start, tracks: list[str]
-) -> None:
+def test_a_killed_run_is_refused_to_others(bench: Bench, start: Start, tracks: Ids) -> None:
     killed, gate = at_gate(bench, start, backfill(bench))
     killed.kill()
     queue = operable(bench.url)
@@ -107,9 +103,7 @@ def test_a_killed_run_is_refused_to_others_who_are_told_who_has_it_and_resumed(
     ledger_agrees(bench, 1)
 
 
-def test_of_two_that_start_at_the_same_time_one_runs_and_the_other_is_told_by_whom(
-    bench: Bench, start: Start, tracks: list[str]
-) -> None:
+def test_of_two_that_start_at_once_one_runs(bench: Bench, start: Start, tracks: Ids) -> None:
     gate = Gate(bench, 0)
     go, ready = os.pipe()
     apply = backfill(bench)
@@ -132,7 +126,7 @@ def test_of_two_that_start_at_the_same_time_one_runs_and_the_other_is_told_by_wh
 @pytest.mark.parametrize("where", ["in its transaction", "between batches"])
 @pytest.mark.parametrize("what", ["backfill", "undo"])
 def test_a_frozen_process_is_taken_over_and_changes_nothing_when_it_wakes(
-    bench: Bench, start: Start, tracks: list[str], where: str, what: str
+    bench: Bench, start: Start, tracks: Ids, where: str, what: str
 ) -> None:
     queue = operable(bench.url)
     pause = 0 if where == "in its transaction" else 0.5
@@ -161,7 +155,7 @@ def test_a_frozen_process_is_taken_over_and_changes_nothing_when_it_wakes(
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, "stop"])
 def test_an_interrupt_or_stop_ends_the_run_after_the_batch_in_hand_and_says_how_to_resume(
-    bench: Bench, start: Start, tracks: list[str], how: signal.Signals | str
+    bench: Bench, start: Start, tracks: Ids, how: signal.Signals | str
 ) -> None:
     process, gate = at_gate(bench, start, backfill(bench))
     run = operable(bench.url).run(1)
@@ -181,9 +175,7 @@ def test_an_interrupt_or_stop_ends_the_run_after_the_batch_in_hand_and_says_how_
     assert pending(bench, "align") == tracks
 
 
-def test_a_second_interrupt_ends_it_at_once_and_loses_the_batch_in_hand_only(
-    bench: Bench, start: Start, tracks: list[str]
-) -> None:
+def test_a_second_interrupt_ends_it_at_once(bench: Bench, start: Start, tracks: Ids) -> None:
     work = backfill(bench)
     heard, hears = os.pipe()
 
@@ -209,7 +201,7 @@ def test_a_second_interrupt_ends_it_at_once_and_loses_the_batch_in_hand_only(
     assert pending(bench, "align") == tracks
 
 
-def test_an_interrupt_cuts_a_rest_short(bench: Bench, start: Start, tracks: list[str]) -> None:
+def test_an_interrupt_cuts_a_rest_short(bench: Bench, start: Start, tracks: Ids) -> None:
     process = start(backfill(bench, pause=3600))
     until(lambda: batches(bench) == 1, "the first batch")
     process.send(signal.SIGTERM)
@@ -217,9 +209,7 @@ def test_an_interrupt_cuts_a_rest_short(bench: Bench, start: Start, tracks: list
     assert operable(bench.url).run(1).state == "stopped"
 
 
-def test_a_dead_run_is_stopped_before_it_is_undone_and_frees_the_place_for_a_new_one(
-    bench: Bench, start: Start, tracks: list[str]
-) -> None:
+def test_a_dead_run_is_stopped_and_then_undone(bench: Bench, start: Start, tracks: Ids) -> None:
     queue = operable(bench.url)
     killed, gate = at_gate(bench, start, backfill(bench))
     killed.kill()
@@ -250,21 +240,3 @@ def test_a_dead_run_is_stopped_before_it_is_undone_and_frees_the_place_for_a_new
     bench.sql("UPDATE queue_insights.runs SET state = 'running' WHERE run = 2")
     assert [queue.prune_runs(age) for age in ("9d", "7d")] == [0, 1]
     assert list(queue.runs().run) == [2]  # unfinished
-
-
-def test_undo_is_killed_and_resumed_as_an_undo(
-    bench: Bench, start: Start, tracks: list[str]
-) -> None:
-    give_rows(bench, tracks, "align", "running", **STUCK)
-    queue = operable(bench.url)
-    before = rows(bench.connection)
-    run = queue.plan_reset().apply(max_rows=9, pause=0)
-    killed, gate = at_gate(bench, start, lambda: run.undo(pause=0).state)
-    killed.kill()
-    gate.allow()
-    assert (run.state, run.row["undoing"], run.row["rows_undone"]) == ("running", True, 3)
-    with pytest.raises(RunError, match="run 1"):
-        queue.plan_reset().apply(max_rows=9)
-    assert run.resume(pause=0).state == "undone"
-    assert run.row["rows_undone"] == 9
-    assert rows(bench.connection) == before

@@ -9,8 +9,7 @@ import pytest
 from click.testing import Result
 
 from conftest import Bench
-from faults import command
-from operating import WORK, give_rows, many, rows, work
+from operating import WORK, command, give_rows, many, rows, work
 from queue_insights.errors import InputError, PlanError
 
 HOSTILE = ["it's", 'a "b"', "50%", ":name", "two\nlines", "{{x}}", "-- \\", "-"]
@@ -54,9 +53,7 @@ def test_a_command_retries_and_undoes_three_of_fifty(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("action", WORK)
-def test_every_action_takes_only_the_chosen_of_any_text_and_of_an_empty_selection_none(
-    bench: Bench, action: str
-) -> None:
+def test_every_action_takes_only_the_chosen_of_any_text(bench: Bench, action: str) -> None:
     others, (stage, task, status, columns) = work(bench, 8)[action], WORK[action]
     hostile = [bench.track(id, stage) for id in HOSTILE]
     if status:

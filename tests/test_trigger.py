@@ -185,9 +185,7 @@ def test_an_application_role_needs_no_right_on_the_task_table(installed: Bench) 
         connection.execute(f"DROP SCHEMA trap CASCADE; DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-def test_it_waits_for_a_worker_that_is_making_the_same_row_and_raises_nothing(
-    installed: Bench,
-) -> None:
+def test_it_waits_for_a_worker_that_is_making_the_same_row(installed: Bench) -> None:
     installed.track("t", "pending")
 
     def move() -> None:
@@ -205,9 +203,7 @@ def test_it_waits_for_a_worker_that_is_making_the_same_row_and_raises_nothing(
     assert rows(installed) == {("t", "align", "pending", 0, 3)}
 
 
-def test_a_stage_that_another_trigger_sets_counts_too_without_one_other_updates_pass_by(
-    bench: Bench,
-) -> None:
+def test_a_stage_that_another_trigger_sets_counts_too(bench: Bench) -> None:
     ours = (
         "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname ~ '^queue_insights.*_update$'"
     )

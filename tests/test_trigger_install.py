@@ -7,8 +7,7 @@ import psycopg
 import pytest
 
 from conftest import Bench
-from faults import command
-from operating import FUNCTION, field_trigger
+from operating import FUNCTION, Patch, command, field_trigger
 from processes import children, until
 from queue_insights import demo
 from queue_insights.ddl import migration, trigger
@@ -82,9 +81,7 @@ def test_a_guard_that_forbids_the_proof_does_not_forbid_the_install(bench: Bench
     assert trigger.verify(bench.queue) == []
 
 
-def test_install_gives_up_beside_a_long_writer_and_names_it_and_goes_on_once_that_ends(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_install_waits_for_a_long_writer_whom_it_names(bench: Bench, monkeypatch: Patch) -> None:
     bench.track("done", "ready")
     before = objects(bench)
     with psycopg.connect(bench.url, application_name="nightly load") as writer:
@@ -112,9 +109,7 @@ def psql(bench: Bench, script: str) -> str:
     return done.stderr
 
 
-def test_the_printed_migration_runs_in_psql_both_ways_in_its_own_variant(
-    bench: Bench, tmp_path: Path
-) -> None:
+def test_the_printed_migration_runs_in_psql_both_ways(bench: Bench, tmp_path: Path) -> None:
     before = objects(bench)
     file = tmp_path / "schema" / "migrations" / "009-trigger.sql"
     for _ in range(2):  # the same again is no harm

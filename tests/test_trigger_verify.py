@@ -62,9 +62,7 @@ def installed(bench: Bench) -> Bench:
     return bench
 
 
-def test_verify_says_what_is_amiss_and_installing_again_mends_it(
-    fresh: Callable[[str], Bench],
-) -> None:
+def test_what_verify_finds_amiss_installing_again_mends(fresh: Callable[[str], Bench]) -> None:
     bench = fresh("a")
     trigger.install(bench.queue)
     name = bench.connection.info.dbname
@@ -107,9 +105,7 @@ def test_triggers_that_do_the_same_work_are_named_with_what_removes_them(install
     assert trigger.verify(installed.queue, prove=True) == []
 
 
-def test_migrating_a_to_b_makes_verify_fail_and_installing_again_mends_it(
-    fresh: Callable[[str], Bench],
-) -> None:
+def test_migrating_a_to_b_is_amiss_and_mended_too(fresh: Callable[[str], Bench]) -> None:
     installed = fresh("a")
     installed.track("done", "ready")
     trigger.install(installed.queue)
@@ -135,9 +131,7 @@ def test_a_changed_pipeline_file_is_found(installed: Bench, tmp_path: Path) -> N
     assert trigger.verify(operable(installed.url, changed)) == []
 
 
-def test_the_probe_changes_nothing_and_finds_what_the_catalog_does_not_show(
-    installed: Bench,
-) -> None:
+def test_the_probe_finds_what_the_catalog_does_not_show(installed: Bench) -> None:
     installed.track("waits", "audio_ready")
     content = "SELECT t::text FROM tracks t UNION ALL SELECT a::text FROM audio_tasks a ORDER BY 1"
     before = installed.sql(content)

@@ -8,7 +8,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from conftest import Bench
-from faults import command
+from operating import command
 from queue_insights import demo
 from queue_insights.ddl import views
 
