@@ -17,16 +17,14 @@ from queue_insights.queue import Queue
 
 Patch = pytest.MonkeyPatch
 FUNCTION = "queue_insights_tracks_to_audio_tasks"
-# A trigger as the field had it, twice: one IF per stage, no WHEN.
-FIELD = """
-    CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF NEW.stage = 'audio_ready' AND OLD.stage != 'audio_ready' THEN
-            INSERT INTO audio_tasks ({columns}) VALUES ({values}) {conflict};
-        END IF;
-        RETURN NEW;
-    END $$;
-    CREATE TRIGGER {name} AFTER UPDATE ON tracks FOR EACH ROW EXECUTE FUNCTION {name}()
+OBJECTS = """
+    SELECT 'function', proname::text, md5(prosrc) FROM pg_proc
+    WHERE pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    UNION ALL SELECT 'trigger', tgname, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT 'relation', relname, relkind::text FROM pg_class
+    WHERE relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace,
+                               'pg_toast'::regnamespace)
+    UNION ALL SELECT 'schema', nspname, '' FROM pg_namespace WHERE nspname !~ '^pg_'
 """
 LONG_AGO = "now() - interval '5 hours'"
 STUCK = {"attempts": "2", "last_attempt_at": LONG_AGO}
@@ -145,11 +143,9 @@ def video(bench: Bench, task: str, status: str = "pending") -> None:
         )
 
 
-def field_trigger(bench: Bench, name: str, conflict: str = "ON CONFLICT DO NOTHING") -> None:
-    columns, values = "spotify_track_id, task_type", "NEW.spotify_track_id, 'align'"
-    if bench.variant == "b":
-        columns, values = f"{columns}, subject_id", f"{values}, NEW.spotify_track_id"
-    bench.sql(FIELD.format(name=name, columns=columns, values=values, conflict=conflict))
+def objects(bench: Bench) -> set[tuple[Any, ...]]:
+    """All that there is beside rows: functions, triggers, relations, schemas."""
+    return set(bench.sql(OBJECTS))
 
 
 def ledger_agrees(bench: Bench, run: int) -> None:

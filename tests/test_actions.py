@@ -1,8 +1,5 @@
-"""What the five actions do to rows: what they make of them, and how they are narrowed down.
-
-Expectations are DESIGN sections 3 and 6, written out here. Which rows each action takes, how many
-and in which order, is what test_actions_stateful is about.
-"""
+"""What the five actions make of rows, and how they are narrowed down. Which rows each action takes,
+how many and in which order, is what test_actions_stateful is about."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -12,15 +9,7 @@ import pytest
 from psycopg import sql
 
 from conftest import Bench
-from operating import (
-    edited,
-    everything,
-    give_rows,
-    many,
-    operable,
-    pending,
-    video,
-)
+from operating import edited, everything, give_rows, many, operable, pending, video
 
 LONG_AGO = sql.SQL("now() - interval '5 hours'")
 
@@ -42,6 +31,8 @@ def test_the_incident_is_repaired_50_at_the_stage_0_pending_before_50_after(benc
     arrived = queue.missing("align").arrived_at.min()
     written = everything(bench.connection)
 
+    age = queue.as_of - arrived - timedelta(seconds=30)  # since arrival: nothing was attempted
+    assert list(queue.plan_backfill(older_than=age).preview().spotify_track_id) == in_order[:1]
     plan = queue.plan_backfill(tasks=["align"])
     assert plan.counts.to_dict("records") == [
         {
@@ -166,12 +157,3 @@ def test_actions_narrow_down(bench: Bench, action: str, status: str, stage: str)
     assert ids(error="100%_") == "a"
     assert ids(tasks="align", limit=2) == "bc"
     assert ids(error="out of", older_than=timedelta(hours=24)) == "b"
-
-
-def test_older_than_counts_from_arrival_where_nothing_was_attempted(bench: Bench) -> None:
-    tracks = many(bench, "audio_ready", 5)
-    queue = operable(bench.url)
-    age = queue.as_of - queue.missing("align").arrived_at.min() - timedelta(seconds=30)
-    plan = queue.plan_backfill(older_than=age)
-    plan.apply(confirm=plan.token)
-    assert pending(bench, "align") == tracks[:1]

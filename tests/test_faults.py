@@ -19,19 +19,23 @@ import pytest
 from click.testing import Result
 
 from conftest import Bench
-from operating import WORK, Patch, command, everything, ledger_agrees, many, operable, pending
+from operating import (
+    WORK,
+    Patch,
+    command,
+    everything,
+    ledger_agrees,
+    many,
+    objects,
+    operable,
+    pending,
+)
 from queue_insights import demo, doctor
 from queue_insights.actions import runs
 from queue_insights.database import TIMEOUT
 from queue_insights.ddl import views
 from queue_insights.reads import READS
 from servers import folder
-
-MINE = """
-    SELECT oid::regclass::text FROM pg_class WHERE relnamespace = to_regnamespace('queue_insights')
-    UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
-    UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1
-"""
 
 
 def failure(result: Result) -> str:
@@ -106,12 +110,12 @@ def test_what_a_full_disk_ends_goes_on_later(small: Path, monkeypatch: Patch) ->
         bench = Bench(url, "b", connection, operable(url))
         tracks = many(bench, "audio_ready", 10_000)
         write_on(bench)
-        before, objects = everything(bench.connection), bench.sql(MINE)
+        before, there = everything(bench.connection), objects(bench)
         fill(filler)
         for line in ("backfill --apply --max-rows=99999", "trigger install", "views install"):
             assert "No space left on device" in failure(command(bench.url, *line.split())), line
         assert everything(bench.connection) == before
-        assert bench.sql(MINE) == objects
+        assert objects(bench) == there
 
         filler.unlink()
         views.install(bench.queue)

@@ -1,8 +1,5 @@
 """Runs that are killed and bereft of their server, at random moments: in the end all is as an
-uninterrupted run leaves it, nothing twice, nothing lost, and the ledger agrees.
-
-Connections that are cut are in test_batches.
-"""
+uninterrupted run leaves it, nothing twice, nothing lost, and the ledger agrees."""
 
 import itertools
 import os
@@ -42,10 +39,7 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def populated(server: demo.EmbeddedServer, variant: str, count: int) -> Iterator[Bench]:
     """A queue with *count* rows for each action."""
-    with (
-        database(server.url) as url,
-        psycopg.connect(url, autocommit=True) as connection,
-    ):
+    with database(server.url) as url, psycopg.connect(url, autocommit=True) as connection:
         demo.create_schema(connection, variant)
         bench = Bench(url, variant, connection, operable(url))
         work(bench, count)
@@ -77,33 +71,33 @@ class Ordeal:
     longest: float = 0.25  # seconds; more with each kill, or a slow machine would get nowhere
     kills: int = 0
 
+    def last(self) -> int:
+        found = self.queue.runs().run
+        return int(found.iloc[0]) if len(found) else 0
+
     def carry_out(self, action: str) -> int:
         """Apply *action* to its end; returns its run."""
-        last = self._last_run()
+        before = self.last()
 
-        def work() -> str:
-            if self._last_run() == last:
-                return getattr(self.queue, f"plan_{action}")().apply(max_rows=9999, pause=0).state
-            return self.queue.run(self._last_run()).resume(pause=0).state
+        def work() -> None:
+            if self.last() == before:
+                self.queue.plan(action).apply(max_rows=9999, pause=0)
+            else:
+                self.queue.run(self.last()).resume(pause=0)
 
-        while self._last_run() == last or self.queue.run(self._last_run()).state != "finished":
+        while self.last() == before or self.queue.run(self.last()).state != "finished":
             self._killed_at_some_time(work)
-        return self._last_run()
+        return self.last()
 
     def undo(self, run: int) -> None:
-        def work() -> str:
+        def work() -> None:
             found = self.queue.run(run)
-            go_on = found.resume if found.row["undoing"] else found.undo
-            return go_on(pause=0).state
+            (found.resume if found.row["undoing"] else found.undo)(pause=0)
 
         while self.queue.run(run).state != "undone":
             self._killed_at_some_time(work)
 
-    def _last_run(self) -> int:
-        found = self.queue.runs().run
-        return int(found.iloc[0]) if len(found) else 0
-
-    def _killed_at_some_time(self, work: Callable[[], str]) -> None:
+    def _killed_at_some_time(self, work: Callable[[], None]) -> None:
         process = self.start(work)
         if not process.ends_within(random.uniform(0, self.longest)):
             process.send(signal.SIGKILL)

@@ -1,8 +1,4 @@
-"""Actions beside worker processes that follow the worker's rule, on a live queue.
-
-Every change of a task row is recorded with who made it, so that what the actions changed is known
-for certain; the workers tell every error they met.
-"""
+"""Actions beside worker processes, which tell every error they met; every change is recorded."""
 
 from collections.abc import Callable
 
@@ -19,17 +15,12 @@ pytestmark = pytest.mark.proof
 EXPECTED = {("ensure", "23505"), ("start", "gone")}
 # Every change of a task row, by whom, with the stage that its track had.
 RECORD = """
-    CREATE TABLE changes (
-        change bigint GENERATED ALWAYS AS IDENTITY, who text, what text, old jsonb, new jsonb,
-        stage text, at timestamptz DEFAULT clock_timestamp());
+    CREATE TABLE changes (who text, what text, old jsonb, new jsonb, stage text);
     CREATE FUNCTION record() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO changes (who, what, old, new, stage)
-        VALUES (current_setting('application_name'), TG_OP,
-                CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END,
-                CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END,
-                (SELECT stage FROM tracks WHERE spotify_track_id = CASE TG_OP
-                    WHEN 'DELETE' THEN OLD.spotify_track_id ELSE NEW.spotify_track_id END));
+        INSERT INTO changes SELECT current_setting('application_name'), TG_OP, to_jsonb(OLD),
+            to_jsonb(NEW), stage
+        FROM tracks WHERE spotify_track_id = coalesce(NEW, OLD).spotify_track_id;
         RETURN NULL;
     END $$;
     CREATE TRIGGER record AFTER INSERT OR UPDATE OR DELETE ON audio_tasks

@@ -84,9 +84,7 @@ def test_every_transaction_has_a_session_of_its_own_here(bench: Bench) -> None:
     assert len(pids) == 4
 
 
-def test_nothing_that_a_transaction_sets_is_left(
-    fresh: Callable[[str], Bench],
-) -> None:
+def test_nothing_that_a_transaction_sets_is_left(fresh: Callable[[str], Bench]) -> None:
     direct = fresh("b")
     many(direct, "audio_ready", 9)
     settings = ("lock_timeout", "statement_timeout", "transaction_read_only", "jit")

@@ -53,8 +53,6 @@ def rows(bench: Bench) -> set[tuple[object, ...]]:
     return set(bench.sql(ROWS))
 
 
-# --- any history, against a model ------------------------------------------------------------
-
 tracks = st.sampled_from("abcd")
 stages = st.sampled_from(STAGES)
 operations = st.one_of(
@@ -149,9 +147,6 @@ def test_any_history_gives_the_rows_of_the_model_and_hides_nothing(
         expected = {(*key, *row) for key, row in model.rows.items()}
         assert rows(bench) == expected, operation
         assert bench.sql(f"SELECT sum(hidden) FROM ({audit}) a") == [(0,)], operation
-
-
-# --- what the field has taught ----------------------------------------------------------------
 
 
 def test_an_application_role_needs_no_right_on_the_task_table(installed: Bench) -> None:

@@ -1,4 +1,5 @@
-"""The views say what the commands say, to roles that have no right on the tables."""
+"""The views say what the commands say, to roles that have no right on the tables; and what each of
+the three answers costs."""
 
 import os
 
@@ -8,9 +9,10 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from conftest import Bench
-from operating import command
+from operating import command, everything, many, objects
 from queue_insights import demo
-from queue_insights.ddl import views
+from queue_insights.ddl import options, views
+from queue_insights.errors import InputError
 
 STALE = "is not what `queue-insights views sql` prints now"
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname = 'queue_insights'"
@@ -114,3 +116,21 @@ def test_verify_finds_what_is_gone_or_changed(installed: Bench) -> None:
     ]
     views.install(installed.queue)
     assert views.verify(installed.queue) == []
+
+
+def test_it_says_what_each_would_insert_and_leave_hidden_and_changes_nothing(bench: Bench) -> None:
+    empty = options.compare(bench.queue)
+    costs = empty[["stage_change_us", "rows_to_insert", "insert_ms", "hidden_after"]]
+    assert not costs.to_numpy().any()
+    with pytest.raises(InputError, match="sample 0"):
+        options.compare(bench.queue, sample=0)
+    bench.task(many(bench, "audio_ready", 5)[0], "align")
+    before = everything(bench.connection), objects(bench)
+    found = options.compare(bench.queue, sample=3, ensure=1).set_index("option")
+    assert (everything(bench.connection), objects(bench)) == before
+    assert found.rows_to_insert.to_dict() == {"none": 0, "trigger": 4, "views": 0, "ensure": 1}
+    assert found.hidden_after.to_dict() == {"none": 4, "trigger": 0, "views": 0, "ensure": 3}
+    assert found.stage_change_us["none"] == found.stage_change_us["views"] > 0
+    assert found.stage_change_us["trigger"] != found.stage_change_us["none"]
+    assert (found.read_ms > 0).all()
+    assert list(found.insert_ms > 0) == [False, True, False, True]

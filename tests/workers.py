@@ -1,9 +1,5 @@
-"""Worker processes as the application has them (DESIGN section 2), and what each of them met.
-
-A worker selects a track, ensures its row, starts, completes or fails, and derives the stage: each
-step a transaction of its own. It sees to its own share of the tracks, so that without anybody else
-at the table no worker meets an error.
-"""
+"""Worker processes as the application has them (DESIGN section 2), and what each of them met. Each
+sees to its own share of the tracks, so that alone at the table none meets an error."""
 
 import contextlib
 import os
