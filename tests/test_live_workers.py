@@ -18,9 +18,12 @@ RECORD = """
     CREATE TABLE changes (who text, what text, old jsonb, new jsonb, stage text);
     CREATE FUNCTION record() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO changes SELECT current_setting('application_name'), TG_OP, to_jsonb(OLD),
-            to_jsonb(NEW), stage
-        FROM tracks WHERE spotify_track_id = coalesce(NEW, OLD).spotify_track_id;
+        INSERT INTO changes
+        VALUES (current_setting('application_name'), TG_OP,
+                CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END,
+                CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END,
+                (SELECT stage FROM tracks WHERE spotify_track_id = CASE TG_OP
+                    WHEN 'DELETE' THEN OLD.spotify_track_id ELSE NEW.spotify_track_id END));
         RETURN NULL;
     END $$;
     CREATE TRIGGER record AFTER INSERT OR UPDATE OR DELETE ON audio_tasks
