@@ -133,7 +133,7 @@ def test_a_frozen_process_is_taken_over_and_changes_nothing_when_it_wakes(
         frozen = start(work)
         until(lambda: batches(bench) == 1, "the first batch")
         frozen.freeze()
-    with pytest.raises(RunError, match="run 1 .*resume 1"):
+    with pytest.raises(RunError, match=r"run 1 .*resume 1"):
         queue.plan_backfill().apply(max_rows=9)
     assert queue.run(1).resume(pause=0).state == end
     before = everything(bench.connection)
