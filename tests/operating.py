@@ -6,68 +6,41 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
+from click.testing import CliRunner, Result
 
 from conftest import Bench
 from queue_insights import pipeline
 from queue_insights.actions import pace
-from queue_insights.database import Database
+from queue_insights.cli import main
+from queue_insights.database import READ_URL, Database
 from queue_insights.queue import Queue
 
-# Every change of a task row, by whom, with the stage that its track had.
-RECORD = """
-    CREATE TABLE changes (
-        change bigint GENERATED ALWAYS AS IDENTITY, who text, what text, old jsonb, new jsonb,
-        stage text, at timestamptz DEFAULT clock_timestamp());
-    CREATE FUNCTION record() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        INSERT INTO changes (who, what, old, new, stage)
-        VALUES (current_setting('application_name'), TG_OP,
-                CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END,
-                CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END,
-                (SELECT stage FROM tracks WHERE spotify_track_id = CASE TG_OP
-                    WHEN 'DELETE' THEN OLD.spotify_track_id ELSE NEW.spotify_track_id END));
-        RETURN NULL;
-    END $$;
-    CREATE TRIGGER record AFTER INSERT OR UPDATE OR DELETE ON audio_tasks
-        FOR EACH ROW EXECUTE FUNCTION record();
-"""
-# A batch waits here while as many as `allowed` are in the ledger; one that is undone, while as many
-# are undone. It sleeps: on a lock it would wait no longer than the run's lock_timeout.
-GATE = """
-    CREATE TABLE gate (allowed bigint);
-    INSERT INTO gate VALUES (0);
-    CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        WHILE (SELECT CASE WHEN bool_or(undoing) THEN count(undone_at) ELSE count(batch) END
-               FROM queue_insights.batches JOIN queue_insights.runs USING (run))
-            >= (SELECT allowed FROM gate) LOOP
-            PERFORM pg_sleep(0.002);
-        END LOOP;
-        RETURN NULL;
-    END $$;
-    CREATE TRIGGER gate BEFORE INSERT OR UPDATE OR DELETE ON audio_tasks
-        FOR EACH STATEMENT EXECUTE FUNCTION pass_gate();
-"""
+Patch = pytest.MonkeyPatch
 FUNCTION = "queue_insights_tracks_to_audio_tasks"
-# A trigger as the field had it, twice: one IF per stage, no WHEN.
-FIELD = """
-    CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF NEW.stage = 'audio_ready' AND OLD.stage != 'audio_ready' THEN
-            INSERT INTO audio_tasks ({columns}) VALUES ({values}) {conflict};
-        END IF;
-        RETURN NEW;
-    END $$;
-    CREATE TRIGGER {name} AFTER UPDATE ON tracks FOR EACH ROW EXECUTE FUNCTION {name}()
+OBJECTS = """
+    SELECT 'function', proname::text, md5(prosrc) FROM pg_proc
+    WHERE pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    UNION ALL SELECT 'trigger', tgname, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT 'relation', relname, relkind::text FROM pg_class
+    WHERE relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace,
+                               'pg_toast'::regnamespace)
+    UNION ALL SELECT 'schema', nspname, '' FROM pg_namespace WHERE nspname !~ '^pg_'
 """
-LONG_AGO = sql.SQL("now() - interval '5 hours'")
-STUCK = {"attempts": 1, "last_attempt_at": LONG_AGO}
+LONG_AGO = "now() - interval '5 hours'"
+STUCK = {"attempts": "2", "last_attempt_at": LONG_AGO}
+# What each action takes: stage, task, and the row, in SQL.
+WORK: dict[str, tuple[str, str, str, dict[str, str]]] = {
+    "backfill": ("audio_ready", "align", "", {}),
+    "reset": ("aligned", "translate", "running", STUCK),
+    "retry": ("translated", "separate", "failed", {"attempts": "3"}),
+    "requeue": ("segmented", "enhance", "completed", {"completed_at": LONG_AGO}),
+    "prune": ("ready", "clip", "pending", {"metadata": "'null'"}),
+}
 
 pace.REST = 0.0  # most tests have nobody else at their tables
 
 
-def small_batches(patch: pytest.MonkeyPatch, chunk: int, first: int, largest: int) -> None:
+def small_batches(patch: Patch, chunk: int, first: int, largest: int) -> None:
     """Runs take *chunk* rows at a time, in a batch *first* times at first and *largest* at most."""
     patch.setattr(pace, "CHUNK", chunk)
     patch.setattr(pace, "FIRST", first)
@@ -76,6 +49,15 @@ def small_batches(patch: pytest.MonkeyPatch, chunk: int, first: int, largest: in
 
 def operable(url: str, file: str | Path = pipeline.DEFAULT, write_url: str | None = None) -> Queue:
     return Queue(Database(url, write_url), pipeline.load(file))
+
+
+def command(
+    url: str, *arguments: str, input: str | bytes | None = None, **environment: str
+) -> Result:
+    result = CliRunner(env={READ_URL: url, **environment}).invoke(main, arguments, input)
+    if not isinstance(result.exception, SystemExit | None):
+        raise result.exception
+    return result
 
 
 def edited(folder: Path, old: str, new: str) -> Path:
@@ -142,6 +124,15 @@ def give_rows(bench: Bench, tracks: Iterable[str], task: str, status: str, **col
     )
 
 
+def work(bench: Bench, count: int) -> dict[str, list[str]]:
+    """*count* tracks for each action to take; their ids, in order of arrival."""
+    made = {name: many(bench, stage, count, f"{name} ") for name, (stage, *_) in WORK.items()}
+    for name, (_, task, status, columns) in WORK.items():
+        if status:
+            give_rows(bench, made[name], task, status, **columns)
+    return made
+
+
 def video(bench: Bench, task: str, status: str = "pending") -> None:
     """A row about a video, which is not ours: only in variant B."""
     if bench.variant == "b":
@@ -152,18 +143,9 @@ def video(bench: Bench, task: str, status: str = "pending") -> None:
         )
 
 
-def field_trigger(bench: Bench, name: str, conflict: str = "ON CONFLICT DO NOTHING") -> None:
-    columns, values = "spotify_track_id, task_type", "NEW.spotify_track_id, 'align'"
-    if bench.variant == "b":
-        columns, values = f"{columns}, subject_id", f"{values}, NEW.spotify_track_id"
-    bench.sql(FIELD.format(name=name, columns=columns, values=values, conflict=conflict))
-
-
-def changes(bench: Bench) -> list[tuple[Any, ...]]:
-    """What was done by us, to what, what it became, and the stage that its track had."""
-    return bench.sql(
-        "SELECT what, old, new, stage FROM changes WHERE who = 'queue-insights' ORDER BY change"
-    )
+def objects(bench: Bench) -> set[tuple[Any, ...]]:
+    """All that there is beside rows: functions, triggers, relations, schemas."""
+    return set(bench.sql(OBJECTS))
 
 
 def ledger_agrees(bench: Bench, run: int) -> None:

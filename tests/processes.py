@@ -11,13 +11,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from conftest import Bench
-from operating import GATE
 
 PATIENCE = 60.0
 OPEN = 2**40
 SLEEPS = """
     SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'
     AND application_name = 'queue-insights' AND datname = current_database()
+"""
+
+# A batch waits here while as many as `allowed` are in the ledger; one that is undone, while as many
+# are undone. It sleeps: on a lock it would wait no longer than the run's lock_timeout.
+GATE = """
+    CREATE TABLE gate (allowed bigint);
+    INSERT INTO gate VALUES (0);
+    CREATE FUNCTION pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        WHILE (SELECT CASE WHEN bool_or(undoing) THEN count(undone_at) ELSE count(batch) END
+               FROM queue_insights.batches JOIN queue_insights.runs USING (run))
+            >= (SELECT allowed FROM gate) LOOP
+            PERFORM pg_sleep(0.002);
+        END LOOP;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER gate BEFORE INSERT OR UPDATE OR DELETE ON audio_tasks
+        FOR EACH STATEMENT EXECUTE FUNCTION pass_gate();
 """
 
 

@@ -70,16 +70,27 @@ def planned_and_done(url: str, folder: Path, name: str) -> Path:
 
 
 @pytest.mark.proof
-def test_backfill_plans_then_fills_in_with_the_token_that_it_printed(
-    url: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "task", "state", "count"),
+    [("backfill", "align", "missing", 50), ("reset_tasks", "segment", "stuck", 1)],
+)
+def test_it_plans_then_does_it_with_the_token_that_it_printed_and_shows_both_sides(
+    url: str, tmp_path: Path, name: str, task: str, state: str, count: int
 ) -> None:
-    before = len(rows(url))
-    align = sides(planned_and_done(url, tmp_path, "backfill"))["align"]
-    assert (align["total_before"], align["pending_before"]) == ("50", "0")
-    assert (align["total_after"], align["pending_after"]) == ("50", "50")
-    was, now = (float(align[f"oldest_waiting_seconds_{when}"]) for when in ("before", "after"))
-    assert abs(was - now) < 120
-    assert len(rows(url)) - before == MISSING["audio_ready"]
+    before = rows(url)
+    folder = planned_and_done(url, tmp_path, name)
+    found = sides(folder)[task]
+    figures = {key: found[key] for key in (f"{state}_before", f"{state}_after")}
+    assert list(figures.values()) == [str(count), "0"]
+    assert (found["pending_before"], found["pending_after"]) == ("0", str(count))
+    assert found["total_before"] == found["total_after"]
+    ages = [float(age) for key, age in found.items() if key.startswith("oldest_waiting_seconds")]
+    assert len(ages) == 2 * (name == "backfill")
+    assert max(ages, default=0) - min(ages, default=0) < 120
+    assert len([row for row in rows(url) if row not in before]) == count
+    if name == "reset_tasks":
+        summary = json.loads((folder / "summary.json").read_text("utf-8"))
+        assert summary["figures"]["stuck"] == 0
 
 
 @pytest.mark.proof
@@ -97,24 +108,7 @@ def test_unattended_it_does_no_more_than_it_may(url: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.proof
-def test_reset_makes_the_stuck_row_pending_and_shows_it(url: str, tmp_path: Path) -> None:
-    folder = planned_and_done(url, tmp_path, "reset_tasks")
-    segment = sides(folder)["segment"]
-    assert (segment["stuck_before"], segment["pending_before"]) == ("1", "0")
-    assert (segment["stuck_after"], segment["pending_after"]) == ("0", "1")
-    summary = json.loads((folder / "summary.json").read_text("utf-8"))
-    assert summary["figures"]["stuck"] == 0
-    with psycopg.connect(url) as connection:
-        found = connection.execute(
-            "SELECT status, attempts FROM audio_tasks WHERE task_type = 'segment'"
-        ).fetchall()
-    assert found == [("pending", 0)]
-
-
-@pytest.mark.proof
-def test_the_trigger_is_installed_and_rows_are_backfilled_by_the_printed_strings_only(
-    url: str, tmp_path: Path
-) -> None:
+def test_only_the_printed_strings_install_and_backfill(url: str, tmp_path: Path) -> None:
     queue = Queue(Database(url), pipeline.load())
     before = rows(url)
     _, printed = report(url, tmp_path / "plan", "install_trigger")
@@ -134,9 +128,7 @@ def test_the_trigger_is_installed_and_rows_are_backfilled_by_the_printed_strings
 
 
 @pytest.mark.proof
-def test_act_does_what_it_planned_for_the_chosen_tracks_and_is_undone(
-    url: str, tmp_path: Path
-) -> None:
+def test_act_does_what_it_planned_for_the_chosen_tracks(url: str, tmp_path: Path) -> None:
     queue = Queue(Database(url), pipeline.load())
     before = rows(url)
     chosen = list(queue.plan_prune().preview(3)["spotify_track_id"])

@@ -1,8 +1,5 @@
-"""What the five actions do to rows: what they make of them, and how they are narrowed down.
-
-Expectations are DESIGN sections 3 and 6, written out here. Which rows each action takes, how many
-and in which order, is what test_actions_stateful is about.
-"""
+"""What the five actions make of rows, and how they are narrowed down. Which rows each action takes,
+how many and in which order, is what test_actions_stateful is about."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -12,25 +9,9 @@ import pytest
 from psycopg import sql
 
 from conftest import Bench
-from operating import (
-    LONG_AGO,
-    edited,
-    everything,
-    give_rows,
-    many,
-    operable,
-    pending,
-    video,
-)
+from operating import edited, everything, give_rows, many, operable, pending, video
 
-
-def after(bench: Bench, ids: list[int]) -> list[tuple[Any, ...]]:
-    """Status, attempts and max_attempts of task rows, which have no time to wait for."""
-    return bench.sql(
-        "SELECT status, attempts, max_attempts FROM audio_tasks WHERE id = ANY(%s) "
-        "AND next_retry_at IS NULL ORDER BY id",
-        ids,
-    )
+LONG_AGO = sql.SQL("now() - interval '5 hours'")
 
 
 def test_the_incident_is_repaired_50_at_the_stage_0_pending_before_50_after(bench: Bench) -> None:
@@ -38,9 +19,20 @@ def test_the_incident_is_repaired_50_at_the_stage_0_pending_before_50_after(benc
     video(bench, "align")
     queue = operable(bench.url)
     before = queue.backlog().set_index("task_type").loc["align"]
+    sources = ["visible", "get_pending_tasks", "task_summary", "audio_progress"]
+
+    def seen() -> list[int]:
+        """How many of the incident's 50 are hidden, and what each dashboard source counts."""
+        audit = queue.audit(sources=True).set_index("task_type")
+        return [int(number) for number in audit.loc["align", ["hidden", *sources]]]
+
+    videos = int(bench.variant == "b")  # which the application's task_summary counts
+    assert seen() == [50, 0, 0, videos, 0]
     arrived = queue.missing("align").arrived_at.min()
     written = everything(bench.connection)
 
+    age = queue.as_of - arrived - timedelta(seconds=30)  # since arrival: nothing was attempted
+    assert list(queue.plan_backfill(older_than=age).preview().spotify_track_id) == in_order[:1]
     plan = queue.plan_backfill(tasks=["align"])
     assert plan.counts.to_dict("records") == [
         {
@@ -56,7 +48,6 @@ def test_the_incident_is_repaired_50_at_the_stage_0_pending_before_50_after(benc
         *("str", "str", "Int64", "Int64", "str", "Int64", "Int64"),
     ]
     assert everything(bench.connection) == written
-    assert pending(bench, "align") == []
     run = plan.apply(confirm=plan.token)
 
     assert (run.state, run.row["rows_done"], run.row["rows_dropped"]) == ("finished", 50, 0)
@@ -66,11 +57,10 @@ def test_the_incident_is_repaired_50_at_the_stage_0_pending_before_50_after(benc
         age = (moment.as_of - arrived).total_seconds()
     assert (before.missing, before.pending, backlog.missing, backlog.pending) == (50, 0, 0, 50)
     assert backlog.oldest_waiting_seconds == pytest.approx(age, abs=1e-3)
+    assert seen() == [0, 50, 50, 50 + videos, 50]
 
 
-def test_backfilled_rows_are_as_the_application_makes_them_but_for_creation_and_their_steps_limit(
-    bench: Bench, tmp_path: Path
-) -> None:
+def test_backfilled_rows_are_as_the_applications_own(bench: Bench, tmp_path: Path) -> None:
     step = "stage: aligned, task: translate"
     file = edited(tmp_path, step, f"{step}, max_attempts: 7")
     give_rows(bench, [bench.track("made", "audio_ready")], "align", "pending")
@@ -90,70 +80,46 @@ def test_backfilled_rows_are_as_the_application_makes_them_but_for_creation_and_
     assert bench.sql(times) == [(True,)]
 
 
-# attempts and max_attempts of a stuck row -> what each choice makes of it.
-RESETS = [
-    (1, 3, {"refund": (0, 3), "keep": (1, 3), "zero": (0, 3)}),
-    (3, 3, {"refund": (2, 3), "keep": (3, 3), "zero": (0, 3)}),
-    (5, 3, {"refund": (4, 3), "keep": (5, 3), "zero": (0, 3)}),
-    (0, 3, {"refund": (0, 3), "keep": (0, 3), "zero": (0, 3)}),
-    (None, 3, {"refund": (0, 3), "keep": (None, 3), "zero": (0, 3)}),
-    (2, None, {"refund": (1, 3), "keep": (2, None), "zero": (0, 3)}),
-    (2, 0, {"refund": (1, 3), "keep": (2, 0), "zero": (0, 3)}),
-]
+# attempts and max_attempts of rows, and what each choice makes of them.
+HAD = [(1, 3), (3, 3), (5, 3), (0, 3), (None, 3), (2, None), (2, 0), (9, 9)]
+ENDS: dict[str, list[tuple[int | None, int | None]]] = {
+    "refund": [(0, 3), (2, 3), (4, 3), (0, 3), (0, 3), (1, 3), (1, 3), (8, 9)],
+    "keep": HAD,
+    "zero": [(0, 3)] * 7 + [(0, 9)],
+}
 
 
-@pytest.mark.parametrize("attempts", ["refund", "keep", "zero"])
-def test_reset_makes_stuck_rows_pending_and_its_plan_says_what_each_ends_as(
-    bench: Bench, attempts: str
-) -> None:
-    stuck = {"last_attempt_at": LONG_AGO, "next_retry_at": LONG_AGO}
-    ids = []
-    for i, (had, most, _) in enumerate(RESETS):
-        track, counts = bench.track(f"t{i}", "audio_ready"), {"attempts": had, "max_attempts": most}
-        ids.append(bench.task(track, "align", "running", **counts, **stuck))
+@pytest.mark.parametrize(
+    ("action", "status", "choice"),
+    [
+        *(("reset", "running", choice) for choice in ENDS),
+        *(("retry", "failed", "zero"), ("requeue", "completed", "zero")),
+    ],
+)
+def test_plans_say_how_rows_end(bench: Bench, action: str, status: str, choice: str) -> None:
+    for i, (had, most) in enumerate(HAD):
+        columns = {"attempts": had, "max_attempts": most, "processing_duration_ms": 9}
+        times = dict.fromkeys(("last_attempt_at", "next_retry_at", "completed_at"), LONG_AGO)
+        track = bench.track(f"t{i}", "audio_ready")
+        bench.task(track, "align", status, **columns, **times)
     queue = operable(bench.url)
-    plan = queue.plan_reset(tasks="align", attempts=attempts)
-    expected = [choices[attempts] for *_, choices in RESETS]
+    plan = queue.plan(action, tasks="align", **({"attempts": choice} if action == "reset" else {}))
     shown = plan.preview(50).sort_values("spotify_track_id")
     shown = shown[["attempts_after", "max_attempts_after"]].astype(object)
+    expected = ENDS[choice]
     assert list(shown.where(shown.notna(), None).itertuples(False, None)) == expected
-    usable = sum(None not in (a, m) and a < m for a, m in expected)
+    usable = sum(None not in (a, m) and a < m for a, m in expected)  # type: ignore[operator]
     counts = plan.counts.iloc[0]
-    assert (counts.ends_pending, counts.ends_exhausted) == (usable, len(expected) - usable)
+    assert (counts.ends_pending, counts.ends_exhausted) == (usable, len(HAD) - usable)
 
     plan.apply(confirm=plan.token)
-    assert after(bench, ids) == [("pending", *pair) for pair in expected]
+    assert bench.sql(
+        "SELECT status, attempts, max_attempts FROM audio_tasks WHERE next_retry_at IS NULL "
+        "AND (completed_at IS NULL AND processing_duration_ms IS NULL OR %s) ORDER BY id",
+        action != "requeue",
+    ) == [("pending", *pair) for pair in expected]
     backlog = queue.backlog().set_index("task_type").loc["align"]
-    assert (backlog.pending, backlog.exhausted) == (usable, len(expected) - usable)
-
-
-def test_retry_and_requeue_make_failed_and_drifted_rows_pending_with_fresh_attempts(
-    bench: Bench,
-) -> None:
-    def row(name: str, status: str, **columns: Any) -> int:
-        return bench.task(bench.track(name, "audio_ready"), "align", status, **columns)
-
-    queue = operable(bench.url)
-    failed = [
-        row("exhausted", "failed", attempts=3),
-        row("exhausted pending", "pending", attempts=3),
-        row("null attempts", "pending", attempts=None),
-        row("null limit", "failed", attempts=1, max_attempts=None),
-        row("retryable", "failed", attempts=1),
-        row("backing off", "failed", attempts=1, next_retry_at=sql.SQL("now() + interval '1 h'")),
-        row("own limit", "failed", attempts=9, max_attempts=9),
-    ]
-    plan = queue.plan_retry()
-    assert plan.counts.ends_pending.sum() == plan.rows == len(failed)
-    plan.apply(confirm=plan.token)
-    assert after(bench, failed) == [("pending", 0, limit) for limit in (3, 3, 3, 3, 3, 3, 9)]
-
-    done = {"attempts": 2, "completed_at": LONG_AGO, "processing_duration_ms": 9}
-    drifted = row("drifted", "completed", **done)
-    assert queue.plan_requeue().apply(max_rows=1).row["rows_done"] == 1
-    assert after(bench, [drifted]) == [("pending", 0, 3)]
-    left = "SELECT completed_at, processing_duration_ms FROM audio_tasks WHERE id = %s"
-    assert bench.sql(left, drifted) == [(None, None)]
+    assert (backlog.pending, backlog.exhausted) == (usable, len(HAD) - usable)
 
 
 @pytest.mark.parametrize(
@@ -165,9 +131,7 @@ def test_retry_and_requeue_make_failed_and_drifted_rows_pending_with_fresh_attem
         ("prune", "pending", "enriched"),
     ],
 )
-def test_actions_narrow_down_by_task_age_error_and_limit(
-    bench: Bench, action: str, status: str, stage: str
-) -> None:
+def test_actions_narrow_down(bench: Bench, action: str, status: str, stage: str) -> None:
     def row(name: str, hours: int, error: str | None = None) -> None:
         attempted = sql.SQL(f"now() - interval '{hours} hours'")
         arrived = sql.SQL(f"now() - interval '{hours + 10} hours'")
@@ -193,12 +157,3 @@ def test_actions_narrow_down_by_task_age_error_and_limit(
     assert ids(error="100%_") == "a"
     assert ids(tasks="align", limit=2) == "bc"
     assert ids(error="out of", older_than=timedelta(hours=24)) == "b"
-
-
-def test_older_than_counts_from_arrival_where_nothing_was_attempted(bench: Bench) -> None:
-    tracks = many(bench, "audio_ready", 5)
-    queue = operable(bench.url)
-    age = queue.as_of - queue.missing("align").arrived_at.min() - timedelta(seconds=30)
-    plan = queue.plan_backfill(older_than=age)
-    plan.apply(confirm=plan.token)
-    assert pending(bench, "align") == tracks[:1]

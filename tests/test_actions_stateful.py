@@ -1,8 +1,8 @@
 """Random sequences of worker steps, outside changes, actions and undos, on both variants.
 
-After each action: it took exactly the rows that DESIGN section 3 says, at most as many as asked for
-and those first in order of arrival, made of them what its plan said, and touched nothing else.
-After each undo: what was still as the run had left it is as it was before, all else as it is.
+An action takes exactly the rows that DESIGN section 3 says, no more than asked for, in order of
+arrival, makes of them what its plan said, and touches nothing else. Its undo puts back what is as
+the run had left it, and nothing else.
 """
 
 import random
@@ -179,14 +179,12 @@ class QueueUnderActions(RuleBasedStateMachine):
 
     def _check_ends(self, changed: set[int], counts: Any) -> None:
         """The plan's ends_pending and ends_exhausted are true afterwards."""
-        found = self.bench.sql(
-            f"SELECT coalesce({LEFT}, false), status FROM audio_tasks a WHERE id = ANY(%s)",
-            list(changed),
+        ends = (
+            f"SELECT count(*) FILTER (WHERE {LEFT}), count(*) FILTER (WHERE ({LEFT}) IS NOT TRUE), "
+            "coalesce(bool_and(status = 'pending'), true) FROM audio_tasks a WHERE id = ANY(%s)"
         )
-        assert all(status == "pending" for _, status in found)
-        usable = sum(left for left, _ in found)
-        ends = (usable, len(found) - usable)
-        assert (counts.ends_pending.sum(), counts.ends_exhausted.sum()) == ends
+        planned = (counts.ends_pending.sum(), counts.ends_exhausted.sum(), True)
+        assert self.bench.sql(ends, list(changed)) == [planned]
 
     @precondition(lambda self: self.done)
     @rule(data=st.data())
@@ -206,13 +204,11 @@ class QueueUnderActions(RuleBasedStateMachine):
 
     def _is_taken(self, removed: str) -> bool:
         """Whether another row has taken the place of a removed one."""
-        place = "a.task_type = r->>'task_type' AND a.spotify_track_id = r->>'spotify_track_id'"
-        record = removed[: removed.rindex("}") + 1]
-        return bool(
-            self.bench.sql(
-                f"SELECT 1 FROM audio_tasks a, (SELECT %s::jsonb r) x WHERE {place}", record
-            )
+        taken = (
+            "SELECT 1 FROM audio_tasks a, (SELECT %s::jsonb r) x "
+            "WHERE (task_type, spotify_track_id) = (r->>'task_type', r->>'spotify_track_id')"
         )
+        return bool(self.bench.sql(taken, removed[: removed.rindex("}") + 1]))
 
     @invariant()
     def videos_are_never_touched(self) -> None:

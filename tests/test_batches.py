@@ -26,21 +26,29 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     small_batches(monkeypatch, chunk=2, first=1, largest=1)
 
 
-def test_the_ledger_says_who_did_what_when_and_how_far_it_got(bench: Bench) -> None:
+def test_the_ledger_says_who_did_what_when_and_how_far_it_got_and_plain_lines_do_meanwhile(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "EVERY", 0.0)
     many(bench, "audio_ready", 5)
     queue = operable(bench.url)
     assert len(queue.runs()) == 0
     for _ in range(2):
         bench.connection.execute(ledger.ddl())  # as a DBA may do first, even twice
     before = queue.as_of
-    run = queue.plan_backfill(tasks="align", limit=4, older_than="1m").apply(max_rows=4)
+    with caplog.at_level(logging.INFO, "queue_insights"):
+        run = queue.plan_backfill(tasks="align", limit=4, older_than="1m").apply(max_rows=4)
+    first, second, *_, last = [line for line in caplog.messages if "rows/s" in line]
+    assert first.startswith("backfill (run 1): 0 of 4 rows, ")
+    assert second.startswith("backfill (run 1): 2 of 4 rows, ")
+    assert second.endswith(" left")
+    assert last.startswith("backfill (run 1): 4 of 4 rows, ")
     found = queue.runs()
     assert list(found.columns)[:2] == ["run", "action"]
     entry = found.iloc[0]
-    assert (entry.run, entry.action, entry.state, entry.pipeline) == (
-        *(run.run, "backfill", "finished", "karaoke"),
-    )
-    assert (entry.host, entry.pid, entry.role) == (platform.node(), os.getpid(), "postgres")
+    names = ["run", "action", "state", "pipeline", "host", "pid", "role"]
+    who = (platform.node(), os.getpid(), "postgres")
+    assert [*entry[names]] == [run.run, "backfill", "finished", "karaoke", *who]
     assert entry.parameters["tasks"] == ["align"]
     assert (entry.parameters["limit"], entry.parameters["older_than"]) == (4, 60.0)
     assert entry.planned == {"align": 4}
@@ -94,7 +102,10 @@ def test_passing_troubles_are_outlived(bench: Bench, trouble: str) -> None:
 
 @pytest.mark.parametrize(
     ("trouble", "tries", "says"),
-    [("lost connection", 3, "terminating connection"), ("constraint", 1, '"odd"')],
+    [
+        ("lost connection", 3, "terminating connection"),
+        *(("lock timeout", 3, "somebody holds a lock"), ("constraint", 1, '"odd"')),
+    ],
 )
 def test_lasting_ones_fail_the_run_in_a_line_after_bounded_tries_and_it_is_resumed_without_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: str, tries: int, says: str
@@ -132,18 +143,3 @@ def test_batches_shrink_on_timeouts_and_grow_again(monkeypatch: pytest.MonkeyPat
     assert speed.chunks == 64
     speed.took(60.0, 64)
     assert speed.chunks == 32
-
-
-def test_without_a_terminal_progress_is_plain_lines(
-    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "EVERY", 0.0)
-    many(bench, "audio_ready", 6)
-    with caplog.at_level(logging.INFO, "queue_insights"):
-        operable(bench.url).plan_backfill().apply(max_rows=6, pause=0)
-    lines = [record.getMessage() for record in caplog.records]
-    assert lines[0].startswith("backfill (run 1): 0 of 6 rows, ")
-    assert lines[1].startswith("backfill (run 1): 2 of 6 rows, ")
-    assert "rows/s" in lines[1]
-    assert lines[1].endswith(" left")
-    assert lines[-1].startswith("backfill (run 1): 6 of 6 rows, ")

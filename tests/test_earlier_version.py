@@ -24,36 +24,30 @@ def left(request: pytest.FixtureRequest, server: Callable[[str], str]) -> Iterat
         yield Bench(url, request.param, connection, operable(url))
 
 
-def test_its_finished_run_is_undone(left: Bench) -> None:
+def test_its_finished_run_is_undone_and_its_unfinished_one_resumed_and_undone(left: Bench) -> None:
+    runs = left.queue.runs()
+    assert list(zip(runs.run, runs.action, strict=True)) == [(2, "backfill"), (1, "reset")]
     states = "SELECT status, attempts, count(*) FROM audio_tasks WHERE task_type = 'translate' "
     states += "GROUP BY 1, 2"
     assert left.sql(states) == [("pending", 1, 4)]
-    run = left.queue.run(1)
-    assert (run.state, run.row["rows_done"]) == ("finished", 4)
-    undone = run.undo(pause=0)
+    finished, unfinished = left.queue.run(1), left.queue.run(2)
+    assert (finished.state, finished.row["rows_done"]) == ("finished", 4)
+    undone = finished.undo(pause=0)
     assert (undone.row["rows_undone"], undone.row["rows_kept"]) == (4, 0)
     assert left.sql(states) == [("running", 2, 4)]
-
-
-def test_its_unfinished_run_is_resumed_from_where_it_ended_and_undone(left: Bench) -> None:
-    runs = left.queue.runs()
-    assert list(zip(runs.run, runs.action, strict=True)) == [(2, "backfill"), (1, "reset")]
-    run = left.queue.run(2)
-    assert (run.state, run.row["rows_done"], run.row["host"]) == ("running", 8, "elsewhere")
-    assert run.resume(pause=0).state == "finished"
+    found = unfinished.state, unfinished.row["rows_done"], unfinished.row["host"]
+    assert found == ("running", 8, "elsewhere")
+    assert unfinished.resume(pause=0).state == "finished"
     assert pending(left, "align") == [f"t{i:02}" for i in range(24)]
-    assert run.row["rows_done"] == 24
-    assert run.undo(pause=0).row["rows_undone"] == 24
+    assert unfinished.row["rows_done"] == 24
+    assert unfinished.undo(pause=0).row["rows_undone"] == 24
     assert pending(left, "align") == []
 
 
-def test_its_trigger_is_in_place_and_is_uninstalled(left: Bench) -> None:
+def test_its_trigger_is_in_place_and_its_views_are_replaced(left: Bench) -> None:
     assert trigger.verify(left.queue, prove=True) == []
     assert trigger.uninstall(left.queue) == "trigger removed from public.tracks"
     assert "there is no trigger" in trigger.verify(left.queue)[0]
-
-
-def test_its_views_are_found_out_of_date_replaced_and_uninstalled(left: Bench) -> None:
     left.sql("CREATE ROLE reader_of_views")
     try:
         left.sql("GRANT SELECT ON queue_insights.backlog TO reader_of_views")

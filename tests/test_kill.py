@@ -1,15 +1,10 @@
 """Runs that are killed and bereft of their server, at random moments: in the end all is as an
-uninterrupted run leaves it, nothing twice, nothing lost, and the ledger agrees.
-
-Connections that are cut are in test_batches.
-"""
+uninterrupted run leaves it, nothing twice, nothing lost, and the ledger agrees."""
 
 import itertools
 import os
 import random
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,25 +14,21 @@ import psycopg
 import pytest
 
 from conftest import Bench, database
-from operating import give_rows, ledger_agrees, many, operable, rows, small_batches, video
+from operating import WORK, ledger_agrees, operable, rows, small_batches, video, work
 from processes import Process, children, until
 from queue_insights import demo
 from queue_insights.queue import Queue
+from servers import folder
 
 pytestmark = pytest.mark.proof
 KILLS = 30  # in each variant, so 60 in a test run
-ACTIONS = ("backfill", "reset", "requeue", "prune")
 
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[demo.EmbeddedServer]:
     """A server of this module's own, since it is restarted."""
-    folder = tempfile.mkdtemp(prefix="queue-insights-kill-", dir="/var/tmp")
-    try:
-        with demo.EmbeddedServer(folder) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder)
+    with folder() as home, demo.EmbeddedServer(home / "demo") as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -45,26 +36,13 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     small_batches(monkeypatch, chunk=5, first=1, largest=2)
 
 
-LONG_AGO = "now() - interval '5 hours'"
-WORK = {
-    "translate": ("aligned", "running", {"attempts": "2", "last_attempt_at": LONG_AGO}),
-    "enhance": ("segmented", "completed", {"completed_at": LONG_AGO, "metadata": "'null'"}),
-    "clip": ("ready", "pending", {"metadata": "'[null]'"}),
-}
-
-
 @contextmanager
 def populated(server: demo.EmbeddedServer, variant: str, count: int) -> Iterator[Bench]:
     """A queue with *count* rows for each action."""
-    with (
-        database(server.url) as url,
-        psycopg.connect(url, autocommit=True) as connection,
-    ):
+    with database(server.url) as url, psycopg.connect(url, autocommit=True) as connection:
         demo.create_schema(connection, variant)
         bench = Bench(url, variant, connection, operable(url))
-        many(bench, "audio_ready", count)
-        for task, (stage, status, columns) in WORK.items():
-            give_rows(bench, many(bench, stage, count, task), task, status, **columns)
+        work(bench, count)
         video(bench, "align")
         yield bench
 
@@ -93,33 +71,33 @@ class Ordeal:
     longest: float = 0.25  # seconds; more with each kill, or a slow machine would get nowhere
     kills: int = 0
 
+    def last(self) -> int:
+        found = self.queue.runs().run
+        return int(found.iloc[0]) if len(found) else 0
+
     def carry_out(self, action: str) -> int:
         """Apply *action* to its end; returns its run."""
-        last = self._last_run()
+        before = self.last()
 
-        def work() -> str:
-            if self._last_run() == last:
-                return getattr(self.queue, f"plan_{action}")().apply(max_rows=9999, pause=0).state
-            return self.queue.run(self._last_run()).resume(pause=0).state
+        def work() -> None:
+            if self.last() == before:
+                self.queue.plan(action).apply(max_rows=9999, pause=0)
+            else:
+                self.queue.run(self.last()).resume(pause=0)
 
-        while self._last_run() == last or self.queue.run(self._last_run()).state != "finished":
+        while self.last() == before or self.queue.run(self.last()).state != "finished":
             self._killed_at_some_time(work)
-        return self._last_run()
+        return self.last()
 
     def undo(self, run: int) -> None:
-        def work() -> str:
+        def work() -> None:
             found = self.queue.run(run)
-            go_on = found.resume if found.row["undoing"] else found.undo
-            return go_on(pause=0).state
+            (found.resume if found.row["undoing"] else found.undo)(pause=0)
 
         while self.queue.run(run).state != "undone":
             self._killed_at_some_time(work)
 
-    def _last_run(self) -> int:
-        found = self.queue.runs().run
-        return int(found.iloc[0]) if len(found) else 0
-
-    def _killed_at_some_time(self, work: Callable[[], str]) -> None:
+    def _killed_at_some_time(self, work: Callable[[], None]) -> None:
         process = self.start(work)
         if not process.ends_within(random.uniform(0, self.longest)):
             process.send(signal.SIGKILL)
@@ -129,12 +107,10 @@ class Ordeal:
 
 
 @pytest.mark.parametrize("variant", ["a", "b"])
-def test_after_60_sigkills_all_is_as_an_uninterrupted_run_leaves_it(
-    own_server: demo.EmbeddedServer, variant: str
-) -> None:
+def test_60_sigkills_leave_no_trace(own_server: demo.EmbeddedServer, variant: str) -> None:
     with populated(own_server, variant, 200) as bench, children() as start:
         ordeal = Ordeal(bench.queue, start)
-        actions = itertools.cycle(ACTIONS)
+        actions = itertools.cycle(WORK)
         while ordeal.kills < KILLS:
             action, before = next(actions), rows(bench.connection)
             expected = left_alone(bench, action)
@@ -148,9 +124,7 @@ def test_after_60_sigkills_all_is_as_an_uninterrupted_run_leaves_it(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
-def test_a_run_outlives_its_server_restarting_under_it(
-    own_server: demo.EmbeddedServer, how: signal.Signals
-) -> None:
+def test_a_run_outlives_its_server(own_server: demo.EmbeddedServer, how: signal.Signals) -> None:
     with populated(own_server, "b", 300) as bench:
         expected = left_alone(bench, "backfill")
         plan = bench.queue.plan_backfill()

@@ -17,9 +17,9 @@ from test_runs import (  # noqa: F401  run here once more, with the bench of thi
     _small_batches,
     start,
     test_a_frozen_process_is_taken_over_and_changes_nothing_when_it_wakes,
-    test_a_killed_run_is_refused_to_others_who_are_told_who_has_it_and_resumed,
+    test_a_killed_run_is_refused_to_others,
     test_an_interrupt_or_stop_ends_the_run_after_the_batch_in_hand_and_says_how_to_resume,
-    test_of_two_that_start_at_the_same_time_one_runs_and_the_other_is_told_by_whom,
+    test_of_two_that_start_at_once_one_runs,
     tracks,
 )
 
@@ -73,34 +73,27 @@ def bench(fresh: Callable[[str], Bench]) -> Iterator[Bench]:
         yield Bench(through, "b", direct.connection, operable(through))
 
 
+def connected(url: str) -> psycopg.Connection:
+    return psycopg.connect(url, autocommit=True, prepare_threshold=None)
+
+
 def test_every_transaction_has_a_session_of_its_own_here(bench: Bench) -> None:
     """Or the tests of this module would show nothing."""
-    with (
-        psycopg.connect(bench.url, autocommit=True, prepare_threshold=None) as one,
-        psycopg.connect(bench.url, autocommit=True, prepare_threshold=None) as two,
-    ):
-        pid = "SELECT pg_backend_pid()"
-        found = {c.execute(pid).fetchone() for c in (one, two, one, two)}
-    assert len(found) == 4
+    with connected(bench.url) as one, connected(bench.url) as two:
+        pids = {c.execute("SELECT pg_backend_pid()").fetchone() for c in (one, two, one, two)}
+    assert len(pids) == 4
 
 
-def test_nothing_that_a_transaction_sets_stays_in_the_session_that_others_get_next(
-    fresh: Callable[[str], Bench],
-) -> None:
+def test_nothing_that_a_transaction_sets_is_left(fresh: Callable[[str], Bench]) -> None:
     direct = fresh("b")
     many(direct, "audio_ready", 9)
     settings = ("lock_timeout", "statement_timeout", "transaction_read_only", "jit")
+    ask = f"SELECT pg_backend_pid(), {', '.join(f'current_setting({name!r})' for name in settings)}"
     with pgbouncer(direct.url, lifetime=3600) as through:
-
-        def found() -> list[object]:
-            with psycopg.connect(through, autocommit=True, prepare_threshold=None) as connection:
-                ask = "SELECT pg_backend_pid(), " + ", ".join(
-                    f"current_setting('{name}')" for name in settings
-                )
-                return list(connection.execute(ask).fetchone() or ())
-
-        before = found()
+        with connected(through) as connection:
+            before = connection.execute(ask).fetchone()
         queue = operable(through)
         queue.backlog()
         queue.plan_backfill().apply(max_rows=9, pause=0).undo(pause=0)
-        assert found() == before
+        with connected(through) as connection:
+            assert connection.execute(ask).fetchone() == before

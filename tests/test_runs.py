@@ -9,22 +9,13 @@ from typing import Any
 import pytest
 
 from conftest import Bench
-from operating import (
-    everything,
-    give_rows,
-    ledger_agrees,
-    many,
-    operable,
-    pending,
-    rows,
-    small_batches,
-)
+from operating import everything, ledger_agrees, many, operable, pending, small_batches
 from processes import Gate, Process, children, until
 from queue_insights.actions import ledger, pace
 from queue_insights.errors import RunError
 
+Ids = list[str]
 Start = Callable[[Callable[[], Any]], Process]
-STUCK = {"attempts": "1", "last_attempt_at": "now() - interval '5 hours'"}
 WAITS = """
     SELECT pid FROM pg_stat_activity
     WHERE wait_event_type = 'Lock' AND datname = current_database()
@@ -70,12 +61,11 @@ def at_gate(bench: Bench, start: Start, work: Callable[[], str]) -> tuple[Proces
 
 
 def batches(bench: Bench) -> int:
-    """How many there are, of the last run; while it is undone, how many are undone."""
+    """How many there are, of the only run; while it is undone, how many are undone."""
     ((found,),) = bench.sql(
-        "SELECT CASE WHEN undoing THEN count(undone_at) ELSE count(batch) END "
-        "FROM queue_insights.runs LEFT JOIN queue_insights.batches USING (run) "
-        "GROUP BY run ORDER BY run DESC LIMIT 1"
-    ) or [(0,)]
+        "SELECT CASE WHEN bool_or(undoing) THEN count(undone_at) ELSE count(batch) END "
+        "FROM queue_insights.runs JOIN queue_insights.batches USING (run)"
+    )
     return int(found)
 
 
@@ -85,22 +75,18 @@ def stopped(result: dict[str, Any]) -> bool:
     return result["error"] == "Stopped" and go_on in result["text"]
 
 
-def test_a_killed_run_is_refused_to_others_who_are_told_who_has_it_and_resumed(
-    bench: Bench, start: Start, tracks: list[str]
-) -> None:
+def test_a_killed_run_is_refused_to_others(bench: Bench, start: Start, tracks: Ids) -> None:
     killed, gate = at_gate(bench, start, backfill(bench))
     killed.kill()
     queue = operable(bench.url)
-    before = everything(bench.connection)
-    plan = queue.plan_backfill()
+    plan, before = queue.plan_backfill(), everything(bench.connection)
     with pytest.raises(RunError) as refusal:
         plan.apply(confirm=plan.token)
-    text = str(refusal.value)
-    for part in (platform.node(), f"pid {killed.pid}", "resume 1", "stop 1"):
-        assert part in text
-    ((last,),) = bench.sql("SELECT last_batch_at FROM queue_insights.runs")
-    assert f"{last:%Y-%m-%d %H:%M:%S} UTC" in text
     assert everything(bench.connection) == before
+    ((last,),) = bench.sql("SELECT last_batch_at FROM queue_insights.runs")
+    named = (platform.node(), f"pid {killed.pid}", f"{last:%Y-%m-%d %H:%M:%S} UTC")
+    for part in (*named, "resume 1", "stop 1"):
+        assert part in str(refusal.value)
     assert (batches(bench), queue.run(1).state) == (2, "running")
     gate.allow()
     assert queue.run(1).resume(pause=0).state == "finished"
@@ -108,9 +94,7 @@ def test_a_killed_run_is_refused_to_others_who_are_told_who_has_it_and_resumed(
     ledger_agrees(bench, 1)
 
 
-def test_of_two_that_start_at_the_same_time_one_runs_and_the_other_is_told_by_whom(
-    bench: Bench, start: Start, tracks: list[str]
-) -> None:
+def test_of_two_that_start_at_once_one_runs(bench: Bench, start: Start, tracks: Ids) -> None:
     gate = Gate(bench, 0)
     go, ready = os.pipe()
     apply = backfill(bench)
@@ -127,14 +111,13 @@ def test_of_two_that_start_at_the_same_time_one_runs_and_the_other_is_told_by_wh
     ((run,),) = bench.sql("SELECT run FROM queue_insights.runs")
     assert f"resume {run}" in refusal["text"]
     assert pending(bench, "align") == tracks
-    os.close(go)
-    os.close(ready)
+    os.close(go), os.close(ready)
 
 
 @pytest.mark.parametrize("where", ["in its transaction", "between batches"])
 @pytest.mark.parametrize("what", ["backfill", "undo"])
 def test_a_frozen_process_is_taken_over_and_changes_nothing_when_it_wakes(
-    bench: Bench, start: Start, tracks: list[str], where: str, what: str
+    bench: Bench, start: Start, tracks: Ids, where: str, what: str
 ) -> None:
     queue = operable(bench.url)
     pause = 0 if where == "in its transaction" else 0.5
@@ -150,6 +133,8 @@ def test_a_frozen_process_is_taken_over_and_changes_nothing_when_it_wakes(
         frozen = start(work)
         until(lambda: batches(bench) == 1, "the first batch")
         frozen.freeze()
+    with pytest.raises(RunError, match=r"run 1 .*resume 1"):
+        queue.plan_backfill().apply(max_rows=9)
     assert queue.run(1).resume(pause=0).state == end
     before = everything(bench.connection)
     frozen.wake()
@@ -163,7 +148,7 @@ def test_a_frozen_process_is_taken_over_and_changes_nothing_when_it_wakes(
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, "stop"])
 def test_an_interrupt_or_stop_ends_the_run_after_the_batch_in_hand_and_says_how_to_resume(
-    bench: Bench, start: Start, tracks: list[str], how: signal.Signals | str
+    bench: Bench, start: Start, tracks: Ids, how: signal.Signals | str
 ) -> None:
     process, gate = at_gate(bench, start, backfill(bench))
     run = operable(bench.url).run(1)
@@ -183,14 +168,12 @@ def test_an_interrupt_or_stop_ends_the_run_after_the_batch_in_hand_and_says_how_
     assert pending(bench, "align") == tracks
 
 
-def test_a_second_interrupt_ends_it_at_once_and_loses_the_batch_in_hand_only(
-    bench: Bench, start: Start, tracks: list[str]
-) -> None:
+def test_a_second_interrupt_ends_it_at_once(bench: Bench, start: Start, tracks: Ids) -> None:
     work = backfill(bench)
     heard, hears = os.pipe()
 
-    def telling(pace: object, name: str, value: object) -> None:
-        object.__setattr__(pace, name, value)
+    def telling(speed: pace.Pace, name: str, value: object) -> None:
+        object.__setattr__(speed, name, value)
         if (name, value) == ("interrupted", True):
             os.write(hears, b"1")
 
@@ -211,7 +194,7 @@ def test_a_second_interrupt_ends_it_at_once_and_loses_the_batch_in_hand_only(
     assert pending(bench, "align") == tracks
 
 
-def test_an_interrupt_cuts_a_rest_short(bench: Bench, start: Start, tracks: list[str]) -> None:
+def test_an_interrupt_cuts_a_rest_short(bench: Bench, start: Start, tracks: Ids) -> None:
     process = start(backfill(bench, pause=3600))
     until(lambda: batches(bench) == 1, "the first batch")
     process.send(signal.SIGTERM)
@@ -219,9 +202,7 @@ def test_an_interrupt_cuts_a_rest_short(bench: Bench, start: Start, tracks: list
     assert operable(bench.url).run(1).state == "stopped"
 
 
-def test_a_dead_run_is_stopped_before_it_is_undone_and_frees_the_place_for_a_new_one(
-    bench: Bench, start: Start, tracks: list[str]
-) -> None:
+def test_a_dead_run_is_stopped_and_then_undone(bench: Bench, start: Start, tracks: Ids) -> None:
     queue = operable(bench.url)
     killed, gate = at_gate(bench, start, backfill(bench))
     killed.kill()
@@ -244,39 +225,11 @@ def test_a_dead_run_is_stopped_before_it_is_undone_and_frees_the_place_for_a_new
 
     second = queue.run(2).resume(pause=0)
     assert (second.row["rows_done"], pending(bench, "align")) == (5, tracks)
-    first.resume(pause=0)
-    assert (first.state, first.row["rows_dropped"]) == ("finished", 5)
-    assert pending(bench, "align") == tracks
+    assert first.resume(pause=0).row["rows_dropped"] == 5
     assert first.undo(pause=0).row["rows_undone"] == 4
     assert pending(bench, "align") == tracks[4:]
 
-
-def test_old_entries_are_pruned_and_those_of_unfinished_runs_kept(
-    bench: Bench, tracks: list[str]
-) -> None:
-    queue = operable(bench.url)
-    for plan in (queue.plan_retry, queue.plan_backfill):
-        plan().apply(max_rows=9)
     bench.sql("UPDATE queue_insights.runs SET ended_at = now() - interval '8 days'")
     bench.sql("UPDATE queue_insights.runs SET state = 'running' WHERE run = 2")
-    assert queue.prune_runs("9d") == 0
-    assert queue.prune_runs("7d") == 1
-    assert list(queue.runs().run) == [2]
-
-
-def test_undo_is_killed_and_resumed_as_an_undo(
-    bench: Bench, start: Start, tracks: list[str]
-) -> None:
-    give_rows(bench, tracks, "align", "running", **STUCK)
-    queue = operable(bench.url)
-    before = rows(bench.connection)
-    run = queue.plan_reset().apply(max_rows=9, pause=0)
-    killed, gate = at_gate(bench, start, lambda: run.undo(pause=0).state)
-    killed.kill()
-    gate.allow()
-    assert (run.state, run.row["undoing"], run.row["rows_undone"]) == ("running", True, 3)
-    with pytest.raises(RunError, match="run 1"):
-        queue.plan_reset().apply(max_rows=9)
-    assert run.resume(pause=0).state == "undone"
-    assert run.row["rows_undone"] == 9
-    assert rows(bench.connection) == before
+    assert [queue.prune_runs(age) for age in ("9d", "7d")] == [0, 1]
+    assert list(queue.runs().run) == [2]  # unfinished

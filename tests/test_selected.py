@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import Result
 
 from conftest import Bench
-from operating import give_rows, many
-from queue_insights.cli import main
-from queue_insights.database import READ_URL
-from queue_insights.errors import InputError, PlanError
+from operating import WORK, command, give_rows, many, rows, work
+from queue_insights.errors import PlanError
 
 HOSTILE = ["it's", 'a "b"', "50%", ":name", "two\nlines", "{{x}}", "-- \\", "-"]
 
@@ -25,23 +23,17 @@ def statuses(bench: Bench) -> dict[str, str]:
     return dict(bench.sql("SELECT spotify_track_id, status FROM audio_tasks"))
 
 
-def command(bench: Bench, *arguments: str, input: str | bytes = "") -> tuple[int, list[str]]:
-    """The exit code of a command, and its lines."""
-    runner = CliRunner(env={READ_URL: bench.url})
-    done = runner.invoke(main, arguments, input=input, prog_name="queue-insights")
-    if not isinstance(done.exception, SystemExit | None):
-        raise done.exception
-    return done.exit_code, done.output.splitlines()
-
-
-def confirmed(bench: Bench, *arguments: str, input: str = "") -> tuple[int, list[str]]:
+def confirmed(bench: Bench, *arguments: str, input: str | None = None) -> Result:
     """What the last line of a dry run does."""
-    code, lines = command(bench, *arguments, input=input)
-    assert code == 0
-    assert not [line for line in lines[:-1] if "--confirm" in line]
-    program, *rest = shlex.split(lines[-1].removesuffix(" < FILE"))
+    dry = command(bench.url, *arguments, input=input)
+    *lines, last = dry.output.splitlines()
+    assert dry.exit_code == 0
+    assert not [line for line in lines if "--confirm" in line]
+    program, *rest = shlex.split(last.removesuffix(" < FILE"))
     assert program == "queue-insights"
-    return command(bench, *rest, input=input)
+    done = command(bench.url, *rest, input=input)
+    assert done.exit_code == 0, done.output
+    return done
 
 
 def test_a_command_retries_and_undoes_three_of_fifty(bench: Bench) -> None:
@@ -53,66 +45,45 @@ def test_a_command_retries_and_undoes_three_of_fifty(bench: Bench) -> None:
         ([f"--id={id}" for id in chosen], ""),
         (["--id", "-"], "\r\n".join([*chosen, "no such track", "", chosen[0]])),
     ):
-        code, lines = confirmed(bench, "retry", *arguments, input=given)
-        assert code == 0, lines
+        confirmed(bench, "retry", *arguments, input=given)
         assert statuses(bench) == before | dict.fromkeys(chosen, "pending")
         (run, *_) = bench.queue.runs()["run"]
-        assert command(bench, "undo", str(run))[0] == 0
+        assert command(bench.url, "undo", str(run)).exit_code == 0
         assert statuses(bench) == before
 
 
-def test_python_acts_on_ids_of_any_text_and_the_ledger_keeps_their_digest(bench: Bench) -> None:
-    tracks = many(bench, "audio_ready", 5) + [bench.track(id, "audio_ready") for id in HOSTILE]
-    failed(bench, tracks)
-    before = statuses(bench)
-    plan = bench.queue.plan_retry(ids=iter(HOSTILE))
+@pytest.mark.parametrize("action", WORK)
+def test_every_action_takes_only_the_chosen_of_any_text(bench: Bench, action: str) -> None:
+    others, (stage, task, status, columns) = work(bench, 8)[action], WORK[action]
+    hostile = [bench.track(id, stage) for id in HOSTILE]
+    if status:
+        give_rows(bench, hostile, task, status, **columns)
+    before, was = rows(bench.connection), statuses(bench)
+    plan = bench.queue.plan(action, ids=iter([*HOSTILE, "nobody"]))
+    assert (plan.rows, list(plan.left_out()["spotify_track_id"])) == (8, ["nobody"])
     assert sorted(plan.preview()["spotify_track_id"]) == sorted(HOSTILE)
-    assert plan.token == bench.queue.plan_retry(ids=HOSTILE[::-1]).token
-    assert plan.token != bench.queue.plan_retry(ids=tracks[:8]).token
+    assert plan.token == bench.queue.plan(action, ids=["nobody", *HOSTILE[::-1]]).token
+    other = bench.queue.plan(action, ids=["nobody", *others])
+    with pytest.raises(PlanError, match="parameters"):
+        other.apply(confirm=plan.token)
     run = plan.apply(confirm=plan.token)
-    assert statuses(bench) == before | dict.fromkeys(HOSTILE, "pending")
+    now = statuses(bench)
+    assert {id for id in was | now if was.get(id) != now.get(id)} == set(HOSTILE)
     (kept,) = bench.sql("SELECT parameters FROM queue_insights.runs")[0]
-    assert kept["ids"].startswith("8 ids, sha256 ")
+    assert kept["ids"].startswith("9 ids, sha256 ")
     run.undo()
-    assert statuses(bench) == before
-
-
-@pytest.mark.parametrize("action", ["backfill", "reset", "retry", "requeue", "prune"])
-def test_every_action_takes_only_the_chosen(bench: Bench, action: str) -> None:
-    stage = "ready" if action == "prune" else "audio_ready"
-    tracks = many(bench, stage, 20)
-    columns = {
-        "reset": {"status": "running", "last_attempt_at": "'2020-01-01'"},
-        "retry": {"status": "failed", "attempts": "3"},
-        "requeue": {"status": "completed", "completed_at": "'2020-01-01'"},
-        "prune": {"status": "pending"},
-    }
-    if action != "backfill":
-        give_rows(bench, tracks, "align", **columns[action])
-    before = statuses(bench)
-    plan = bench.queue.plan(action, ids=[tracks[4], tracks[11], "nobody"])
-    assert (plan.rows, list(plan.left_out()["spotify_track_id"])) == (2, ["nobody"])
-    run = plan.apply(confirm=plan.token)
-    changed = {id for id in before | statuses(bench) if before.get(id) != statuses(bench).get(id)}
-    assert changed == {tracks[4], tracks[11]}
-    run.undo()
-    assert statuses(bench) == before
-
-
-@pytest.mark.parametrize("action", ["backfill", "reset", "retry", "requeue", "prune"])
-def test_an_empty_selection_plans_nothing(bench: Bench, action: str) -> None:
-    tracks = many(bench, "audio_ready", 3)
-    failed(bench, tracks[:2])
-    for plan in (
-        bench.queue.plan(action, ids=[]),
-        bench.queue.plan(action, failure="00000000"),
-    ):
+    assert rows(bench.connection) == before
+    for nothing in ({"ids": []}, {"failure": "00000000"}):
+        plan = bench.queue.plan(action, **nothing)
         assert plan.rows == 0
         assert plan.apply(confirm=plan.token).row["rows_done"] == 0
-    code, lines = command(bench, action, "--id", "-")
-    assert (code, lines[-1].endswith(" --id - < FILE")) == (0, True)
-    assert f"{action} would" in "".join(lines)
-    assert ": 0 rows" in "".join(lines)
+    bad = command(bench.url, action, "--id", "-", input=b"\xff\n")
+    said = "queue-insights: --id -: what stdin gives is no UTF-8 text\n"
+    assert (bad.exit_code, bad.output) == (2, said)
+    dry = command(bench.url, action, "--id", "-", input="")
+    assert (dry.exit_code, dry.output.endswith(" --id - < FILE\n")) == (0, True)
+    assert f"{action} would" in dry.output
+    assert ": 0 rows" in dry.output
 
 
 def test_a_kind_of_failure_is_retried_alone(bench: Bench) -> None:
@@ -122,8 +93,7 @@ def test_a_kind_of_failure_is_retried_alone(bench: Bench) -> None:
     failed(bench, tracks[3:5], "file not found")
     failures = bench.queue.failures().set_index("error")
     failure = failures.loc["no answer within * s", "failure"]
-    code, lines = confirmed(bench, "retry", "--failure", failure, "--task", "align")
-    assert code == 0, lines
+    confirmed(bench, "retry", "--failure", failure, "--task", "align")
     assert statuses(bench) == dict.fromkeys(tracks[:3], "pending") | dict.fromkeys(
         tracks[3:5], "failed"
     )
@@ -162,27 +132,14 @@ def test_reasons_say_why_an_id_is_left_out(bench: Bench) -> None:
     assert bench.queue.plan_retry().left_out().empty
 
 
-def test_another_selection_is_not_what_a_token_confirms(bench: Bench) -> None:
-    tracks = many(bench, "audio_ready", 4)
-    failed(bench, tracks)
-    token = bench.queue.plan_retry(ids=tracks[:2]).token
-    with pytest.raises(PlanError, match="parameters"):
-        bench.queue.plan_retry(ids=tracks[2:]).apply(confirm=token)
-    code, lines = command(bench, "retry", "--id", "-", input=b"\xff\n")
-    assert (code, lines) == (2, ["queue-insights: --id -: what stdin gives is no UTF-8 text"])
-    with pytest.raises(InputError, match="ids: found None"):
-        bench.queue.plan_retry(ids=[None])
-
-
 @pytest.mark.proof
 def test_a_hundred_thousand_ids_come_from_stdin(fresh: Callable[[str], Bench]) -> None:
     bench = fresh("a")
     tracks = many(bench, "audio_ready", 30)
     failed(bench, tracks)
     given = "\n".join([*(f"stranger {i}" for i in range(100_000)), *tracks[:9]])
-    code, lines = confirmed(bench, "retry", "--id", "-", input=given)
-    assert code == 0, lines
+    confirmed(bench, "retry", "--id", "-", input=given)
     assert list(statuses(bench).values()).count("pending") == 9
-    code, lines = command(bench, "tasks", "--id", "-", "--format", "json", input=given)
-    found: list[dict[str, Any]] = json.loads("\n".join(lines))
+    listed = command(bench.url, "tasks", "--id", "-", "--format", "json", input=given)
+    found: list[dict[str, Any]] = json.loads(listed.stdout)
     assert {row["spotify_track_id"] for row in found} == set(tracks[:9])

@@ -1,19 +1,18 @@
-"""The views say what the commands say, to roles that have no right on the tables."""
+"""The views say what the commands say, to roles that have no right on the tables; and what each of
+the three answers costs."""
 
 import os
-from collections.abc import Callable
 
 import pandas as pd
 import psycopg
 import pytest
-from click.testing import CliRunner
 from pandas.testing import assert_frame_equal
 
 from conftest import Bench
+from operating import command, everything, many, objects
 from queue_insights import demo
-from queue_insights.cli import main
-from queue_insights.database import READ_URL
-from queue_insights.ddl import views
+from queue_insights.ddl import options, views
+from queue_insights.errors import InputError
 
 STALE = "is not what `queue-insights views sql` prints now"
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname = 'queue_insights'"
@@ -28,20 +27,13 @@ def installed(bench: Bench) -> Bench:
     return bench
 
 
-@pytest.mark.parametrize("variant", ["a", "b"])
-def test_they_return_exactly_what_the_commands_return(
-    fresh: Callable[[str], Bench], variant: str
-) -> None:
-    bench = fresh(variant)
-    demo.seed(bench.url, variant, 1000)
-    views.install(bench.queue)
+def test_they_return_exactly_what_the_commands_return(bench: Bench) -> None:
     queue = bench.queue
+    demo.seed(bench.url, bench.variant, 1000)
+    views.install(queue)
     with queue.snapshot() as moment:
-        expected = {
-            "backlog": queue.backlog(),
-            "audit": queue.audit(),
-            "pending_tasks": queue.upcoming(limit=None),
-        }
+        expected = {"backlog": queue.backlog(), "audit": queue.audit()}
+        expected["pending_tasks"] = queue.upcoming(limit=None)
         driver = moment.connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         for view, frame in expected.items():
@@ -91,8 +83,8 @@ def test_a_dashboard_needs_no_right_on_the_tables_and_keeps_its_own(installed: B
 
 
 def test_uninstall_leaves_nothing_but_the_ledger_or_a_schema_that_was_there(bench: Bench) -> None:
-    views.install(bench.queue)
-    views.uninstall(bench.queue)
+    for name, code in (("verify", 3), ("install", 0), ("verify", 0), ("uninstall", 0)):
+        assert command(bench.url, "views", name).exit_code == code
     assert bench.sql(SCHEMAS) == []
     assert views.uninstall(bench.queue) == "there were no views of queue-insights"
     assert len(views.verify(bench.queue)) == 3
@@ -100,7 +92,6 @@ def test_uninstall_leaves_nothing_but_the_ledger_or_a_schema_that_was_there(benc
     views.install(bench.queue)
     views.uninstall(bench.queue)
     assert bench.sql(SCHEMAS) == [("queue_insights",)]
-    bench.sql("DROP SCHEMA queue_insights")
     bench.track("hidden", "audio_ready")
     views.install(bench.queue)
     bench.queue.plan_backfill().apply(max_rows=1, pause=0)
@@ -127,9 +118,19 @@ def test_verify_finds_what_is_gone_or_changed(installed: Bench) -> None:
     assert views.verify(installed.queue) == []
 
 
-def test_the_commands(bench: Bench) -> None:
-    def exit_code(command: str) -> int:
-        return CliRunner(env={READ_URL: bench.url}).invoke(main, ["views", command]).exit_code
-
-    assert [exit_code(name) for name in ("verify", "install", "verify")] == [3, 0, 0]
-    assert [exit_code(name) for name in ("uninstall", "verify")] == [0, 3]
+def test_it_says_what_each_would_insert_and_leave_hidden_and_changes_nothing(bench: Bench) -> None:
+    empty = options.compare(bench.queue)
+    costs = empty[["stage_change_us", "rows_to_insert", "insert_ms", "hidden_after"]]
+    assert not costs.to_numpy().any()
+    with pytest.raises(InputError, match="sample 0"):
+        options.compare(bench.queue, sample=0)
+    bench.task(many(bench, "audio_ready", 5)[0], "align")
+    before = everything(bench.connection), objects(bench)
+    found = options.compare(bench.queue, sample=3, ensure=1).set_index("option")
+    assert (everything(bench.connection), objects(bench)) == before
+    assert found.rows_to_insert.to_dict() == {"none": 0, "trigger": 4, "views": 0, "ensure": 1}
+    assert found.hidden_after.to_dict() == {"none": 4, "trigger": 0, "views": 0, "ensure": 3}
+    assert found.stage_change_us["none"] == found.stage_change_us["views"] > 0
+    assert found.stage_change_us["trigger"] != found.stage_change_us["none"]
+    assert (found.read_ms > 0).all()
+    assert list(found.insert_ms > 0) == [False, True, False, True]

@@ -1,9 +1,5 @@
-"""Worker processes as the application has them (DESIGN section 2), and what each of them met.
-
-A worker selects a track, ensures its row, starts, completes or fails, and derives the stage: each
-step a transaction of its own. It sees to its own share of the tracks, so that without anybody else
-at the table no worker meets an error.
-"""
+"""Worker processes as the application has them (DESIGN section 2), and what each of them met. Each
+sees to its own share of the tracks, so that alone at the table none meets an error."""
 
 import contextlib
 import os
@@ -17,13 +13,10 @@ from typing import Any
 
 import psycopg
 
+from conftest import STAGE_OF
 from processes import children
 
-STEPS = {
-    **{"lyrics_acquired": "download", "audio_ready": "align", "aligned": "translate"},
-    **{"translated": "separate", "separated": "segment", "segmented": "enhance"},
-    **{"enhanced": "clip"},
-}
+STEPS = {stage: task for task, stage in STAGE_OF.items()}
 SELECT = """
     SELECT t.spotify_track_id, a.id IS NOT NULL
     FROM tracks t

@@ -1,13 +1,10 @@
-"""Faults of a machine: a server that is killed, a full disk, a wrong clock. Each is one clear line;
-nothing is half done; and all goes on where the fault has gone.
-
-What random kills and restarts do to runs is in test_kill.
+"""Faults from outside: a locked table, a full disk, a wrong clock. Each is one clear line, nothing
+is half done, and all goes on where the fault has gone. More of them are in test_batches, test_kill.
 """
 
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,16 +16,35 @@ from typing import Any
 import pandas as pd
 import psycopg
 import pytest
+from click.testing import Result
 
 from conftest import Bench
-from faults import MINE, READS, SLOW, asleep, command, failure, queue_on
-from operating import everything, ledger_agrees, many, operable, pending
-from processes import PATIENCE, children, ended
+from operating import (
+    WORK,
+    Patch,
+    command,
+    everything,
+    ledger_agrees,
+    many,
+    objects,
+    operable,
+    pending,
+)
 from queue_insights import demo, doctor
 from queue_insights.actions import runs
+from queue_insights.database import TIMEOUT
 from queue_insights.ddl import views
-from queue_insights.errors import DatabaseError
+from queue_insights.reads import READS
 from servers import folder
+
+
+def failure(result: Result) -> str:
+    """The one line with which a command has failed, after its progress."""
+    assert (result.exit_code, result.stdout) == (1, "")
+    *progress, line = result.stderr.splitlines()
+    assert all(" (run 1): " in said for said in progress), result.stderr
+    assert line.startswith("queue-insights: ")
+    return line
 
 
 @pytest.fixture
@@ -37,41 +53,15 @@ def bench(fresh: Callable[[str], Bench]) -> Bench:
     return fresh("b")
 
 
-# --- a server that is killed --------------------------------------------------------------------
-
-
 @pytest.mark.proof
-def test_a_server_killed_in_a_read_and_away_for_a_while_costs_a_line_each_time() -> None:
-    with folder() as home, demo.EmbeddedServer(home / "demo") as server:
-        bench = queue_on(server)
-        many(bench, "audio_ready", 5)
-        printed, answer = command(bench.url, "missing").stdout, bench.queue.missing()
-        assert len(answer) == 5
-        bench.connection.execute(SLOW)
-        for _ in range(2):
-            with children() as start:
-                reader = start(lambda: failure(command(bench.url, "missing")))
-                asleep(bench)
-                bench.connection.close()
-                postmaster = server.postmaster_pid
-                os.kill(postmaster, signal.SIGKILL)
-                found = reader.result()
-            assert "check that the server runs" in found["value"], found
-            assert ended(postmaster, within=PATIENCE)
-            assert "check that the server runs" in failure(command(bench.url, "backlog"))
-            with pytest.raises(DatabaseError, match="check that the server runs") as error:
-                bench.queue.missing()
-            assert len(str(error.value).splitlines()) == 1
-            server.start()
-            bench.connection = psycopg.connect(bench.url, autocommit=True)
-            bench.sql("UPDATE slow SET seconds = 0")
-            assert command(bench.url, "missing").stdout == printed
-            pd.testing.assert_frame_equal(bench.queue.missing(), answer)
-            bench.sql("UPDATE slow SET seconds = 60")
-        bench.connection.close()
-
-
-# --- a disk that is full ------------------------------------------------------------------------
+def test_what_reads_a_locked_table_ends_at_the_timeout(bench: Bench) -> None:
+    for name in {*READS} - {"track"} | {*WORK, "views verify", "trigger verify"}:
+        with psycopg.connect(bench.url) as locker:
+            locker.execute("LOCK TABLE tracks, audio_tasks IN ACCESS EXCLUSIVE MODE")
+            line = failure(command(bench.url, *name.split(), **{TIMEOUT: "0.1s"}))
+        assert "statement timeout (at most 0.1 s); set QUEUE_INSIGHTS_STATEMENT_TIMEOUT=5m" in line
+        assert "wait for whoever has locked the table" in line
+        assert command(bench.url, *name.split(), **{TIMEOUT: "60s"}).exit_code in (0, 3)
 
 
 @pytest.fixture
@@ -104,9 +94,7 @@ def write_on(bench: Bench) -> None:
 
 
 @pytest.mark.proof
-def test_on_a_full_disk_nothing_starts_and_a_run_ends_in_a_line_and_goes_on_once_there_is_room(
-    small: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_full_disk_ends_goes_on_later(small: Path, monkeypatch: Patch) -> None:
     filler, settle = small / "filler", runs.Loop.settle
 
     def fill_after_one(loop: runs.Loop) -> int | None:
@@ -116,15 +104,18 @@ def test_on_a_full_disk_nothing_starts_and_a_run_ends_in_a_line_and_goes_on_once
         return done
 
     with demo.EmbeddedServer(small) as server:
-        bench = queue_on(server)
+        url = server.url("postgres")
+        connection = psycopg.connect(url, autocommit=True)
+        demo.create_schema(connection, "b")
+        bench = Bench(url, "b", connection, operable(url))
         tracks = many(bench, "audio_ready", 10_000)
         write_on(bench)
-        before, objects = everything(bench.connection), bench.sql(MINE)
+        before, there = everything(bench.connection), objects(bench)
         fill(filler)
         for line in ("backfill --apply --max-rows=99999", "trigger install", "views install"):
             assert "No space left on device" in failure(command(bench.url, *line.split())), line
         assert everything(bench.connection) == before
-        assert bench.sql(MINE) == objects
+        assert objects(bench) == there
 
         filler.unlink()
         views.install(bench.queue)
@@ -152,9 +143,6 @@ def test_on_a_full_disk_nothing_starts_and_a_run_ends_in_a_line_and_goes_on_once
         bench.connection.close()
 
 
-# --- clocks that are off ------------------------------------------------------------------------
-
-
 def set_clock_ahead(patch: pytest.MonkeyPatch) -> None:
     """Set this process's clock ten years ahead, wherever Python code of ours can ask for it."""
     ahead, asked = timedelta(days=3652), time.time
@@ -174,13 +162,11 @@ def set_clock_ahead(patch: pytest.MonkeyPatch) -> None:
             patch.setattr(module, "datetime", Ahead)
 
 
-def test_the_clock_of_the_client_means_nothing_to_reads_plans_and_runs(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_clock_of_the_client_means_nothing(bench: Bench, monkeypatch: Patch) -> None:
     demo.seed(bench.url, "b", 1000)
     queue = operable(bench.url)
     with queue.snapshot() as moment:
-        asked = [lambda name=name: getattr(queue, name)() for name in READS]
+        asked = [lambda name=name: getattr(queue, name)() for name in {*READS} - {"track"}]
         answers = [ask() for ask in asked]
         set_clock_ahead(monkeypatch)
         assert doctor.datetime.now(UTC) - moment.as_of > timedelta(days=3000)
