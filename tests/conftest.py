@@ -105,6 +105,9 @@ class Bench:
         return int(row[0])
 
 
+Fresh = Callable[[str], Bench]
+
+
 def tracks_as_view(bench: Bench, stage: str) -> None:
     """Make ``tracks`` a view, with the expression *stage* for the stage."""
     bench.sql("ALTER TABLE tracks RENAME TO tracks_table")
@@ -165,7 +168,7 @@ def templates(server: Url) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def fresh(server: Url, templates: dict[str, str]) -> Iterator[Callable[[str], Bench]]:
+def fresh(server: Url, templates: dict[str, str]) -> Iterator[Fresh]:
     """Make a Bench of a variant; its database is dropped afterwards."""
     with ExitStack() as ends:
 
@@ -191,6 +194,6 @@ def history(history_url: str) -> Queue:
 
 
 @pytest.fixture(params=["a", "b"])
-def bench(request: pytest.FixtureRequest, fresh: Callable[[str], Bench]) -> Bench:
+def bench(request: pytest.FixtureRequest, fresh: Fresh) -> Bench:
     """A fresh database; the test runs once on each variant."""
     return fresh(request.param)

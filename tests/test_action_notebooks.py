@@ -4,7 +4,7 @@ strings that they print, and show before and after."""
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import yaml
 
+from conftest import Url
 from queue_insights import pipeline
 from queue_insights.database import Database
 from queue_insights.ddl import trigger
@@ -21,7 +22,7 @@ from reporting import MISSING, ROOT, incident, queue_insights, refused
 
 
 @pytest.fixture
-def url(server: Callable[[str], str], templates: dict[str, str]) -> Iterator[str]:
+def url(server: Url, templates: dict[str, str]) -> Iterator[str]:
     with incident(server, templates, "b") as url:
         yield url
 

@@ -5,13 +5,13 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from conftest import Url
 from reporting import ROOT, incident
 
 AIRFLOW = os.environ.get("AIRFLOW")
@@ -52,7 +52,7 @@ def connection(url: str) -> str:
 
 
 def test_each_queue_succeeds_alerts_is_tried_again_or_not_whatever_becomes_of_the_others(
-    server: Callable[[str], str], templates: dict[str, str], tmp_path: Path
+    server: Url, templates: dict[str, str], tmp_path: Path
 ) -> None:
     """One run of the DAG for all of them, as Airflow takes half a minute to start."""
     params, config = tmp_path / "params.yaml", tmp_path / "queues.json"

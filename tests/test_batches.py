@@ -3,20 +3,19 @@
 import logging
 import os
 import platform
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from conftest import Bench
+from conftest import Bench, Fresh
 from operating import edited, ledger_agrees, many, operable, pending, small_batches
 from queue_insights.actions import ledger, pace, runs
 from queue_insights.errors import DatabaseError
 
 
 @pytest.fixture
-def bench(fresh: Callable[[str], Bench]) -> Bench:
+def bench(fresh: Fresh) -> Bench:
     """One variant: runs are alike in both."""
     return fresh("b")
 

@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from conftest import Bench
+from conftest import Fresh
 from operating import many
 from queue_insights.cli import main
 from queue_insights.database import READ_URL, WRITE_URL
@@ -31,7 +31,7 @@ TRACK = ["spotify_track_id", "title", *STEP]
 
 
 @pytest.fixture
-def run(fresh: Callable[[str], Bench]) -> Run:
+def run(fresh: Fresh) -> Run:
     """Run a command on a queue with a track missing, one pending, and an orphan."""
     bench = fresh("a")  # what a command prints does not depend on the variant
     bench.track("missing", "audio_ready", '=1+1, "quoted"\n\x1b[31m')
@@ -125,7 +125,7 @@ def test_wrong_use_exits_2_and_says_what_would_be_right(run: Run) -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_a_reader_that_stops_reading_is_no_traceback(fresh: Callable[[str], Bench]) -> None:
+def test_a_reader_that_stops_reading_is_no_traceback(fresh: Fresh) -> None:
     bench = fresh("a")
     many(bench, "audio_ready", 5000)
     command = [sys.executable, "-m", "queue_insights", "missing", "--format", "csv"]
@@ -148,7 +148,7 @@ LINES = [
 
 @pytest.mark.parametrize("broken", ["", "no_such_database", "no_such_host"])
 def test_no_command_says_the_password(
-    fresh: Callable[[str], Bench], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: str
+    fresh: Fresh, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: str
 ) -> None:
     bench = fresh("a")
     bench.track("a", "audio_ready")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Bench
+from conftest import Bench, Fresh
 from operating import edited, everything, many, operable, pending
 from queue_insights import demo
 from queue_insights.errors import DatabaseError, InputError, PlanError, RunError
@@ -35,7 +35,7 @@ def refused(cases: Cases, *benches: Bench) -> list[Any]:
     ],
 )
 def test_a_token_allows_a_tenth_or_ten_rows_more_though_every_row_is_another_by_now(
-    fresh: Callable[[str], Bench], planned: int, now: int, applies: bool
+    fresh: Fresh, planned: int, now: int, applies: bool
 ) -> None:
     bench = fresh("a")
     many(bench, "audio_ready", planned)
@@ -66,7 +66,7 @@ def test_a_step_that_was_empty_may_not_grow_unseen_behind_the_total(bench: Bench
 
 
 def test_a_token_is_refused_where_its_frame_has_changed_even_since_the_plan(
-    fresh: Callable[[str], Bench], tmp_path: Path
+    fresh: Fresh, tmp_path: Path
 ) -> None:
     bench, twin = fresh("a"), fresh("a")
     file = edited(tmp_path, "stuck_after: 30m", "stuck_after: 31m")

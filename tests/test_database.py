@@ -2,7 +2,7 @@
 
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner, Result
 from psycopg.conninfo import conninfo_to_dict
 
-from conftest import Bench, Url, tracks_as_view
+from conftest import Bench, Fresh, Url, tracks_as_view
 from queue_insights import demo, pipeline
 from queue_insights.cli import main
 from queue_insights.database import READ_URL, TIMEOUT, WRITE_URL, Database, check_url
@@ -26,7 +26,7 @@ PASSWORD = "alpha@bravo:charlie/delta?echo#foxtrot%golf"
 
 
 @pytest.fixture
-def bench(fresh: Callable[[str], Bench]) -> Bench:
+def bench(fresh: Fresh) -> Bench:
     return fresh("b")  # connections do not depend on the variant
 
 

@@ -1,14 +1,14 @@
 """The incident: the same counts everywhere and always, and a history that could have happened."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 
-from conftest import STAGE_OF, TASKS, Bench, Url, database
+from conftest import STAGE_OF, TASKS, Fresh, Url, database
 from queue_insights.demo import Seeded, binaries, migrate, seed, seeded
 from queue_insights.errors import DemoError, InputError
 from queue_insights.queue import Queue
@@ -134,7 +134,7 @@ def definitions(url: str) -> list[str]:
 
 @pytest.mark.parametrize("variant", ["a", "b"])
 def test_seeding_and_migrating_leave_the_schema_as_it_is_created(
-    fresh: Callable[[str], Bench], empty: str, variant: str
+    fresh: Fresh, empty: str, variant: str
 ) -> None:
     seed(empty, variant, tracks=1000, anchor=WEDNESDAY)
     assert definitions(empty) == definitions(fresh(variant).url)

@@ -1,7 +1,7 @@
 """The doctor: each thing that can be wrong is found, and what it says to do mends it."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from psycopg import sql
 
-from conftest import Bench
+from conftest import Bench, Fresh
 from examining import examine, fixes, one, option, remedy
 from kinds import NO_ZONE
 from operating import operable
@@ -20,7 +20,7 @@ from queue_insights.errors import DatabaseError
 
 
 @pytest.fixture
-def plain(fresh: Callable[[str], Bench]) -> Bench:
+def plain(fresh: Fresh) -> Bench:
     """What does not depend on the variant."""
     return fresh("a")
 

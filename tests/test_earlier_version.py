@@ -3,13 +3,13 @@
 The databases in data/ were made by that version and written out by pg_dump.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from conftest import Bench, database
+from conftest import Bench, Url, database
 from operating import operable, pending
 from queue_insights.ddl import trigger, views
 
@@ -17,7 +17,7 @@ DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture(params=["a", "b"])
-def left(request: pytest.FixtureRequest, server: Callable[[str], str]) -> Iterator[Bench]:
+def left(request: pytest.FixtureRequest, server: Url) -> Iterator[Bench]:
     with database(server) as url, psycopg.connect(url, autocommit=True) as connection:
         connection.execute((DATA / f"left_by_0.1.0_{request.param}.sql").read_bytes())
         connection.execute("RESET ALL")

@@ -1,14 +1,13 @@
 """``Queue.eta``: what it reckons with is what the rows say, and it refuses where it cannot know."""
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from conftest import STAGE_OF, TASKS, Bench
+from conftest import STAGE_OF, TASKS, Fresh
 from operating import many
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
@@ -51,7 +50,7 @@ def test_it_reckons_with_the_arrivals_and_completions_that_the_rows_tell(history
                     assert told.get(day, 0) == expected, (task, kind, day)
 
 
-def test_it_gives_no_range_where_it_cannot_know(fresh: Callable[[str], Bench]) -> None:
+def test_it_gives_no_range_where_it_cannot_know(fresh: Fresh) -> None:
     bench = fresh("a")
     now = bench.queue.as_of
     few, long_ago = range(1, 10), range(48, 348)  # nothing for two days, after one an hour
@@ -72,7 +71,7 @@ def test_it_gives_no_range_where_it_cannot_know(fresh: Callable[[str], Bench]) -
 
 
 def test_the_stuck_and_the_exhausted_are_not_waited_for_and_no_past_has_a_frame(
-    fresh: Callable[[str], Bench],
+    fresh: Fresh,
 ) -> None:
     bench = fresh("b")
     bench.task(bench.track("stuck", "audio_ready"), "align", "running", attempts=1)

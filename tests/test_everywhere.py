@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import Phase, given, settings
 
-from conftest import Bench, Url, database
+from conftest import Bench, Fresh, Url, database
 from examining import examine, fixes, one
 from fuzzing import cases
 from kinds import KINDS, Kind, alter, fill, rows
@@ -125,7 +125,7 @@ def test_every_kind_of_database_has_the_same_answers_and_undos(plain: Any, kind:
 
 
 @pytest.fixture
-def bench(fresh: Callable[[str], Bench]) -> Bench:
+def bench(fresh: Fresh) -> Bench:
     """Some tracks without a row, and an orphan."""
     bench = fresh("a")
     many(bench, "audio_ready", 3)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from click.testing import Result
 
-from conftest import Bench
+from conftest import Bench, Fresh
 from operating import (
     WORK,
     Patch,
@@ -48,7 +48,7 @@ def failure(result: Result) -> str:
 
 
 @pytest.fixture
-def bench(fresh: Callable[[str], Bench]) -> Bench:
+def bench(fresh: Fresh) -> Bench:
     """One variant: faults are alike in both."""
     return fresh("b")
 

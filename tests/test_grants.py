@@ -14,7 +14,7 @@ from click.testing import Result
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
-from conftest import Bench
+from conftest import Bench, Fresh
 from operating import WORK, command, edited, everything, objects, operable, rows, work
 from queue_insights.cli import main
 from queue_insights.ddl import grants, trigger, views
@@ -69,7 +69,7 @@ def bench(bench: Bench) -> Bench:
 
 
 @pytest.fixture
-def plain(fresh: Callable[[str], Bench]) -> Bench:
+def plain(fresh: Fresh) -> Bench:
     """What does not depend on the variant."""
     return prepare(fresh("a"))
 

@@ -1,10 +1,8 @@
 """Actions beside worker processes, which tell every error they met; every change is recorded."""
 
-from collections.abc import Callable
-
 import pytest
 
-from conftest import Bench
+from conftest import Bench, Fresh
 from operating import STUCK, give_rows, many, operable, rows, small_batches, video
 from processes import until
 from queue_insights.actions import pace
@@ -94,7 +92,7 @@ def test_no_worker_meets_an_error_that_is_not_its_own_while_all_actions_run(live
     assert len(videos) == (2 if live.variant == "b" else 0)
 
 
-def test_without_actions_these_workers_meet_no_error(fresh: Callable[[str], Bench]) -> None:
+def test_without_actions_these_workers_meet_no_error(fresh: Fresh) -> None:
     bench = fresh("b")
     many(bench, "audio_ready", 300)
     with crew(bench.url, "b", 2, stages=("audio_ready", "aligned")) as met:

@@ -3,13 +3,13 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import psycopg.conninfo
 import pytest
 
-from conftest import Bench
+from conftest import Bench, Fresh
 from operating import many, operable
 from servers import folder, own, serving
 from test_batches import test_passing_troubles_are_outlived  # noqa: F401  run here once more, too
@@ -66,7 +66,7 @@ server_lifetime = {lifetime}
 
 
 @pytest.fixture
-def bench(fresh: Callable[[str], Bench]) -> Iterator[Bench]:
+def bench(fresh: Fresh) -> Iterator[Bench]:
     """A database whose URL leads through PgBouncer; ``bench.connection`` does not."""
     direct = fresh("b")
     with pgbouncer(direct.url) as through:
@@ -84,7 +84,7 @@ def test_every_transaction_has_a_session_of_its_own_here(bench: Bench) -> None:
     assert len(pids) == 4
 
 
-def test_nothing_that_a_transaction_sets_is_left(fresh: Callable[[str], Bench]) -> None:
+def test_nothing_that_a_transaction_sets_is_left(fresh: Fresh) -> None:
     direct = fresh("b")
     many(direct, "audio_ready", 9)
     settings = ("lock_timeout", "statement_timeout", "transaction_read_only", "jit")

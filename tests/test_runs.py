@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Bench
+from conftest import Bench, Fresh
 from operating import everything, ledger_agrees, many, operable, pending, small_batches
 from processes import Gate, Process, children, until
 from queue_insights.actions import ledger, pace
@@ -23,7 +23,7 @@ WAITS = """
 
 
 @pytest.fixture
-def bench(fresh: Callable[[str], Bench]) -> Bench:
+def bench(fresh: Fresh) -> Bench:
     """One variant: runs are alike in both."""
     return fresh("b")
 

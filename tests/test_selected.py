@@ -2,13 +2,13 @@
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from click.testing import Result
 
-from conftest import Bench
+from conftest import Bench, Fresh
 from operating import WORK, command, give_rows, many, rows, work
 from queue_insights.errors import PlanError
 
@@ -133,7 +133,7 @@ def test_reasons_say_why_an_id_is_left_out(bench: Bench) -> None:
 
 
 @pytest.mark.proof
-def test_a_hundred_thousand_ids_come_from_stdin(fresh: Callable[[str], Bench]) -> None:
+def test_a_hundred_thousand_ids_come_from_stdin(fresh: Fresh) -> None:
     bench = fresh("a")
     tracks = many(bench, "audio_ready", 30)
     failed(bench, tracks)

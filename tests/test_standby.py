@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from conftest import Bench
+from conftest import Fresh
 from examining import examine, fixes, one
 from processes import until
 from queue_insights import demo
@@ -78,7 +78,7 @@ def test_reads_come_from_the_standby_and_actions_go_to_the_primary(pair: tuple[s
 
 
 def test_a_standby_is_noted_for_reads_and_no_place_for_actions(
-    pair: tuple[str, str], fresh: Callable[[str], Bench]
+    pair: tuple[str, str], fresh: Fresh
 ) -> None:
     lines = examine(pair[1])
     assert re.match(r"note reads: .*, a standby: figures are \d+\.\d s old", lines[0])

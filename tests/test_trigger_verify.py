@@ -2,13 +2,12 @@
 is amiss is found and said with what mends it."""
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from conftest import Bench
+from conftest import Bench, Fresh
 from operating import FUNCTION, Patch, command, edited, objects, operable
 from processes import children, until
 from queue_insights import demo
@@ -214,7 +213,7 @@ def installed(bench: Bench) -> Bench:
     return bench
 
 
-def test_what_verify_finds_amiss_installing_again_mends(fresh: Callable[[str], Bench]) -> None:
+def test_what_verify_finds_amiss_installing_again_mends(fresh: Fresh) -> None:
     bench = fresh("a")
     trigger.install(bench.queue)
     name = bench.connection.info.dbname
@@ -257,7 +256,7 @@ def test_triggers_that_do_the_same_work_are_named_with_what_removes_them(install
     assert trigger.verify(installed.queue, prove=True) == []
 
 
-def test_migrating_a_to_b_is_amiss_and_mended_too(fresh: Callable[[str], Bench]) -> None:
+def test_migrating_a_to_b_is_amiss_and_mended_too(fresh: Fresh) -> None:
     installed = fresh("a")
     installed.track("done", "ready")
     trigger.install(installed.queue)

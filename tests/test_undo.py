@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from conftest import Bench
+from conftest import Bench, Fresh
 from operating import (
     STUCK,
     Patch,
@@ -119,7 +119,7 @@ def test_undo_of_prune_leaves_out_what_has_another_row_or_no_track_by_now(bench:
 
 
 def test_what_is_over_or_of_another_pipeline_or_variant_is_refused_and_stays(
-    fresh: Callable[[str], Bench], tmp_path: Path
+    fresh: Fresh, tmp_path: Path
 ) -> None:
     bench = fresh("a")
     many(bench, "audio_ready", 3)
