@@ -23,7 +23,7 @@ BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->"
 
 def commands(tracks: int, large: bool) -> list[list[str]]:
     rounds = "5" if tracks >= 100_000 else "1"
-    sizes = [max(tracks // 10, 1000), tracks, *([10 * tracks] if large else [])]
+    sizes = sorted({max(tracks // 10, 1000), tracks, *([10 * tracks] if large else [])})
     seconds = "20" if tracks >= 100_000 else "3"
     return [
         ["startup.py"],
