@@ -74,6 +74,7 @@ def in_trouble(bench: Bench, how: str, tries: str) -> None:
         "lost connection": "PERFORM pg_terminate_backend(pg_backend_pid())",
         "deadlock": "RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'",
         "lock timeout": "RAISE EXCEPTION 'lock timeout' USING ERRCODE = '55P03'",
+        "full disk": "RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100'",
         "constraint": "RAISE EXCEPTION 'violates \"odd\"' USING ERRCODE = '23514'",
     }[how]
     bench.connection.execute(f"""
@@ -103,6 +104,7 @@ def test_passing_troubles_are_outlived(bench: Bench, trouble: str) -> None:
     ("trouble", "tries", "says"),
     [
         ("lost connection", 3, "terminating connection"),
+        ("full disk", 1, "the server needs room on its disk first"),
         *(("lock timeout", 3, "somebody holds a lock"), ("constraint", 1, '"odd"')),
     ],
 )

@@ -112,8 +112,6 @@ def test_wrong_use_is_one_clear_line_and_writes_nothing(bench: Bench) -> None:
         (PlanError, "3 rows, more than max_rows 2", lambda: plan.apply(max_rows=2)),
         (InputError, "unknown task 'alig'.*'align'", lambda: queue.plan_backfill(tasks="alig")),
         (InputError, "limit: found 0", lambda: queue.plan_backfill(limit=0)),
-        (InputError, "ids: found None", lambda: queue.plan_retry(ids=[None])),
-        (InputError, "limit: found True", lambda: queue.plan_retry(limit=True)),
         (InputError, "older_than: found 5", lambda: queue.plan_reset(older_than=5)),  # type: ignore[arg-type]
         (InputError, "attempts: found 'all'", lambda: queue.plan_reset(attempts="all")),
         (InputError, "status: found 'running'", lambda: queue.plan_prune(status="running")),

@@ -2,9 +2,8 @@
 
 import pytest
 
-from conftest import Bench, Fresh
+from conftest import Bench
 from operating import STUCK, give_rows, many, operable, rows, small_batches, video
-from processes import until
 from queue_insights.actions import pace
 from workers import STEPS, crew
 
@@ -90,12 +89,3 @@ def test_no_worker_meets_an_error_that_is_not_its_own_while_all_actions_run(live
     )
     videos = [row for row in rows(live.connection).values() if "tiktok_video" in row]
     assert len(videos) == (2 if live.variant == "b" else 0)
-
-
-def test_without_actions_these_workers_meet_no_error(fresh: Fresh) -> None:
-    bench = fresh("b")
-    many(bench, "audio_ready", 300)
-    with crew(bench.url, "b", 2, stages=("audio_ready", "aligned")) as met:
-        begun = "SELECT count(*) >= 100 FROM audio_tasks"
-        until(lambda: bench.sql(begun)[0][0], "the workers to begin on a hundred tasks")
-    assert [worker["errors"] for worker in met] == [[], []]

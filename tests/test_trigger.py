@@ -56,7 +56,7 @@ def rows(bench: Bench) -> set[tuple[object, ...]]:
 tracks = st.sampled_from("abcd")
 stages = st.sampled_from(STAGES)
 operations = st.one_of(
-    st.tuples(st.sampled_from(["insert", "upsert", "move", "roll back"]), tracks, stages),
+    st.tuples(st.sampled_from(["insert", "upsert", "move"]), tracks, stages),
     st.tuples(st.just("bulk"), stages, stages),
     st.tuples(st.sampled_from(["touch", "delete", "complete"]), tracks),
     st.tuples(st.just("rotate")),
@@ -73,8 +73,6 @@ STATEMENTS = {  # {0} is a track or a stage, {1} a stage
     "rotate": f"UPDATE tracks SET stage = CASE coalesce(stage, '') {CASES} END",
     "delete": "DELETE FROM tracks WHERE spotify_track_id = {0}",
     "complete": "UPDATE audio_tasks SET status = 'completed' WHERE spotify_track_id = {0}",
-    "roll back": f"BEGIN; {INSERT} ON CONFLICT DO NOTHING; "
-    "UPDATE tracks SET stage = 'audio_ready'; ROLLBACK",
 }
 
 

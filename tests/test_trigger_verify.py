@@ -52,13 +52,6 @@ def test_install_can_be_repeated_and_uninstall_leaves_what_was_there(bench: Benc
     assert trigger.verify(bench.queue)[0].startswith("there is no trigger")
 
 
-def test_uninstall_works_without_a_task_table(bench: Bench) -> None:
-    trigger.install(bench.queue)
-    bench.sql("DROP TABLE audio_tasks CASCADE")
-    assert "removed" in trigger.uninstall(bench.queue)
-    assert bench.sql("SELECT 1 FROM pg_trigger WHERE tgname ~ '^queue_insights'") == []
-
-
 @pytest.mark.parametrize("case", ["a check", "an older trigger"])
 def test_a_trigger_that_would_fail_stage_changes_is_not_installed(bench: Bench, case: str) -> None:
     bench.track("done", "ready")
@@ -70,18 +63,6 @@ def test_a_trigger_that_would_fail_stage_changes_is_not_installed(bench: Bench, 
     with pytest.raises(MigrationError, match=r"a change of stage fails: .*(check|duplicate key)"):
         trigger.install(bench.queue)
     assert objects(bench) == before
-
-
-def test_a_guard_that_forbids_the_proof_does_not_forbid_the_install(bench: Bench) -> None:
-    bench.track("done", "ready")
-    bench.sql("""
-        CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN RAISE EXCEPTION 'ready is final'; END $$;
-        CREATE TRIGGER guard BEFORE UPDATE OF stage ON tracks FOR EACH ROW
-        WHEN (OLD.stage = 'ready') EXECUTE FUNCTION guard()
-    """)
-    assert "not proved: a change of stage fails: ready is final" in trigger.install(bench.queue)
-    assert trigger.verify(bench.queue) == []
 
 
 def test_install_waits_for_a_long_writer_whom_it_names(bench: Bench, monkeypatch: Patch) -> None:
@@ -163,47 +144,22 @@ def test_the_commands_from_verify_to_uninstall(bench: Bench) -> None:
 
 STALE = "is not what `queue-insights trigger sql` prints now"
 CHANGED = "was changed after it was installed"
-UPDATE = f"{FUNCTION}_update AFTER UPDATE OF stage ON tracks FOR EACH ROW"
 # What breaks the trigger, and what is said of it.
 AMISS = {
     f"ALTER TABLE tracks DISABLE TRIGGER {FUNCTION}_insert": "is disabled",
-    **{
-        f"ALTER TABLE tracks ENABLE {when} TRIGGER {FUNCTION}_update": "replicated changes"
-        for when in ("REPLICA", "ALWAYS")
-    },
+    f"ALTER TABLE tracks ENABLE REPLICA TRIGGER {FUNCTION}_update": "replicated changes",
     f"DROP TRIGGER {FUNCTION}_insert ON tracks": f"{FUNCTION}_insert is missing",
     f"CREATE OR REPLACE FUNCTION {FUNCTION}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
     "SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'": CHANGED,
     f"ALTER FUNCTION {FUNCTION}() SECURITY INVOKER": CHANGED,
-    f"ALTER FUNCTION {FUNCTION}() RESET search_path": CHANGED,
     f"GRANT EXECUTE ON FUNCTION {FUNCTION}() TO PUBLIC": CHANGED,
-    f"COMMENT ON FUNCTION {FUNCTION}() IS NULL": STALE,
-    # Of null, as it was deployed once; and of one stage only.
-    **{
-        f"CREATE OR REPLACE TRIGGER {UPDATE} WHEN ({condition}) EXECUTE FUNCTION {FUNCTION}()": (
-            f"{FUNCTION}_update is not as it was installed"
-        )
-        for condition in (
-            "OLD.stage <> NEW.stage AND NEW.stage IN ('lyrics_acquired', 'audio_ready', "
-            "'aligned', 'translated', 'separated', 'segmented', 'enhanced')",
-            "OLD.stage IS DISTINCT FROM NEW.stage AND NEW.stage IN ('audio_ready')",
-        )
-    },
+    # Blind to a stage of null, as it was deployed once.
+    f"CREATE OR REPLACE TRIGGER {FUNCTION}_update AFTER UPDATE OF stage ON tracks FOR EACH ROW "
+    "WHEN (OLD.stage <> NEW.stage AND NEW.stage IN ('lyrics_acquired', 'audio_ready', 'aligned', "
+    f"'translated', 'separated', 'segmented', 'enhanced')) EXECUTE FUNCTION {FUNCTION}()": (
+        f"{FUNCTION}_update is not as it was installed"
+    ),
 }
-# What is not the trigger's own, said of it, and what ends it.
-BESIDE = [
-    (
-        "CREATE TABLE copy (LIKE tracks); "
-        f"CREATE TRIGGER stray AFTER INSERT ON copy FOR EACH ROW EXECUTE FUNCTION {FUNCTION}()",
-        "trigger stray is on public.copy, not on public.tracks: DROP TRIGGER stray ON public.copy;",
-        "DROP TABLE copy",
-    ),
-    (
-        "ALTER DATABASE {} SET session_replication_role = replica",
-        "session_replication_role = replica",
-        "ALTER DATABASE {} RESET session_replication_role",
-    ),
-]
 
 
 @pytest.fixture
@@ -216,18 +172,13 @@ def installed(bench: Bench) -> Bench:
 def test_what_verify_finds_amiss_installing_again_mends(fresh: Fresh) -> None:
     bench = fresh("a")
     trigger.install(bench.queue)
-    name = bench.connection.info.dbname
-    for breaks, says, ends in (*((breaks, says, "") for breaks, says in AMISS.items()), *BESIDE):
-        assert trigger.verify(bench.queue) == []
-        bench.sql(breaks.format(name))
+    for breaks, says in AMISS.items():
+        bench.sql(breaks)
         (finding,) = trigger.verify(bench.queue)
         assert says in finding, breaks
         assert "\n" not in finding
-        if ends:
-            bench.sql(ends.format(name))
-        else:
-            trigger.install(bench.queue)
-    assert trigger.verify(bench.queue) == []
+        trigger.install(bench.queue)
+        assert trigger.verify(bench.queue) == []
 
 
 def test_triggers_that_do_the_same_work_are_named_with_what_removes_them(installed: Bench) -> None:
