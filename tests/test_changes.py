@@ -149,10 +149,8 @@ def test_the_commands_to_run_next_plan_what_is_said_to_be_done(
         {},  # pending
         {"status": "failed", "attempts": 1},
         {"status": "failed", "attempts": 1, "next_retry_at": "infinity"},
-        {"status": "pending", "attempts": 1, "next_retry_at": "infinity"},
         {"status": "running", "last_attempt_at": "2020-01-01"},
         {"status": "failed", "attempts": 3},
-        {"status": "pending", "attempts": 3},
         {"status": "completed"},
     ]
     for number, columns in enumerate(rows):
