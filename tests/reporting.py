@@ -162,6 +162,18 @@ def contrast(*colours: str) -> float:
     return (max(luminances) + 0.05) / (min(luminances) + 0.05)
 
 
+# Of the first such element, and of the ground that it is on.
+COLOURS = """return [[arguments[0], arguments[1]], [arguments[2], 'backgroundColor']].map(
+    ([selector, name]) => '#' + getComputedStyle(document.querySelector(selector))[name]
+        .match(/[\\d.]+/g).slice(0, 3)
+        .map(part => Math.round(part).toString(16).padStart(2, '0')).join(''))"""
+
+
+def readable(browser: Chrome, selector: str, colour: str, ground: str) -> bool:
+    """Whether what has this colour, a property of its style, stands out from the ground."""
+    return contrast(*browser.execute_script(COLOURS, selector, colour, ground)) >= 4.5
+
+
 def requests(browser: Chrome) -> list[str]:
     """Every URL that pages asked for since the last call."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]

@@ -124,16 +124,6 @@ def test_no_module_is_long() -> None:
     assert [f for f in files if len(f.read_text("utf-8").splitlines()) > LONGEST] == []
 
 
-def test_no_test_sleeps_to_wait() -> None:
-    """Wait for an event, or by processes.until; a worker's sleep is the work itself."""
-    names = ast.Attribute, ast.Name, ast.alias
-    found = []
-    for file in sorted((ROOT / "tests").glob("*.py")):
-        nodes = [n for n in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(n, names)]
-        found += [file.stem for n in nodes if ast.unparse(n).split(".")[-1] == "sleep"]
-    assert found == ["processes", "workers"]
-
-
 HEAVY = {"plotly", "papermill", "nbconvert", "IPython", "matplotlib", "pandas.plotting._core"}
 STARTS = {
     "import queue_insights": HEAVY | {"pandas", "sqlalchemy"},

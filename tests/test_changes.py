@@ -100,7 +100,6 @@ def test_a_report_says_what_has_changed_since_that_of_a_day_ago(url: str, tmp_pa
     assert (code, second["figures"]["new_failures"]) == (3, 1)
     assert Queue(Database(url), pipeline.load()).failures()["new"].all()  # to the tables alone
     page = (folder / "report.html").read_text("utf-8")
-    assert "the change since" in page
     assert '<small class="better">-1</small>' in page  # a tile
     assert '<small class="worse">+1</small>' in page  # a step
 
@@ -116,12 +115,10 @@ def test_an_empty_queue_is_green(url: str, tmp_path: Path) -> None:
     execute(url, ("TRUNCATE tracks, audio_tasks", {}))
     code, summary, folder = report(url, tmp_path)
     assert (code, summary["breached"], summary["next"]) == (0, [], [])
-    header = (folder / "report.html").read_text("utf-8").split("<main")[0]
-    assert "breached" not in header.split("</style>")[1]
+    assert "Nothing is in the queue" in (folder / "report.html").read_text("utf-8")
 
 
 def run_of(hours: float, **changed: Any) -> dict[str, Any]:
-    """The summary of a run so many hours ago, without tables."""
     as_of = datetime(2026, 3, 2, 12, tzinfo=UTC) - timedelta(hours=hours)
     figures = {"waiting": 14 - int(hours), "eligible": 3, "stuck": None, "waiting_grown": 7}
     return {
@@ -132,26 +129,15 @@ def run_of(hours: float, **changed: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    ("others", "compared"),
-    [
-        ([], None),
-        ([run_of(23), run_of(26), run_of(30)], 23),
-        ([run_of(11), run_of(37), run_of(24, database="other")], None),
-        ([run_of(24, parameters={"limit": 1, "timezone": "UTC", "task": "clip"})], None),
-        ([run_of(25), run_of(24, error="the kernel died")], 25),
-    ],
-)
-def test_the_run_nearest_to_a_day_ago_is_compared_with(
-    others: list[dict[str, Any]], compared: int | None
-) -> None:
-    summary = run_of(0)
-    changes.compare(summary, [], others)
-    if compared is None:
-        assert (summary["before"], summary["changes"]) == (None, {"waiting": 7})
-    else:
-        assert summary["before"]["report"] == str(compared)
-        assert summary["changes"] == {"waiting": compared}
+def test_the_run_nearest_to_a_day_ago_is_compared_with() -> None:
+    other = run_of(24, parameters={"limit": 1, "timezone": "UTC", "task": "clip"})
+    unlike = [run_of(11), run_of(37), run_of(24, database="other"), other]
+    for near, compared in (([], None), ([23, 26, 30], "23")):
+        summary = run_of(0)
+        changes.compare(summary, [], [*unlike, run_of(24, error="x"), *map(run_of, near)])
+        before = summary["before"]
+        assert (before and before["report"]) == compared
+        assert summary["changes"] == {"waiting": 23 if compared else 7}
 
 
 def test_the_commands_to_run_next_plan_what_is_said_to_be_done(
@@ -163,10 +149,8 @@ def test_the_commands_to_run_next_plan_what_is_said_to_be_done(
         {},  # pending
         {"status": "failed", "attempts": 1},
         {"status": "failed", "attempts": 1, "next_retry_at": "infinity"},
-        {"status": "pending", "attempts": 1, "next_retry_at": "infinity"},
         {"status": "running", "last_attempt_at": "2020-01-01"},
         {"status": "failed", "attempts": 3},
-        {"status": "pending", "attempts": 3},
         {"status": "completed"},
     ]
     for number, columns in enumerate(rows):
@@ -217,11 +201,9 @@ def test_complete_runs_and_failures_are_listed_newest_first(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(text)
     made(tmp_path, 3, title="Oldest")
-    figures = {"waiting": 4, "oldest_waiting_seconds": 9000.0, "drifted": 1}
-    changes = {"waiting": -6, "oldest_waiting_seconds": 1800.0}
-    shown = {"tiles": [["waiting", "w"], ["oldest_waiting_seconds", "o"]], "figures": figures}
-    breached = {"breached": [{"threshold": "hidden > 0"}], "changes": changes}
-    made(tmp_path, 1, title="Newest & <best>", **shown, **breached)
+    shown = {"tiles": [["waiting", "w"]], "figures": {"waiting": 4}, "changes": {"waiting": -6}}
+    breached = [{"threshold": "hidden > 0"}]
+    made(tmp_path, 1, title="Newest & <best>", breached=breached, **shown)
     failed(tmp_path, 2)
     text = page(tmp_path)
     order = [text.index(word) for word in ("Newest &amp; &lt;best&gt;", "&lt;failed&gt;", "Oldest")]
@@ -229,11 +211,9 @@ def test_complete_runs_and_failures_are_listed_newest_first(tmp_path: Path) -> N
     assert text.count("<tr>") == 3 + len(order)
     assert "1 breached" in text
     assert '<dd>4 <small class="better">-6</small></dd>' in text
-    assert '<dd>2h 30m <small class="worse">+30m</small></dd>' in text
-    assert "drifted" not in text
 
 
-@pytest.mark.parametrize(("keep", "left"), [("2", [1, 30]), ("2d", [1, 30]), ("9", [1, 30, 60])])
+@pytest.mark.parametrize(("keep", "left"), [("1", [1]), ("2d", [1, 30])])
 def test_pruning_keeps_the_newest_and_other_reports(
     tmp_path: Path, keep: str, left: list[int]
 ) -> None:

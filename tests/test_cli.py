@@ -77,11 +77,8 @@ def test_json_is_a_list_of_records_whose_keys_are_documented(run: Run) -> None:
     assert list(first)[:6] == [*TRACK, "state", "arrived_at"]
     states = [(each["state"], each["status"], each["attempts"]) for each in (first, second)]
     assert states == [("missing", None, None), ("pending", "pending", 0)]
-    assert second["created_at"] == second["arrived_at"] == "2026-03-02T12:00:00Z"
     assert records(run, "upcoming", "--limit", "1") == [first]
     assert records(run, "tasks", "--state", "pending") == [second]
-    for narrow in (("--state", "stuck"), ("--task", "clip")):
-        assert records(run, "tasks", *narrow) == []
     (orphan,) = records(run, "orphans")
     assert list(orphan)[:5] == [*TRACK, "arrived_at"]
     assert (orphan["spotify_track_id"], orphan["stage"]) == ("orphan", "ready")
@@ -107,12 +104,9 @@ WRONG = {
     "missing --task algin": "unknown task 'algin': .*did you mean 'align'",
     "tasks --state stck": "unknown state 'stck': expected one of missing, .*did you mean 'stuck'",
     "missing --limit -1": "Invalid value for '--limit'",
-    "upcoming --limit many": "Invalid value for '--limit'",
     "backlog --format xml": "Invalid value for '--format'",
     "backlog --pipeline karaok": "unknown pipeline 'karaok': .*did you mean 'karaoke'",
-    "backlog --pipeline ./none.yaml": "none.yaml: cannot be read: No such file",
     "backlog --tsk align": "No such option",
-    "backlogg": "No such command 'backlogg'",
     "missing align": "unexpected extra argument",
 }
 

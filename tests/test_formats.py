@@ -59,26 +59,6 @@ def test_a_table_shows_control_and_direction_characters_and_cuts_wide_cells() ->
         "two\nlines\r\tand \x00 tab": "two\\nlines\\r\\tand \\x00 tab",
         "\x1b[31mred\x1b]0;title\x07": "\\x1b[31mred\\x1b]0;title\\x07",
         "abc\u202edef\u2066": "abc\\u202edef\\u2066",
-        "\u2028\u2029\u200b": "\\u2028\\u2029\\u200b",
         "x" * 200: "x" * 47 + "…",
     }.items():
         assert formats.to_table(pd.DataFrame({"title": [text]})).splitlines()[1] == shown
-
-
-def test_a_table_is_aligned_and_leaves_out_columns_without_values() -> None:
-    at = pd.to_datetime(["2026-03-01T12:00:00.9Z", None])
-    frame = pd.DataFrame({"stage": ["audio_ready", "aligned"], "n": [5, 1234], "at": at})
-    frame = frame.assign(nothing=None, oldest_waiting_seconds=[59.4, float("nan")])
-    assert formats.to_table(frame).splitlines() == [
-        "stage           n  at                    oldest_waiting",
-        "audio_ready     5  2026-03-01 12:00:00Z             59s",
-        "aligned      1234  -                                  -",
-    ]
-
-
-def test_durations_have_two_units() -> None:
-    for seconds, text in {
-        **{0: "0s", 0.4: "0s", 59: "59s", 59.4: "59s", 60: "1m", 3599: "1h 00m"},
-        **{7500: "2h 05m", 86_399: "1d 00h", 273_600: "3d 04h", -90: "-2m"},
-    }.items():
-        assert formats.duration(seconds) == text

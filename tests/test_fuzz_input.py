@@ -1,10 +1,7 @@
-"""Random input, in parameters, durations, thresholds, files, command lines, is no traceback."""
+"""Random input, in parameters, files and command lines, is no traceback."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
-from datetime import timedelta
-from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,9 @@ from operating import everything, give_rows, many
 from queue_insights.cli import main
 from queue_insights.database import READ_URL
 from queue_insights.errors import InputError
-from queue_insights.pipeline import load, parse_duration, shipped
+from queue_insights.pipeline import load, shipped
 from queue_insights.reads import READS
-from queue_insights.report import parameters, thresholds
+from queue_insights.report import parameters
 from reporting import COMMANDS
 
 REPORTS = {
@@ -62,59 +59,6 @@ def test_any_parameters_of_a_report_are_of_its_types_or_an_input_error(data: st.
             assert (type(found[name]), found[name]) == (type(value), value)
 
 
-DURATIONS = {
-    **{"90s": 90, "30min": 1800, "1h30m": 5400, "7D": 604_800, "2w": 1_209_600},
-    **{"1.5h": 5400, " 1 d 2 h ": 93_600},
-}
-
-
-@cases(150)
-@given(TEXTS | st.sampled_from([*DURATIONS]))
-@example("5\u017f")
-@example("٣h")
-@example("1e5d")
-@example("0.0000001s")
-@example("9" * 400 + "w")
-def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
-    try:
-        found = parse_duration(text)
-    except ValueError:
-        assert text not in DURATIONS
-        return
-    assert timedelta() < found <= timedelta(days=36_500)
-    assert re.fullmatch(r"([0-9]+(\.[0-9]+)?\s*(min|[smhdw])\s*)+", text.lower().strip(), re.ASCII)
-    assert text not in DURATIONS or found.total_seconds() == DURATIONS[text]
-
-
-FIGURES = {"hidden": 3, "oldest_waiting_seconds": 60.0, "verdict": "x", "none": None}
-LIMITS = st.one_of(TEXTS, st.integers().map(str), st.sampled_from(["2h", "x", "'x'", "1.5", "-3"]))
-NEAR = st.sampled_from(["2", "3", "3.0", "4"])
-TABLE_VALUES = st.none() | st.integers() | st.floats() | st.text(max_size=3)
-COMPARED = {"<": lt, ">": gt, "<=": le, ">=": ge, "==": eq, "!=": ne}
-SIGNS = st.sampled_from([*COMPARED, "=", ""])
-
-
-@cases(150)
-@given(st.data())
-def test_any_threshold_is_a_comparison_or_an_input_error(data: st.DataObject) -> None:
-    names = st.sampled_from([*FIGURES, "oldest_waiting", "t.a", "t.task_type", "t.b", "nope"])
-    built = st.tuples(names, SIGNS, data.draw(st.sampled_from([NEAR, LIMITS]))).map(" ".join)
-    text = data.draw(data.draw(st.sampled_from([built, built, TEXTS])))
-    values = data.draw(st.lists(TABLE_VALUES, max_size=3))
-    rows = [["align", value, 1] for value in values]
-    table = {"name": "t", "columns": ["task_type", "a", "b"], "rows": rows}
-    try:
-        threshold = thresholds.parse(text)
-        found = thresholds.breaches([threshold], FIGURES, [table])
-        for breach in found:
-            assert thresholds.describe(breach).startswith(f"{text}: ")
-    except InputError as error:
-        return clear(error, "thresholds: ")
-    if threshold.figure == "hidden":
-        assert bool(found) == COMPARED[threshold.sign](3.0, threshold.limit)
-    assert all(breach["value"] is not None for breach in found)
-
-
 KARAOKE = (shipped("params") / "pipelines" / "karaoke.yaml").read_text()
 
 
@@ -136,9 +80,7 @@ PIECES = "abe:-[]{}&*!|>?#%@`,'\"\\ \n0~<=."
 @given(MANGLED | st.binary(max_size=40) | st.text(PIECES, max_size=40).map(str.encode))
 @example(b"!!bool x")
 @example(b"!!timestamp x")
-@example(b"!!float ''")
 @example(b"? {a: b}\n: c")
-@example(b"<<: 5")
 @example(b"a: 1\na: 2")
 @example(b"a: 1e99999999999\nb: " + b"9" * 5000)
 def test_any_bytes_are_a_pipeline_or_an_input_error(tmp_path: Path, content: bytes) -> None:
@@ -169,7 +111,10 @@ def fuzzed(server: Url, templates: dict[str, str]) -> Iterator[Bench]:
 
 
 AGES = st.one_of(
-    st.sampled_from(["1h", "7D", "90s", "36500d", "0s", "7", "-1d", "5\u017f", ""]), TEXTS
+    st.sampled_from(
+        ["1h", "7D", "36500d", "0s", "7", "-1d", "5\u017f", "٣h", "1e5d", "9" * 400 + "w"]
+    ),
+    TEXTS,
 )
 WORDS = st.one_of(HOSTILE, st.sampled_from(["align", "clip", "algin", "", "\udc80", "-", "--"]))
 NUMBERS = st.sampled_from(["0", "1", "50", "-1", "99999999999999999999", "1.5", "", "x", "٣"])
@@ -222,11 +167,8 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 @example(["undo", "99999999999999999999"])
 @example(["missing", "--limit", "99999999999999999999"])
 @example(["backlog", "--pipeline", "\x00"])
-@example(["missing", "--task", "\udc80"])
-@example(["throughput", "--zone", "\x00"])
 @example(["grants", "reader", "\x00"])
 @example(["views", "sql", "--output", "x" * 300])
-@example(["runs", "--prune", "5\u017f"])
 def test_any_command_line_is_an_answer_or_a_clear_error(
     fuzzed: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: list[str]
 ) -> None:

@@ -21,7 +21,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from conftest import Url
 from processes import until
 from queue_insights.report import lab
-from reporting import MISSING, ROOT, chromium, contrast, incident, queue_insights, requests
+from reporting import MISSING, ROOT, chromium, incident, queue_insights, readable, requests
 
 PATIENCE = 120
 # Twelve tracks at separated whose task has failed, three of them in the same way.
@@ -105,13 +105,6 @@ def opened(
         assert not [asked for asked in requests(browser) if not asked.startswith(own)]
 
 
-# Of the first such element, and of the notebook's ground.
-COLOURS = """const [of, page] = [arguments[0], '.jp-Notebook'].map(
-        selector => getComputedStyle(document.querySelector(selector)));
-    return [of[arguments[1]], page.backgroundColor].map(colour => '#' + colour.match(/[\\d.]+/g)
-        .slice(0, 3).map(part => Math.round(part).toString(16).padStart(2, '0')).join(''))"""
-
-
 def run_all(browser: Chrome) -> None:
     """Menu Run, Run All Cells; returns once no cell is running or queued."""
     waiting = WebDriverWait(browser, PATIENCE)
@@ -143,7 +136,7 @@ def test_explore_runs_top_to_bottom_and_shows_its_charts(
         fits = "[...document.querySelectorAll('.records')].every(e => e.clientWidth <= innerWidth)"
         assert browser.execute_script(f"return {fits}")
         for text in ((".js-plotly-plot .ytick text", "fill"), (".records td", "color")):
-            assert contrast(*browser.execute_script(COLOURS, *text)) >= 4.5
+            assert readable(browser, *text, ".jp-Notebook")
         assert not found(browser, "[data-mime-type$='.stderr'], [data-mime-type$='.error']")
         assert browser.execute_script("return document.title") != "owned"
 

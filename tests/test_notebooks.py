@@ -36,8 +36,6 @@ def test_a_notebook_has_one_parameters_cell_short_cells_and_no_outputs(name: str
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert max(len(cell.source.splitlines()) for cell in code) <= 12
     assert not [cell for cell in code if cell.outputs or cell.execution_count]
-    ids = [cell.id for cell in notebook.cells]
-    assert len(set(ids)) == len(ids)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -52,12 +52,6 @@ def test_a_cell_of_more_than_literals_is_an_error_and_is_not_run() -> None:
             declared(source)
 
 
-def test_a_notebook_without_the_cell_takes_no_parameters() -> None:
-    assert parameters.declared(new_notebook(), "mine") == {}
-    with pytest.raises(InputError, match="unknown parameter 'a': mine takes none"):
-        parameters.validated({}, {"a": 1}, [], "mine", "-f x")
-
-
 def test_a_breach_says_which_value_and_of_a_table_where_it_is_worst() -> None:
     figures = {"hidden": 50, "oldest_waiting_seconds": 7201.0, "eta_seconds": None}
     steps = {"name": "by_stage", "columns": ["task_type", "stuck", "oldest_waiting_seconds"]}

