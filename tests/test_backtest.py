@@ -136,10 +136,3 @@ def test_what_cannot_be_used_is_refused_in_one_line() -> None:
         with pytest.raises(InputError, match=said) as caught:
             backtest(events, **argument)
         assert "\n" not in str(caught.value)
-
-
-def test_a_clockwork_queue_is_forecast_to_the_minute() -> None:
-    found = backtest(regular(24 * 20)).iloc[20:]
-    error = (found["p50_seconds"] - found["actual_seconds"]).abs()
-    assert error.max() < 20 * 60
-    assert (found["upper_seconds"] - found["lower_seconds"]).median() < 40 * 60

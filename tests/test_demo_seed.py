@@ -67,15 +67,9 @@ def test_every_state_that_the_variant_can_hold_occurs_and_most_work_is_hidden(
             SELECT count(*) FROM audio_tasks a
             WHERE a.spotify_track_id = t.spotify_track_id AND task_type = ANY (%(tasks)s))"""
     assert value(history_url, unfinished) == 0
-    unstamped = "status = 'running' AND last_attempt_at IS NULL"
-    for odd in (unstamped, "attempts IS NULL", "max_attempts IS NULL"):
-        assert value(history_url, f"SELECT count(*) FROM audio_tasks WHERE {odd}") > 1, odd
     titles = value(history_url, "SELECT string_agg(title, '') FROM tracks")
     for part in ('"', "'", "<script>", "\n", "يا", "🔥", "=HYPERLINK", "Very, " * 40):
         assert part in titles
-    later = "stage IN ('translation_quiz_ready', 'trivia_ready', 'published', 'pkp_minted')"
-    stages = f"SELECT count(DISTINCT stage) FROM tracks WHERE {later}"
-    assert value(history_url, stages) == 4 * b
     if b:
         videos = """SELECT status, bool_and(spotify_track_id IS NULL) FROM audio_tasks
                     WHERE subject_type = 'tiktok_video' GROUP BY 1 ORDER BY 1"""
@@ -107,8 +101,6 @@ def test_each_tracks_history_could_have_happened(history_url: str) -> None:
     assert demo
     assert value(history_url, "SELECT count(*) FROM audio_tasks") > 5 * demo.tracks
     assert rows(history_url, IMPOSSIBLE, anchor=demo.anchor) == []
-    next_id = "SELECT last_value >= (SELECT max(id) FROM audio_tasks) FROM audio_tasks_id_seq"
-    assert value(history_url, next_id)
 
 
 @pytest.mark.proof

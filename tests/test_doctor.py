@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import psycopg
 import pytest
 from click.testing import CliRunner
 from psycopg import sql
@@ -15,7 +14,7 @@ from kinds import NO_ZONE
 from operating import operable
 from queue_insights import doctor
 from queue_insights.cli import main
-from queue_insights.database import READ_URL, TIMEOUT
+from queue_insights.database import READ_URL
 from queue_insights.errors import DatabaseError
 
 
@@ -103,13 +102,6 @@ def test_what_actions_lack_is_to_be_fixed_where_there_is_a_url_to_write_with(
         f"CREATE ON DATABASE {plain.connection.info.dbname}",
     ):
         assert f"GRANT {grant} TO {name};" in line
-    plain.sql("CREATE SCHEMA queue_insights; CREATE TABLE queue_insights.runs (run int)")
-    line = one(examine(write), "actions: ")
-    assert line.startswith("note ")
-    assert f"GRANT USAGE ON SCHEMA queue_insights TO {name};" in line
-    plain.sql(f"GRANT USAGE ON SCHEMA queue_insights TO {name}")
-    wanted = f"GRANT SELECT, INSERT, UPDATE, DELETE ON queue_insights.runs TO {name};"
-    assert wanted in one(examine(write), "actions: ")
 
 
 def test_a_write_connection_that_is_read_only_by_default_is_named(plain: Bench) -> None:
@@ -164,9 +156,7 @@ INSERT = """
 HARMLESS = "PERFORM 1 FROM audio_tasks; UPDATE audio_tasks_log SET x = 1;"
 
 
-def test_triggers_that_insert_rows_are_named_disabled_ones_noted_and_two_one_too_many(
-    plain: Bench,
-) -> None:
+def test_triggers_that_insert_rows_are_named_and_two_are_one_too_many(plain: Bench) -> None:
     for name, body in (("enqueue_track", INSERT), ("harmless", HARMLESS)):
         plain.sql(ENQUEUE.format(name=name, body=body))
     lines = examine(plain.url)
@@ -174,29 +164,15 @@ def test_triggers_that_insert_rows_are_named_disabled_ones_noted_and_two_one_too
     line = one(lines, "writes to public.audio_tasks")
     assert line.startswith("ok   trigger enqueue_track on public.tracks")
     assert "function enqueue_track()" in line
-    plain.sql("ALTER TABLE tracks DISABLE TRIGGER enqueue_track")
-    line = one(examine(plain.url), "enqueue_track on public.tracks")
-    assert line.startswith("note ")
-    plain.sql(remedy(line))
-    assert one(examine(plain.url), "enqueue_track on public.tracks").startswith("ok ")
     plain.sql(ENQUEUE.format(name='"Second one"', body=INSERT))
     assert '"Second one", enqueue_track all insert' in mended(plain)
 
 
-def test_what_keeps_it_from_looking_further_is_the_last_thing_said(
-    plain: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def last(said: str) -> None:
-        lines = examine(plain.url)
-        assert fixes(lines) == [lines[-1]]
-        assert said in lines[-1]
-
-    with psycopg.connect(plain.url) as other, monkeypatch.context() as patch:
-        patch.setenv(TIMEOUT, "0.2s")
-        other.execute("LOCK TABLE audio_tasks IN ACCESS EXCLUSIVE MODE")
-        last("statement timeout")
+def test_what_keeps_it_from_looking_further_is_the_last_thing_said(plain: Bench) -> None:
     plain.sql("ALTER TABLE audio_tasks RENAME attempts TO tries")
-    last("tasks.attempts: table 'audio_tasks' has no column 'attempts'")
+    lines = examine(plain.url)
+    assert fixes(lines) == [lines[-1]]
+    assert "tasks.attempts: table 'audio_tasks' has no column 'attempts'" in lines[-1]
 
 
 def test_a_server_that_is_unreachable_or_too_old_is_one_line(
@@ -232,11 +208,8 @@ def test_an_index_counts_where_the_planner_can_search_it(plain: Bench) -> None:
     for definition, serves in {
         "(stage)": True,
         "(stage, created_at DESC)": True,
-        "(stage) INCLUDE (title)": True,
         "(stage) WHERE stage <> 'ready'": True,
-        "USING hash (stage)": True,
         "(title, stage)": False,
-        "(stage) WHERE stage = 'audio_ready'": False,
         "(stage) WHERE stage NOT IN ('ready', 'enhanced')": False,
         "(lower(stage))": False,
     }.items():
@@ -244,29 +217,17 @@ def test_an_index_counts_where_the_planner_can_search_it(plain: Bench) -> None:
         assert (fixes(examine(plain.url)) == []) == serves, definition
 
 
-def test_where_history_is_long_more_indexes_are_advised_but_brin_only_where_it_serves(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+def test_where_history_is_long_the_indexes_advised_satisfy_it(
+    plain: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def advised() -> list[str]:
-        return [line for line in examine(bench.url) if "history is long" in line]
-
-    assert advised() == []
     monkeypatch.setattr(doctor, "LONG_HISTORY", 50)
-    for order, count in ((29, 1), (1, 2)):  # whether rows lie in the order of time
-        bench.sql("TRUNCATE tracks CASCADE")
-        for i in range(50):
-            at = sql.SQL("now() - {} * interval '1 h'").format(sql.Literal(100 - i * order % 50))
-            track = bench.track(f"t{i:02}", "ready")
-            bench.task(track, "align", "completed", completed_at=at)
-        bench.sql("ANALYZE audio_tasks")
-        lines = advised()
-        assert len(lines) == count
-        assert all(line.startswith("note ") and "(50 rows)" in line for line in lines)
-        assert remedy(lines[-1]).endswith("(task_type) WHERE completed_at IS NULL;")
-    assert remedy(lines[0]) == (
-        "CREATE INDEX CONCURRENTLY ON public.audio_tasks USING brin (completed_at) "
-        "WITH (pages_per_range = 32) WHERE completed_at IS NOT NULL;"
-    )
+    for i in range(50):
+        at = sql.SQL("now() - {} * interval '1 h'").format(sql.Literal(100 - i))
+        plain.task(plain.track(f"t{i:02}", "ready"), "align", "completed", completed_at=at)
+    plain.sql("ANALYZE audio_tasks")
+    lines = [line for line in examine(plain.url) if "history is long (50 rows)" in line]
+    assert [line[:5] for line in lines] == ["note "] * 2
+    assert "USING brin (completed_at)" in remedy(lines[0])
     for line in lines:
-        bench.sql(remedy(line))
-    assert advised() == []
+        plain.sql(remedy(line))
+    assert not any("history is long" in line for line in examine(plain.url))

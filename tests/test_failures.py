@@ -36,14 +36,12 @@ QUOTED = st.one_of(
 VARYING = st.one_of(NUMBERS, IDS, ADDRESSES, QUOTED)
 TEMPLATES = [
     "timed out after {} s",
-    "timeout: no answer within {} s",
     "HTTP {} from {} while {} was read",
     "cannot open {}: no such file",
     "can't decode byte {} in position {}: it isn't UTF-8",
     "Дорожка {} не найдена",
     "曲{}を同期できません",
     "Traceback (most recent call last):\n  File {}, line {}, in run\nValueError: bad {}",
-    "Traceback (most recent call last):\n  File {}, line {}, in run\nKeyError: {}",
     '{{"code": {}, "reason": {}}}',
     "100%% of :name and \\ are data {}",
     "connection reset by peer",

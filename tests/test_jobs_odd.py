@@ -1,21 +1,19 @@
 """Queues of jobs in tables that nobody would make, described by files that somebody might write."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from letters import FILE, MINUTE, RETRY, Letters, letters
+from letters import FILE, RETRY, Letters, letters
 from queue_insights.errors import InputError
-from queue_insights.summary import before_and_after
 
 __all__ = ["letters"]  # a fixture
 
 LETTER = "from: letter"
 
 
-@pytest.mark.parametrize("name", ["standing", "step", "finished", "gone", "open_job", "todo"])
+@pytest.mark.parametrize("name", ["standing", "step", "gone", "todo"])
 def test_a_table_may_have_a_name_that_our_own_sql_uses(letters: Letters, name: str) -> None:
     letters.add("bills", "ok", done=datetime.now(UTC))
     letters.add("bills", "dead", done=datetime.now(UTC))
@@ -25,10 +23,8 @@ def test_a_table_may_have_a_name_that_our_own_sql_uses(letters: Letters, name: s
     queue = letters.queue(text)
     assert queue.backlog()["total"].tolist() == [1, 1]
     assert queue.throughput("1D", "1D")["completions"].sum() == 1
-    assert queue.durations("1D")["completions"].tolist() == [1, 0]
     assert queue.flow("1D", "1D").iloc[-2:]["left"].tolist() == [1, 0]
     assert queue.eta()["waiting"].tolist() == [0, 1]
-    assert queue.track("1")["status"].tolist() == ["ok"]
     plan = queue.plan_retry()
     assert plan.apply(confirm=plan.token).row["rows_done"] == 1
 
@@ -47,12 +43,6 @@ def test_an_enum_that_has_our_words_needs_no_states(letters: Letters) -> None:
     assert queue.durations()["completions"].tolist() == [1]
 
 
-def test_a_maximum_without_attempts_leaves_attempts(letters: Letters) -> None:
-    letters.add("bills", "new")
-    queue = letters.queue(FILE.replace("  attempts: tries\n", ""))
-    assert queue.backlog()["pending"].tolist() == [1]
-
-
 @pytest.mark.parametrize("type", ["character(3)", "uuid", "text", "numeric"])
 def test_retry_takes_ids_of_any_type_and_length(letters: Letters, type: str) -> None:
     made = {"uuid": "gen_random_uuid()", "text": "E'a\\'b,{\"%s:x\\\\' || n"}.get(type, "n")
@@ -66,16 +56,6 @@ def test_retry_takes_ids_of_any_type_and_length(letters: Letters, type: str) -> 
     plan = queue.plan_retry(ids=[first])
     assert plan.apply(confirm=plan.token).row["rows_done"] == 1
     assert queue.tasks(state="pending")["id"].astype(str).tolist() == [first]
-
-
-def test_a_comment_ends_with_its_line(letters: Letters) -> None:
-    """And hides nothing of what stands behind it: completed jobs are of no open kind."""
-    letters.add("cards", "ok", made="2026-01-01")
-    letters.add("bills", "new")
-    text = FILE.replace(LETTER, 'from: "letter -- of all"').replace("id: id", 'id: "id -- a key"')
-    text += RETRY.replace("RETURNING id", "RETURNING id -- whatever")
-    assert any("one kind: bills" in line for line in letters.said("doctor", text))
-    letters.said("retry", text)
 
 
 def test_kinds_that_come_and_go_do_not_make_a_token_stale(letters: Letters) -> None:
@@ -104,20 +84,6 @@ def test_a_retry_of_what_was_not_asked_is_taken_back_and_of_one_twice_is_one(
     assert plan.apply(confirm=plan.token).row["rows_done"] == 1
 
 
-def test_what_a_role_may_not_see_is_the_databases_to_say(letters: Letters) -> None:
-    letters.sql("DROP ROLE IF EXISTS letter_reader; CREATE ROLE letter_reader LOGIN")
-    reader = replace(letters, url=letters.url.replace("postgres@", "letter_reader@"))
-    try:
-        assert "ask the owner for SELECT" in reader.refused("backlog", code=1)
-        letters.sql(
-            "GRANT SELECT ON letter TO letter_reader; ALTER TABLE letter ENABLE ROW LEVEL SECURITY;"
-            "CREATE POLICY all_of_them ON letter USING (true)"
-        )
-        assert "BYPASSRLS" in reader.refused("backlog", code=1)
-    finally:
-        letters.sql("DROP OWNED BY letter_reader; DROP ROLE letter_reader")
-
-
 @pytest.mark.proof
 def test_an_empty_queue_and_one_in_which_all_is_done_are_no_fault(
     letters: Letters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -131,30 +97,6 @@ def test_an_empty_queue_and_one_in_which_all_is_done_are_no_fault(
         assert len(letters.queue().backtest()) == 0
         assert letters.said("report throughput_eta")[-2] == "No letter waits."
     letters.said("report explore -p task bills")
-
-
-def test_a_start_that_is_no_time_has_no_duration(letters: Letters) -> None:
-    now = datetime.now(UTC)
-    for begun in ("infinity", "-infinity", "0044-01-01 BC", now + MINUTE, now - 3 * MINUTE):
-        letters.add("bills", "ok", made="2026-01-01", begun=begun, done=now)
-    (row,) = letters.queue().durations().to_dict("records")
-    assert (row["completions"], row["run_p99_seconds"]) == (5, 180.0)
-
-
-def test_kinds_that_have_none_of_what_is_asked_or_are_gone_count_none(letters: Letters) -> None:
-    letters.add("bills", "ok", made="2026-01-01", done=datetime.now(UTC))
-    letters.add("cards", "dead")
-    letters.add("zines", "new")
-    queue = letters.queue()
-    (row,) = queue.eta("bills", extra={"bills": "exhausted"}).to_dict("records")
-    assert (row["waiting"], row["if_waiting"]) == (0, 0)
-    before = queue.backlog()
-    letters.sql("DELETE FROM letter WHERE sort = 'cards'")
-    both = before_and_after(before, queue.backlog(), ["total", "exhausted"])
-    assert both.drop(columns="stage").to_numpy().tolist() == [
-        ["cards", 1, 0, 1, 0],
-        ["zines", 1, 1, 0, 0],
-    ]
 
 
 def test_history_is_wherever_its_file_says_if_it_is_there(letters: Letters) -> None:

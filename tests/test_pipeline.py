@@ -43,20 +43,11 @@ WRONG = {
     "a missing key": ("name: karaoke", "", "name: Field required"),
     "a key given twice": ("name: karaoke", "name: karaoke\nname: x", "line 4: .*'name' twice"),
     "a duplicate step": ("task: clip", "task: align", r"\[6\].task: .*'align' again .*\[1\]"),
-    "a duplicate stage": ("[pending,", "[pending, ready,", "stages: found 'ready' twice"),
     "an unknown stage": ("stage: enhanced", "stage: enhancd", r"steps\[6\].stage: .*'enhanced'"),
-    "an unknown terminal": ("[ready, failed]\n", "[redy]\n", r"terminal\[0\]: .*'ready'"),
-    "work at a terminal": ("stage: enhanced", "stage: ready", r"steps\[6\].stage: .*terminal"),
     "a bare number for a duration": ("30m", "30", "stuck_after: found 30, .*90s, 30m"),
-    "a bad duration": ("30m", "soon", "stuck_after: found 'soon', expected a duration"),
-    "no duration at all": ("30m", "0m", "stuck_after: .*above zero"),
     "an endless duration": ("30m", "99999999d", "stuck_after: .*hundred years"),
-    "a boolean for a number": ("max_attempts: 3", "max_attempts: yes", "max_attempts: found True"),
-    "an empty name": ("stage: stage", "stage: ''", "tracks.stage: found '', expected a name"),
     "too many dots": ("table: tracks ", "table: a.b.c ", "tracks.table: .*schema.table"),
     "a name that no encoding has": ("stage: stage", 'stage: "\\ud800"', "tracks.stage: .*a name"),
-    "text for a mapping": ("tracks:\n", "tracks: x\nt:\n", "tracks: found 'x', Input should be"),
-    "a list for a key": ("name: karaoke", "? [x]\n: karaoke", "not valid YAML"),
     "an alias bomb": ("name: karaoke", f"{BOMB}name: *a9", "file.yaml: a0: unknown key"),
     "a tag": ("name: karaoke", "name: !!python/name:os.system x", "not valid YAML"),
 }
@@ -72,21 +63,15 @@ def test_one_mistake_is_one_line_that_names_file_and_key(
     lines = str(caught.value).splitlines()
     assert all("file.yaml" in line for line in lines)
     assert [line for line in lines if re.search(says, line)], lines
-    others = 1 if old == "tracks:\n" else 10 if BOMB in new else 0  # keys that are wrong as well
-    assert len(lines) == 1 + others
-    assert len(str(caught.value)) < 20_000
+    assert len(lines) == (11 if BOMB in new else 1)  # keys that are wrong as well
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("name: ü".encode("latin-1"))
     for name, says in {
         str(tmp_path / "none.yaml"): "No such file",
-        str(tmp_path): "cannot be read",
         str(tmp_path / "latin.yaml"): r"not UTF-8 text \(byte 6\)",
-        str(tmp_path / ("x" * 300 + ".yaml")): "File name too long",
-        "x" * 300: "unknown pipeline",
         "karaok": r"did you mean 'karaoke'\?",
-        "": "unknown pipeline ''",
         "with\0null": "unknown pipeline",
     }.items():
         with pytest.raises(InputError, match=says) as caught:

@@ -1,11 +1,8 @@
 """Reads on a physical standby, while actions go to its primary; what the doctor says of one."""
 
-import contextlib
-import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -14,7 +11,7 @@ from conftest import Fresh
 from examining import examine, fixes, one
 from processes import until
 from queue_insights import demo
-from queue_insights.database import READ_URL, WRITE_URL, Database, Moment
+from queue_insights.database import READ_URL, WRITE_URL
 from reporting import queue_insights
 from servers import embedded_programs, folder, own, run_as_server, running
 
@@ -85,20 +82,3 @@ def test_a_standby_is_noted_for_reads_and_no_place_for_actions(
     assert one(lines, "actions: ", "is a standby: name the primary in").startswith("note ")
     assert fixes(lines) == []
     assert one(examine(fresh("b").url, pair[1]), "actions: ", "is a standby").startswith("fix ")
-
-
-@pytest.mark.parametrize(("seconds", "level"), [(None, "note"), (299.0, "note"), (301.0, "fix")])
-def test_a_standby_far_behind_is_to_be_fixed(
-    pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch, seconds: float | None, level: str
-) -> None:
-    read: Callable[..., Any] = Database.read
-
-    @contextlib.contextmanager
-    def behind(self: Database, **which: bool) -> Iterator[Moment]:
-        with read(self, **which) as moment:
-            yield dataclasses.replace(moment, replay_lag_seconds=seconds)
-
-    monkeypatch.setattr(Database, "read", behind)
-    line = one(examine(pair[1]), "reads: ")
-    assert line.startswith(level)
-    assert (READ_URL in line) == (level == "fix")

@@ -81,6 +81,8 @@ def test_what_a_vendor_keeps_is_counted_and_what_it_does_not_is_refused(story: L
     found = queue.failures().set_index("task_type")
     again = [job for job in story.jobs if job.state in ("retryable", "backing_off") and job.error]
     assert found["rows"].to_dict() == Counter(job.kind for job in exhausted + again)
+    of_kind = queue.tasks(failure=found.loc[exhausted[0].kind, "failure"])
+    assert {str(id) for id in of_kind["id"]} == {job.id for job in exhausted}
     assert found["exhausted"].sum() == found.loc[exhausted[0].kind, "exhausted"] == len(exhausted)
 
 
