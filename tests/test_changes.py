@@ -58,6 +58,7 @@ def change(folder: Path, **changed: Any) -> None:
     (folder / "summary.json").write_text(json.dumps(summary | changed), "utf-8")
 
 
+@pytest.mark.proof
 def test_a_report_says_what_has_changed_since_that_of_a_day_ago(url: str, tmp_path: Path) -> None:
     known = {"id": "known", "ago": "3 days", "text": "no answer within 30 s"}
     execute(url, (FAIL, known))

@@ -143,6 +143,15 @@ def test_depth_is_a_chart_for_each_step_on_one_scale_and_parts_arrivals_from_dep
     assert there.yaxis != arrivals.yaxis
 
 
+def test_the_fan_falls_from_now_to_zero_at_each_quantile() -> None:
+    fan, median, sure = charts.drain_fan(eta(), BERLIN).data
+    assert [time[11:13] for time in fan.x] == ["11", "15", "12"]
+    assert list(fan.y) == [50, 0, 0]
+    assert (median.x[1], sure.x[1]) == ("2026-11-22T13:00:00", "2026-11-22T16:00:00")
+    assert list(median.y) == list(sure.y) == [50, 0]
+    assert fan.meta == "none of 50 left between 2026-11-22 12:00 and 2026-11-22 15:00"
+
+
 def test_calibration_counts_only_ranges_that_were_given() -> None:
     held = pd.array([True, False, None, True, True, True], dtype="boolean")
     past = pd.DataFrame({"level": [0.5, 0.5, 0.5, 0.9, 0.9, 0.9], "held": held})

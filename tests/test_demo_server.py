@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 import queue_insights
-from processes import ended
+from processes import ended, until
 from queue_insights.demo import EmbeddedServer
 from queue_insights.errors import DemoError
 
@@ -167,6 +167,18 @@ def test_starts_again_after_a_kill_with_what_was_committed(used: Path, victims: 
         server.start()
         assert set(before).isdisjoint(running(used))
         assert ask(server, "SELECT count(*) FROM kept") == 1000
+
+
+@pytest.mark.proof
+def test_an_initdb_that_was_killed_is_done_again(folder: Path) -> None:
+    server, first = EmbeddedServer(folder), client(folder)
+    until((server.data.with_name(f"{server.data.name}-making") / "base").exists, "initdb to begin")
+    kill(running(folder))
+    end(first)
+    all_gone(folder)
+    assert not server.data.exists()
+    with server:
+        assert ask(server, "SELECT 1") == 1
 
 
 @pytest.mark.proof

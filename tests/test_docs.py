@@ -47,6 +47,12 @@ def parse(command: click.Command, arguments: list[str], parent: click.Context | 
         parse(found, rest, context)
 
 
+def anchors(page: str) -> set[str]:
+    """What a link to a heading of *page* ends in, as code hosts make it."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"(?ms)^```.*?^```$", "", page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_the_readme_is_short_and_links_every_page_and_links_lead_to_something() -> None:
     readme = PAGES["README.md"]
     assert len(readme.splitlines()) <= LONGEST
@@ -55,8 +61,15 @@ def test_the_readme_is_short_and_links_every_page_and_links_lead_to_something() 
     assert [page for page in PAGES if f"({page}" not in readme] == ["README.md"]
     for page, text in PAGES.items():
         for link in re.findall(r"\]\((?!\w+://)(.*?)\)", text):
-            target = (ROOT / page).parent / link.partition("#")[0]
+            path, _, anchor = link.partition("#")
+            target = (ROOT / page).parent / path if path else ROOT / page
             assert target.exists(), (page, link)
+            assert not anchor or anchor in anchors(target.read_text("utf-8")), (page, link)
+
+
+def test_prose_says_missing_where_a_column_is_named_hidden() -> None:
+    prose = re.sub(r"(?ms)^```.*?^```$|`[^`]*`", "", EVERYTHING)
+    assert "hidden" not in prose.lower()
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

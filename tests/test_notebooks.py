@@ -50,9 +50,8 @@ def test_papermill_itself_sees_every_parameter_and_its_file_fits(name: str) -> N
         assert set(values) == set(known)
 
 
-@pytest.mark.parametrize(
-    "name", [READING[0], *(pytest.param(name, marks=pytest.mark.proof) for name in READING[1:])]
-)
+@pytest.mark.proof
+@pytest.mark.parametrize("name", READING)
 def test_it_runs_with_plain_papermill(name: str, database: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [

@@ -93,6 +93,16 @@ def test_pages_and_limits_are_parts_of_the_list_and_of_one_moment(bench: Bench) 
         assert len(bench.queue.missing()) == 1 + len([*pages_then]) == 3
 
 
+def test_a_row_without_a_track_is_an_orphan_without_a_stage(bench: Bench) -> None:
+    bench.task(bench.track("vanished", "audio_ready"), "align")
+    bench.sql("ALTER TABLE audio_tasks DROP CONSTRAINT audio_tasks_spotify_track_id_fkey")
+    bench.sql("DELETE FROM tracks")
+    orphans = bench.queue.orphans().set_index("spotify_track_id")
+    assert orphans.index.tolist() == ["vanished"]
+    assert orphans[["stage", "title"]].isna().all(axis=None)
+    assert bench.queue.audit().orphans.tolist() == [0, 1, 0, 0, 0, 0, 0]
+
+
 def dtype(name: str) -> str:
     if name.endswith(("_at", "_seconds")):
         return "datetime64[us, UTC]" if name.endswith("_at") else "float64"

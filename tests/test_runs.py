@@ -11,7 +11,7 @@ import pytest
 from conftest import Bench, Fresh
 from operating import everything, ledger_agrees, many, operable, pending, small_batches
 from processes import Gate, Process, children, until
-from queue_insights.actions import ledger
+from queue_insights.actions import ledger, pace
 from queue_insights.errors import RunError
 
 Ids = list[str]
@@ -164,6 +164,32 @@ def test_an_interrupt_or_stop_ends_the_run_after_the_batch_in_hand_and_says_how_
     assert run.state == "stopped"
     assert batches(bench) == 3 or how == "stop"
     assert pending(bench, "align") == tracks[: 2 * batches(bench)]
+    assert run.resume(pause=0).state == "finished"
+    assert pending(bench, "align") == tracks
+
+
+def test_a_second_interrupt_ends_it_at_once(bench: Bench, start: Start, tracks: Ids) -> None:
+    work = backfill(bench)
+    heard, hears = os.pipe()
+
+    def telling(speed: pace.Pace, name: str, value: object) -> None:
+        object.__setattr__(speed, name, value)
+        if (name, value) == ("interrupted", True):
+            os.write(hears, b"1")
+
+    def worked() -> str:
+        pace.Pace.__setattr__ = telling  # type: ignore[assignment, method-assign]
+        return work()
+
+    process, gate = at_gate(bench, start, worked)
+    process.send(signal.SIGINT)
+    os.read(heard, 1)
+    process.send(signal.SIGINT)
+    result = process.result()  # while the gate is closed
+    assert stopped(result)
+    run = operable(bench.url).run(1)
+    assert (run.state, batches(bench)) == ("stopped", 2)
+    gate.allow()
     assert run.resume(pause=0).state == "finished"
     assert pending(bench, "align") == tracks
 

@@ -52,6 +52,13 @@ def test_install_can_be_repeated_and_uninstall_leaves_what_was_there(bench: Benc
     assert trigger.verify(bench.queue)[0].startswith("there is no trigger")
 
 
+def test_uninstall_works_without_a_task_table(bench: Bench) -> None:
+    trigger.install(bench.queue)
+    bench.sql("DROP TABLE audio_tasks CASCADE")
+    assert "removed" in trigger.uninstall(bench.queue)
+    assert bench.sql("SELECT 1 FROM pg_trigger WHERE tgname ~ '^queue_insights'") == []
+
+
 @pytest.mark.parametrize("case", ["a check", "an older trigger"])
 def test_a_trigger_that_would_fail_stage_changes_is_not_installed(bench: Bench, case: str) -> None:
     bench.track("done", "ready")
@@ -63,6 +70,18 @@ def test_a_trigger_that_would_fail_stage_changes_is_not_installed(bench: Bench, 
     with pytest.raises(MigrationError, match=r"a change of stage fails: .*(check|duplicate key)"):
         trigger.install(bench.queue)
     assert objects(bench) == before
+
+
+def test_a_guard_that_forbids_the_proof_does_not_forbid_the_install(bench: Bench) -> None:
+    bench.track("done", "ready")
+    bench.sql("""
+        CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'ready is final'; END $$;
+        CREATE TRIGGER guard BEFORE UPDATE OF stage ON tracks FOR EACH ROW
+        WHEN (OLD.stage = 'ready') EXECUTE FUNCTION guard()
+    """)
+    assert "not proved: a change of stage fails: ready is final" in trigger.install(bench.queue)
+    assert trigger.verify(bench.queue) == []
 
 
 def test_install_waits_for_a_long_writer_whom_it_names(bench: Bench, monkeypatch: Patch) -> None:
