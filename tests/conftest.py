@@ -53,8 +53,8 @@ steps:
 """
 # Files that take long, begun first: begun last, one worker would wait for the other.
 LONG = (
-    *("test_release", "test_kill", "test_lab", "test_browser", "test_live_workers"),
-    *("test_grants", "test_changes", "test_report", "test_everywhere"),
+    *("test_airflow", "test_release", "test_kill", "test_lab", "test_browser"),
+    *("test_live_workers", "test_grants", "test_changes", "test_report", "test_everywhere"),
 )
 
 
