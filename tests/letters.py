@@ -10,12 +10,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from click.testing import CliRunner
 
 from conftest import Url, database
+from operating import command
 from queue_insights import pipeline
-from queue_insights.cli import main
-from queue_insights.database import READ_URL, Database
+from queue_insights.database import Database
 from queue_insights.queue import Queue
 
 FILE = """name: letters
@@ -71,17 +70,15 @@ class Letters:
         row = self.sql(f"INSERT INTO letter ({names}) VALUES ({places}) RETURNING id", *values)
         return int(next(row)[0])
 
-    def said(self, command: str, text: str = FILE + RETRY, code: int = 0) -> list[str]:
+    def said(self, line: str, text: str = FILE + RETRY, code: int = 0) -> list[str]:
         """The lines of a command on that pipeline file, which ends with *code*."""
         self.file.write_text(text, "utf-8")
-        given = [*shlex.split(command), "--pipeline", str(self.file)]
-        result = CliRunner(env={READ_URL: self.url}).invoke(main, given)
-        assert isinstance(result.exception, SystemExit | None), result.exception
+        result = command(self.url, *shlex.split(line), "--pipeline", str(self.file))
         assert result.exit_code == code, result.output
         return result.output.splitlines()
 
-    def refused(self, command: str, text: str = FILE + RETRY, code: int = 2) -> str:
-        lines = self.said(command, text, code)
+    def refused(self, line: str, text: str = FILE + RETRY, code: int = 2) -> str:
+        lines = self.said(line, text, code)
         assert len(lines) == 1, lines
         return lines[0]
 

@@ -52,9 +52,12 @@ def operable(url: str, file: str | Path = pipeline.DEFAULT, write_url: str | Non
 
 
 def command(
-    url: str, *arguments: str, input: str | bytes | None = None, **environment: str
+    url: str | None, *arguments: str, input: str | bytes | None = None, **environment: str
 ) -> Result:
-    result = CliRunner(env={READ_URL: url, **environment}).invoke(main, arguments, input)
+    """Run the CLI in this process, which spares it the imports; what is no exit is raised. Without
+    a *url* the database is the environment's."""
+    given = environment if url is None else {READ_URL: url, **environment}
+    result = CliRunner(env=given).invoke(main, arguments, input, prog_name="queue-insights")
     if not isinstance(result.exception, SystemExit | None):
         raise result.exception
     return result

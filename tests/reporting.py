@@ -13,12 +13,12 @@ import click
 import nbformat
 import psycopg
 import pytest
-from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 from conftest import Url, database
+from operating import command
 from queue_insights.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -78,11 +78,11 @@ def write(folder: Path, *sources: str, parameters: str | None = None, title: str
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, *path, name)
+    for name, found in group.commands.items():
+        if isinstance(found, click.Group):
+            yield from commands(found, *path, name)
         else:
-            yield (*path, name), command
+            yield (*path, name), found
 
 
 COMMANDS = dict(commands(main))
@@ -91,14 +91,10 @@ COMMANDS = dict(commands(main))
 def queue_insights(
     *arguments: str | Path, url: str | None = None, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the CLI in this process, which spares it the imports."""
-    if url is not None:
-        environment["QUEUE_INSIGHTS_URL"] = url
+    """Run the CLI in this process; what became of it is told as ``process`` tells it."""
     words = [*map(str, arguments)]
     with contextlib.chdir(cwd or "."):
-        done = CliRunner(env=environment).invoke(main, words, prog_name="queue-insights")
-    if not isinstance(done.exception, SystemExit | None):
-        raise done.exception
+        done = command(url, *words, **environment)
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
 

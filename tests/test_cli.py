@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import Fresh
-from operating import many
+from operating import command, many
 from queue_insights.cli import main
 from queue_insights.database import READ_URL, WRITE_URL
 from queue_insights.reads import READS
@@ -39,13 +40,7 @@ def run(fresh: Fresh) -> Run:
     bench.task(bench.track("pending", "audio_ready"), "align", created_at="2026-03-02 12:00Z")
     bench.task(bench.track("orphan", "ready"), "align")
 
-    def run(*arguments: str) -> Result:
-        result = CliRunner(env={READ_URL: bench.url}).invoke(main, arguments)
-        if not isinstance(result.exception, SystemExit | None):
-            raise result.exception
-        return result
-
-    return run
+    return partial(command, bench.url)
 
 
 def records(run: Run, *arguments: str) -> list[dict[str, Any]]:
@@ -122,9 +117,9 @@ def test_wrong_use_exits_2_and_says_what_would_be_right(run: Run) -> None:
 def test_a_reader_that_stops_reading_is_no_traceback(fresh: Fresh) -> None:
     bench = fresh("a")
     many(bench, "audio_ready", 5000)
-    command = [sys.executable, "-m", "queue_insights", "missing", "--format", "csv"]
+    listing = [sys.executable, "-m", "queue_insights", "missing", "--format", "csv"]
     environment, pipe = {READ_URL: bench.url, "PATH": ""}, subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(listing, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout
         assert process.stderr
         assert process.stdout.readline().startswith("spotify_track_id")
@@ -134,8 +129,8 @@ def test_a_reader_that_stops_reading_is_no_traceback(fresh: Fresh) -> None:
 
 # Every command but those that start a server or a kernel, with something for each argument.
 LINES = [
-    (*path, *("1" for parameter in command.params if isinstance(parameter, click.Argument)))
-    for path, command in COMMANDS.items()
+    (*path, *("1" for parameter in each.params if isinstance(parameter, click.Argument)))
+    for path, each in COMMANDS.items()
     if path[0] not in ("demo", "lab", "report")
 ]
 
@@ -154,10 +149,10 @@ def test_no_command_says_the_password(
     monkeypatch.setenv(READ_URL, url)
     monkeypatch.setenv(WRITE_URL, f"{url}{'&' if '?' in url else '?'}sslpassword={QUOTED}")
     monkeypatch.chdir(tmp_path)
-    for command in LINES:
-        result = CliRunner().invoke(main, command)
-        assert isinstance(result.exception, SystemExit | None), command
+    for line in LINES:
+        result = CliRunner().invoke(main, line)
+        assert isinstance(result.exception, SystemExit | None), line
         said = result.output + result.stderr
-        assert not [secret for secret in (SECRET, QUOTED) if secret in said], command
-        assert command != ("backlog",) or result.exit_code == (1 if broken else 0)
+        assert not [secret for secret in (SECRET, QUOTED) if secret in said], line
+        assert line != ("backlog",) or result.exit_code == (1 if broken else 0)
     assert not list(tmp_path.iterdir())

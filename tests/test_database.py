@@ -9,12 +9,12 @@ from urllib.parse import quote
 import psycopg
 import pytest
 import sqlalchemy as sa
-from click.testing import CliRunner, Result
+from click.testing import Result
 from psycopg.conninfo import conninfo_to_dict
 
 from conftest import Bench, Fresh, Url, tracks_as_view
+from operating import command
 from queue_insights import demo, pipeline
-from queue_insights.cli import main
 from queue_insights.database import READ_URL, TIMEOUT, WRITE_URL, Database, check_url
 from queue_insights.errors import DatabaseError, InputError
 from queue_insights.queue import Queue
@@ -32,10 +32,8 @@ def bench(fresh: Fresh) -> Bench:
 
 def run(*arguments: str, **variables: str) -> Result:
     """Run a command on the database that the variables name; none of WORDS may ever be printed."""
-    result = CliRunner(env=variables).invoke(main, arguments)
+    result = command(None, *arguments, **variables)
     assert not words(result.output), result.output
-    if not isinstance(result.exception, SystemExit | None):
-        raise result.exception
     return result
 
 

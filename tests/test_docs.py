@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from papermill.cli import papermill
 
 from conftest import Url, database
+from operating import command
 from queue_insights import demo
 from queue_insights.cli import main
-from queue_insights.database import READ_URL
 from queue_insights.pipeline import Pipeline, load
 from reporting import COMMANDS, ROOT
 
@@ -97,7 +97,7 @@ def test_the_commands_of_the_readme_work_on_the_demo(
     with database(server, templates["a"]) as url:
         demo.seed(url)
         for line in lines:
-            done = CliRunner(env={READ_URL: url}).invoke(main, shlex.split(line)[1:])
+            done = command(url, *shlex.split(line)[1:])
             assert (line, done.exit_code) == (line, 0), done.stderr
             assert "(none)" not in done.stdout, line
 

@@ -5,16 +5,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from click.testing import CliRunner
 from psycopg import sql
 
 from conftest import Bench, Fresh
 from examining import examine, fixes, one, option, remedy
 from kinds import NO_ZONE
-from operating import operable
+from operating import command, operable
 from queue_insights import doctor
-from queue_insights.cli import main
-from queue_insights.database import READ_URL
 from queue_insights.errors import DatabaseError
 
 
@@ -64,9 +61,9 @@ def test_in_a_healthy_database_there_is_nothing_to_fix(bench: Bench) -> None:
 def test_the_command_prints_a_line_each_and_exits_1_if_there_is_something_to_fix(
     plain: Bench,
 ) -> None:
-    runner, lengths = CliRunner(env={READ_URL: plain.url}), []
+    lengths = []
     for fix in (0, 1):
-        done = runner.invoke(main, ["doctor", "--pipeline", "karaoke"])
+        done = command(plain.url, "doctor", "--pipeline", "karaoke")
         assert done.exit_code == len(fixes(done.stdout.splitlines())) == fix
         assert all(re.match(r"(ok  |note|fix ) \S", line) for line in done.stdout.splitlines())
         lengths.append(done.stdout.count("\n"))

@@ -5,12 +5,9 @@ from datetime import timedelta
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from conftest import STAGE_OF, TASKS, Fresh
-from operating import many
-from queue_insights.cli import main
-from queue_insights.database import READ_URL
+from operating import command, many
 from queue_insights.errors import InputError
 from queue_insights.forecast import steps
 from queue_insights.queue import Queue
@@ -122,7 +119,7 @@ def test_what_if_stands_beside_what_is(history: Queue, history_url: str) -> None
     )
     assert found.dtypes["if_clear_p80_at"] == asis.dtypes["clear_p80_at"]
     line = f"eta --speed {task}=2 --extra {task}={state} --extra {others[0]}=7 --format json"
-    result = CliRunner(env={READ_URL: history_url}).invoke(main, line.split())
+    result = command(history_url, *line.split())
     records = json.loads(result.stdout)
     assert list(records[0]) == list(found.columns)
     assert [row["if_waiting"] for row in records] == found["if_waiting"].tolist()
@@ -139,7 +136,7 @@ def test_what_cannot_be_supposed_is_refused(history: Queue, history_url: str) ->
     with pytest.raises(InputError, match="level"):
         history.backtest(levels=(0.8, 1.5))
     for line in ("--speed align", "--speed align=2 --speed align=3"):
-        result = CliRunner(env={READ_URL: history_url}).invoke(main, ["eta", *line.split()])
+        result = command(history_url, "eta", *line.split())
         assert result.exit_code == 2
         assert "expected STEP=" in result.stderr
 

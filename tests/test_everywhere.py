@@ -15,16 +15,14 @@ from typing import Any
 import pandas as pd
 import psycopg
 import pytest
-from click.testing import CliRunner
 from hypothesis import Phase, given, settings
 
 from conftest import Bench, Fresh, Url, database
 from examining import examine, fixes, one
 from fuzzing import cases
 from kinds import KINDS, Kind, alter, fill, rows
-from operating import edited, many, operable
+from operating import command, edited, many, operable
 from queue_insights import demo, doctor
-from queue_insights.cli import main
 from queue_insights.ddl import trigger, views
 from queue_insights.errors import DatabaseError, InputError
 from queue_insights.reads import READS
@@ -226,7 +224,7 @@ def test_what_is_no_file_or_folder_is_refused_and_left_as_it_is(
         *(["trigger", "sql", "--output", pipe], ["report", "explore", "--output", "s3://b/x"]),
         *(["report", "explore", "--metrics", pipe], ["report", "explore", "--output", pipe]),
     ):
-        done = CliRunner(env={"QUEUE_INSIGHTS_URL": bench.url}).invoke(main, arguments)
+        done = command(bench.url, *arguments)
         assert (done.exit_code, done.stderr.count("\n")) == (2, 1), arguments
     assert stat.S_ISFIFO(os.stat(pipe).st_mode)
     assert not Path("s3:").exists()

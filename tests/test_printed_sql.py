@@ -10,10 +10,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
-from queue_insights.cli import main
-from queue_insights.database import READ_URL
+from operating import command
 from queue_insights.demo import binaries
 
 LINES, LONG, WIDTH = 80, 130, 120
@@ -29,15 +27,15 @@ OF_HISTORY = (
 SETTINGS = {"PGTZ": "Asia/Tokyo", "PGDATESTYLE": "German", "PSQLRC": os.devnull}
 
 
-def command(url: str, line: str) -> str:
-    done = CliRunner(env={READ_URL: url}).invoke(main, line.split(), catch_exceptions=False)
+def printed(url: str, line: str) -> str:
+    done = command(url, *line.split())
     assert done.exit_code == 0, done.output
     return done.stdout
 
 
 def in_psql(url: str, line: str) -> list[dict[str, str]]:
     """What psql gives for what the command prints, which fits on a screen."""
-    sql = command(url, f"{line} --sql")
+    sql = printed(url, f"{line} --sql")
     assert len(sql.splitlines()) <= (LINES if line in SHORT else LONG)
     assert max(map(len, sql.splitlines())) <= WIDTH
     program = Path(binaries.installed()) / "psql"
@@ -66,7 +64,7 @@ def test_it_fits_on_a_screen_and_gives_in_psql_what_the_command_gives(
     history_url: str, line: str
 ) -> None:
     rows = in_psql(history_url, line)
-    records = json.loads(command(history_url, f"{line} --format json"))
+    records = json.loads(printed(history_url, f"{line} --format json"))
     assert len(rows) == len(records) > 0
     for row, record in zip(rows, records, strict=True):
         assert list(row) == list(record)
@@ -75,10 +73,10 @@ def test_it_fits_on_a_screen_and_gives_in_psql_what_the_command_gives(
 
 
 def test_the_track_and_the_counts_of_a_forecast_likewise(history_url: str) -> None:
-    id = json.loads(command(history_url, "upcoming --limit 1 --format json"))[0]["spotify_track_id"]
+    id = json.loads(printed(history_url, "upcoming --limit 1 --format json"))[0]["spotify_track_id"]
     assert in_psql(history_url, f"track {id}")[0]["spotify_track_id"] == id
     assert len(in_psql(history_url, "eta --end-to-end")) == 1
-    backlog = {r["task_type"]: r for r in json.loads(command(history_url, "backlog --format json"))}
+    backlog = {r["task_type"]: r for r in json.loads(printed(history_url, "backlog --format json"))}
     for row in in_psql(history_url, "eta") + in_psql(history_url, "eta --task align"):
         assert int(row["waiting"]) == backlog[row["task_type"]]["waiting"]
         assert len(row["arrivals_n"].split(",")) == len(row["arrivals_interval"].split(","))
